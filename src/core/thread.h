@@ -1,0 +1,26 @@
+/*
+ * The thread pool: one per model (or per runtime), many submitters.
+ *
+ * A job is n chunks; the boundaries are the caller's and never depend on the
+ * number of workers, so what a chunk computes cannot either. The calling
+ * thread works too; a pool of one thread starts none.
+ */
+#ifndef MMQI_CORE_THREAD_H
+#define MMQI_CORE_THREAD_H
+
+#include <stdint.h>
+
+struct mmqi_pool;
+
+/* `worker` counts from 0 below mmqi_pool_threads(), for per-worker scratch of
+ * one job; two chunks never run at once with the same job and worker. */
+typedef void (*mmqi_chunk_fn)(void *arg, int64_t chunk, int32_t worker);
+
+/* n_threads 0: one per processor that the process may use. */
+int32_t mmqi_pool_create(struct mmqi_pool **out, int32_t n_threads);
+int32_t mmqi_pool_threads(const struct mmqi_pool *pool);
+/* Run fn for the chunks [0, n_chunks), in any order, and return when all are done. Any thread; not from a chunk. */
+void mmqi_pool_run(struct mmqi_pool *pool, int64_t n_chunks, mmqi_chunk_fn fn, void *arg);
+void mmqi_pool_free(struct mmqi_pool *pool); /* accepts NULL; no job may be running */
+
+#endif

@@ -1,0 +1,40 @@
+/*
+ * One index of named tensors over the shards of a checkpoint.
+ *
+ * Opening reads headers only. Entries are sorted by name and immutable, so
+ * any thread may look up and read. Now safetensors, single
+ * ("model.safetensors", or the one *.safetensors named by the caller) or sharded ("model.safetensors.index.json");
+ * other containers add a parser that fills the same entries.
+ */
+#ifndef MMQI_IO_CHECKPOINT_H
+#define MMQI_IO_CHECKPOINT_H
+
+#include "io/file.h"
+
+enum { MMQI_MAX_RANK = 8 };
+
+struct mmqi_entry {
+    const char *name;
+    int32_t dtype; /* enum mmqi_dtype */
+    int32_t rank;
+    int64_t shape[MMQI_MAX_RANK];
+    int32_t shard;   /* which file */
+    uint64_t offset; /* bytes from the start of that file */
+    uint64_t bytes;
+};
+
+struct mmqi_checkpoint;
+
+int32_t mmqi_checkpoint_open(struct mmqi_checkpoint **out, struct mmqi_store *store);
+void mmqi_checkpoint_retain(struct mmqi_checkpoint *checkpoint); /* any thread */
+void mmqi_checkpoint_release(struct mmqi_checkpoint *checkpoint); /* accepts NULL */
+
+size_t mmqi_checkpoint_count(const struct mmqi_checkpoint *checkpoint);
+const struct mmqi_entry *mmqi_checkpoint_entry(const struct mmqi_checkpoint *checkpoint, size_t index);
+const struct mmqi_entry *mmqi_checkpoint_find(const struct mmqi_checkpoint *checkpoint, const char *name); /* or NULL */
+const char *mmqi_checkpoint_shard_name(const struct mmqi_checkpoint *checkpoint, int32_t shard);
+/* Bytes [begin, begin + size) of the tensor's own bytes. */
+int32_t mmqi_checkpoint_read(const struct mmqi_checkpoint *checkpoint, const struct mmqi_entry *entry, uint64_t begin,
+                             void *dst, size_t size);
+
+#endif

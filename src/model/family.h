@@ -1,0 +1,45 @@
+/*
+ * A family: how one kind of checkpoint is recognised, named and computed.
+ *
+ * One file of 200-400 lines per family, from blocks that families share
+ * (tower_*.c, lm_*.c, blocks.c). A family file never names a backend, a
+ * format or a file layout beyond its names.
+ */
+#ifndef MMQI_MODEL_FAMILY_H
+#define MMQI_MODEL_FAMILY_H
+
+#include "model/model.h"
+
+/*
+ * One spelling of a tensor: `{}` in both patterns is the same decimal number.
+ * "language_model.model.layers.{}.self_attn.q_proj.weight" -> "language.layers.{}.attn.q".
+ */
+struct mmqi_alias {
+    const char *file, *name; /* name NULL: a tensor to ignore */
+};
+
+/* A prefix that other spellings use for the same thing, tried in order, the first that matches once. */
+struct mmqi_prefix {
+    const char *from, *to;
+};
+
+struct mmqi_family {
+    const char *name;                          /* "llava" */
+    bool (*detect)(const struct mmqi_settings *config);
+    const struct mmqi_prefix *prefixes;        /* ends with {NULL, NULL} */
+    const struct mmqi_alias *aliases;          /* ends with {NULL, NULL} */
+    /* Read the settings of `model` into model->spec and model->facts; refuse what the family cannot run. */
+    int32_t (*configure)(struct mmqi_model *model);
+    /* Declare every weight (mmqi_declare_weight in weights.h), needed or tied. */
+    int32_t (*declare)(struct mmqi_model *model);
+    int32_t (*build_vision)(struct mmqi_model *model);
+    int32_t (*build_language)(struct mmqi_model *model);
+    void (*free_facts)(void *facts); /* accepts NULL */
+};
+
+extern const struct mmqi_family mmqi_family_llava;
+
+/* The list of families (families.c); NULL when none detects the config. */
+const struct mmqi_family *mmqi_family_detect(const struct mmqi_settings *config);
+
+#endif
