@@ -20,4 +20,14 @@ enum mmqi_filter {
 int32_t mmqi_resize(struct mmqi_image **out, const struct mmqi_image *image, int32_t width,
                     int32_t height, int32_t filter);
 
+/* A part of a picture, in pixels. */
+struct mmqi_region {
+    int32_t left, top, width, height;
+};
+
+/* The part `region`, which lies inside, of what mmqi_resize() would make; the rest is never
+ * computed, and width and height may pass the limits of a picture. */
+int32_t mmqi_resize_region(struct mmqi_image **out, const struct mmqi_image *image, int32_t width,
+                           int32_t height, int32_t filter, const struct mmqi_region *region);
+
 #endif
