@@ -6,10 +6,11 @@
  *   taps    int(c - r s + 1/2) .. int(c + r s + 1/2), cut to the picture
  *   weights k((j - c + 1/2) / s), normalised in double, then 22-bit fixed point
  *
- * Both passes round and clip to bytes. A window of horizontally resized rows
- * slides down the picture, so memory is that of the rows one output row
- * needs, and rows that nobody needs are never touched. Pillow 13's order of
- * operations is kept throughout, down to the last bit.
+ * Both passes round and clip to bytes. Their order is Pillow 13's (earlier ones
+ * always went horizontally first), as is the order of operations throughout:
+ * results are equal to the last bit. Horizontally resized rows live in a
+ * window that slides down the picture, so memory is that of the rows one
+ * output row needs, and rows that nobody needs are never touched.
  */
 #include "image/resize.h"
 
@@ -191,53 +192,28 @@ static void resize_row(uint8_t *dst, const uint8_t *row, const struct taps *taps
     }
 }
 
-/* The window of horizontally resized rows: input row y is at y % n_rows, for the last n_rows. */
-struct window {
-    uint8_t *rows; /* [n_rows, row_bytes] */
-    int32_t *sums; /* [row_bytes] */
+/* Rows of bytes in memory: row y stands at y % n, so a few can be a window that slides. */
+struct strip {
+    const uint8_t *bytes; /* [n, row_bytes] */
     size_t row_bytes;
-    int32_t n_rows, next; /* `next`: the first input row not yet taken in */
+    int32_t n;
 };
 
-static uint8_t *window_row(const struct window *window, int32_t y)
+static const uint8_t *strip_row(const struct strip *strip, int32_t y)
 {
-    return window->rows + (size_t)(y % window->n_rows) * window->row_bytes;
+    return strip->bytes + (size_t)(y % strip->n) * strip->row_bytes;
 }
 
-static int32_t open_window(struct window *window, const struct taps *columns,
-                           const struct taps *rows)
+/* dst [n] = bytes [first, first + n) of output row i, blended from the rows of the strip. */
+static void blend_rows(uint8_t *dst, int32_t *sums, const struct strip *strip, size_t first,
+                       size_t n, const struct taps *taps, int32_t i)
 {
-    int32_t most = 1;
-
-    for (int32_t i = 0; i < rows->n; i++)
-        most = rows->count[i] > most ? rows->count[i] : most;
-    window->n_rows = most;
-    window->row_bytes = (size_t)columns->n * 3;
-    window->rows = mmqi_alloc_array(window->row_bytes, (size_t)most);
-    window->sums = mmqi_alloc_array(window->row_bytes, sizeof *window->sums);
-    if (!window->rows || !window->sums)
-        return mmqi_fail(MMQ_ERR_NOMEM, "resize: no memory for %d rows of %zu bytes", (int)most,
-                         window->row_bytes);
-    return MMQ_OK;
-}
-
-static void close_window(struct window *window)
-{
-    mmqi_free(window->rows);
-    mmqi_free(window->sums);
-}
-
-/* One output row from the window's rows [begin, begin + count). */
-static void blend_rows(uint8_t *dst, const struct window *window, int32_t begin, int32_t count,
-                       const int32_t *weights)
-{
-    int32_t *sums = window->sums;
-    size_t n = window->row_bytes;
+    const int32_t *weights = taps->weights + (size_t)i * (size_t)taps->stride;
 
     for (size_t x = 0; x < n; x++)
         sums[x] = HALF;
-    for (int32_t j = 0; j < count; j++) {
-        const uint8_t *row = window_row(window, begin + j);
+    for (int32_t j = 0; j < taps->count[i]; j++) {
+        const uint8_t *row = strip_row(strip, taps->begin[i] + j) + first;
         int32_t weight = weights[j];
 
         for (size_t x = 0; x < n; x++)
@@ -247,22 +223,69 @@ static void blend_rows(uint8_t *dst, const struct window *window, int32_t begin,
         dst[x] = clip(sums[x]);
 }
 
-static void run_passes(uint8_t *dst, const struct mmqi_image *image, struct window *window,
-                       const struct taps *columns, const struct taps *rows)
+/* Resized rows are kept in a window as long as an output row needs them; unneeded ones are skipped.
+ */
+static int32_t run_horizontal_first(uint8_t *dst, const struct strip *source,
+                                    const struct taps *columns, const struct taps *rows)
 {
-    size_t image_row_bytes = (size_t)image->width * 3;
+    size_t row_bytes = (size_t)columns->n * 3;
+    int32_t *sums = mmqi_alloc_array(row_bytes, sizeof *sums);
+    int32_t most = 1, next = 0;
+    struct strip strip;
+    uint8_t *window;
 
-    for (int32_t i = 0; i < rows->n; i++, dst += window->row_bytes) {
+    for (int32_t i = 0; i < rows->n; i++)
+        most = rows->count[i] > most ? rows->count[i] : most;
+    window = mmqi_alloc_array(row_bytes, (size_t)most);
+    strip = (struct strip){window, row_bytes, most};
+    for (int32_t i = 0; window && sums && i < rows->n; i++, dst += row_bytes) {
         int32_t begin = rows->begin[i], end = begin + rows->count[i];
 
-        if (window->next < begin)
-            window->next = begin;
-        for (; window->next < end; window->next++)
-            resize_row(window_row(window, window->next),
-                       image->rgb + (size_t)window->next * image_row_bytes, columns);
-        blend_rows(dst, window, begin, rows->count[i],
-                   rows->weights + (size_t)i * (size_t)rows->stride);
+        for (next = next < begin ? begin : next; next < end; next++)
+            resize_row(window + (size_t)(next % most) * row_bytes, strip_row(source, next),
+                       columns);
+        blend_rows(dst, sums, &strip, 0, row_bytes, rows, i);
     }
+    mmqi_free(window);
+    mmqi_free(sums);
+    if (!window || !sums)
+        return mmqi_fail(MMQ_ERR_NOMEM, "resize: no memory for %d rows of %zu bytes", (int)most,
+                         row_bytes);
+    return MMQ_OK;
+}
+
+/* Each output row is blended over the columns that some output column needs, then resized. */
+static int32_t run_vertical_first(uint8_t *dst, const struct strip *source,
+                                  const struct taps *columns, const struct taps *rows)
+{
+    int32_t last = columns->n - 1;
+    size_t first = (size_t)columns->begin[0] * 3;
+    size_t n = (size_t)(columns->begin[last] + columns->count[last]) * 3 - first;
+    int32_t *sums = mmqi_alloc_array(n, sizeof *sums);
+    uint8_t *line = mmqi_alloc(source->row_bytes);
+
+    for (int32_t i = 0; line && sums && i < rows->n; i++, dst += (size_t)columns->n * 3) {
+        blend_rows(line + first, sums, source, first, n, rows, i);
+        resize_row(dst, line, columns);
+    }
+    mmqi_free(line);
+    mmqi_free(sums);
+    if (!line || !sums)
+        return mmqi_fail(MMQ_ERR_NOMEM, "resize: no memory for a row of %zu bytes", n);
+    return MMQ_OK;
+}
+
+/* Pillow 13 goes vertically first where that shrinks more than twice as much, in pixels. */
+static int32_t run_passes(uint8_t *dst, const struct mmqi_image *image, int32_t width,
+                          int32_t height, const struct taps *columns, const struct taps *rows)
+{
+    struct strip source = {image->rgb, (size_t)image->width * 3, image->height};
+    int64_t fewer_columns = (int64_t)image->width - width;
+    int64_t fewer_rows = (int64_t)image->height - height;
+
+    if (fewer_rows > 0 && fewer_rows > 2 * fewer_columns)
+        return run_vertical_first(dst, &source, columns, rows);
+    return run_horizontal_first(dst, &source, columns, rows);
 }
 
 static bool is_inside(int32_t begin, int32_t size, int32_t whole)
@@ -274,7 +297,6 @@ int32_t mmqi_resize_region(struct mmqi_image **out, const struct mmqi_image *ima
                            int32_t height, int32_t filter, const struct mmqi_region *region)
 {
     struct taps columns = {0}, rows = {0};
-    struct window window = {0};
     int32_t status;
 
     *out = NULL;
@@ -292,15 +314,13 @@ int32_t mmqi_resize_region(struct mmqi_image **out, const struct mmqi_image *ima
     if (status == MMQ_OK)
         status = make_taps(&rows, image->height, height, region->top, region->height, filter);
     if (status == MMQ_OK)
-        status = open_window(&window, &columns, &rows);
+        status = run_passes((*out)->rgb, image, width, height, &columns, &rows);
     if (status == MMQ_OK) {
-        run_passes((*out)->rgb, image, &window, &columns, &rows);
         mmqi_image_finish(*out);
     } else {
         mmqi_image_release(*out);
         *out = NULL;
     }
-    close_window(&window);
     free_taps(&rows);
     free_taps(&columns);
     return status;

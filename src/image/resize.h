@@ -1,7 +1,8 @@
 /*
- * Pillow's 8-bit resize, exact: two passes (horizontal, then vertical), 22-bit
- * fixed-point coefficients normalised in double, rounded and clipped to
- * 0..255 between the passes (specs: Pillow src/libImaging/Resample.c).
+ * Pillow's 8-bit resize, exact: two passes with 22-bit fixed-point
+ * coefficients normalised in double, rounded and clipped to 0..255 between the
+ * passes; horizontal first, or vertical first where rows shrink by more than
+ * twice as many pixels as columns (specs: Pillow 13 src/libImaging/Resample.c).
  */
 #ifndef MMQI_IMAGE_RESIZE_H
 #define MMQI_IMAGE_RESIZE_H
