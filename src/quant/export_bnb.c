@@ -208,7 +208,8 @@ struct place {
 /* One key of the top-level object; its name was just read. */
 static int32_t pass_key(struct mmqi_json *json, struct place *place)
 {
-    bool ours = strcmp(mmqi_json_text(json), "quantization_config") == 0;
+    static const char key[] = "quantization_config";
+    bool ours = mmqi_json_size(json) == sizeof key - 1 && strcmp(mmqi_json_text(json), key) == 0;
     enum mmqi_json_event event;
     int32_t status = mmqi_json_next(json, &event);
 
