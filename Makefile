@@ -48,6 +48,7 @@ BASE += -DMMQ_NO_PNG
 else
 PACKAGES := libpng $(PACKAGES)
 endif
+<<<<<<< HEAD
 ifdef MMQ_NO_JPEG
 BASE += -DMMQ_NO_JPEG
 else
@@ -57,6 +58,16 @@ DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
 DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES)) -lpthread -lm
 # Read only where tests are built, so that the library needs neither package.
 TEST_CFLAGS = $(shell $(PKG_CONFIG) --cflags check jansson) -Itest -DSOURCE_ROOT='"$(CURDIR)"'
+=======
+
+WARN := -Wall -Wextra -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wvla -Wshadow
+BASE := -std=gnu11 -D_GNU_SOURCE $(WARN) -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno -Iinclude -Isrc
+
+PKGS := libpng libturbojpeg libutf8proc
+DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PKGS))
+DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(PKGS)) -lpthread -lm -ldl
+TEST_CFLAGS = $(shell $(PKG_CONFIG) --cflags check jansson)
+>>>>>>> main
 TEST_LIBS = $(shell $(PKG_CONFIG) --libs check jansson)
 
 .PHONY: all
