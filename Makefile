@@ -20,6 +20,9 @@ ifeq ($(filter $(config),debug release asan ubsan tsan),)
 $(error config=$(config): one of debug release asan ubsan tsan)
 endif
 
+# V=1 shows whole commands.
+say = $(if $(V),,@printf '%-4s %s\n' '$1' '$@';)
+
 # ---- flags -----------------------------------------------------------------------------------
 # CFLAGS and LDFLAGS are the user's; what the library needs is kept apart and comes after them.
 
@@ -40,7 +43,7 @@ WARN := -Wall -Wextra -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -
 # Bits of results are promised: no fast math, no contraction of a * b + c.
 NUMBERS := -fno-fast-math -ffp-contract=off -fno-math-errno
 COMMON = $(WARN) $(CPPFLAGS) $(CFLAGS) -std=gnu11 $(SANITIZE)
-BASE = $(COMMON) $(NUMBERS) -fPIC -fvisibility=hidden -Iinclude -Isrc
+BASE = $(COMMON) -D_GNU_SOURCE $(NUMBERS) -fPIC -fvisibility=hidden -Iinclude -Isrc
 
 PACKAGES := libutf8proc
 ifdef MMQ_NO_PNG
@@ -48,7 +51,6 @@ BASE += -DMMQ_NO_PNG
 else
 PACKAGES := libpng $(PACKAGES)
 endif
-<<<<<<< HEAD
 ifdef MMQ_NO_JPEG
 BASE += -DMMQ_NO_JPEG
 else
@@ -58,16 +60,6 @@ DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
 DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES)) -lpthread -lm
 # Read only where tests are built, so that the library needs neither package.
 TEST_CFLAGS = $(shell $(PKG_CONFIG) --cflags check jansson) -Itest -DSOURCE_ROOT='"$(CURDIR)"'
-=======
-
-WARN := -Wall -Wextra -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wvla -Wshadow
-BASE := -std=gnu11 -D_GNU_SOURCE $(WARN) -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno -Iinclude -Isrc
-
-PKGS := libpng libturbojpeg libutf8proc
-DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PKGS))
-DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(PKGS)) -lpthread -lm -ldl
-TEST_CFLAGS = $(shell $(PKG_CONFIG) --cflags check jansson)
->>>>>>> main
 TEST_LIBS = $(shell $(PKG_CONFIG) --libs check jansson)
 
 .PHONY: all
@@ -98,7 +90,7 @@ $B/obj/%_avx2.o: ISA := -mavx2 -mfma -mf16c
 $B/obj/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c
 $B/obj/%.o: src/%.c $B/flags
 	@mkdir -p $(@D)
-	$(CC) $(BASE) $(ISA) $(DEP_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC)$(CC) $(BASE) $(ISA) $(DEP_CFLAGS) -MMD -MP -c -o $@ $<
 
 # Deleted sources leave no member behind.
 $B/objects: FORCE
@@ -108,29 +100,28 @@ $B/objects: FORCE
 # For tests: every shared symbol can be reached.
 $B/libmmq.a: $(OBJ) $B/objects
 	@rm -f $@
-	$(AR) rcs $@ $(OBJ)
+	$(call say,AR)$(AR) rcs $@ $(OBJ)
 
 # For users: one member whose only global symbols are those of mmq.h.
 $B/lib/libmmq.a: $(OBJ) $B/objects
 	@mkdir -p $(@D) && rm -f $@
-	$(CC) -r -nostdlib -o $B/obj/libmmq.o $(OBJ)
-	$(OBJCOPY) --localize-hidden $B/obj/libmmq.o
-	$(AR) rcs $@ $B/obj/libmmq.o
+	$(call say,AR)$(CC) -r -nostdlib -o $B/obj/libmmq.o $(OBJ) && \
+		$(OBJCOPY) --localize-hidden $B/obj/libmmq.o && $(AR) rcs $@ $B/obj/libmmq.o
 
 SO := libmmq.so.$(VERSION)
 $B/lib/$(SO): $(OBJ) $B/objects src/libmmq.map
 	@mkdir -p $(@D)
-	$(CC) -shared -o $@ $(OBJ) -Wl,-soname,libmmq.so.$(SOVERSION) \
+	$(call say,LD)$(CC) -shared -o $@ $(OBJ) -Wl,-soname,libmmq.so.$(SOVERSION) \
 		-Wl,--version-script,src/libmmq.map $(if $(SANITIZE),,-Wl$(,)--no-undefined) \
 		-Wl,-z,relro,-z,now -Wl,--as-needed $(SANITIZE) $(LDFLAGS) $(DEP_LIBS)
 , := ,
 
 $B/lib/libmmq.so.$(SOVERSION): $B/lib/$(SO)
-	ln -sf $(SO) $@
+	@ln -sf $(SO) $@
 $B/lib/libmmq.so: $B/lib/libmmq.so.$(SOVERSION)
-	ln -sf libmmq.so.$(SOVERSION) $@
+	@ln -sf libmmq.so.$(SOVERSION) $@
 $B/libmmq.so: $B/lib/libmmq.so
-	ln -sf lib/libmmq.so $@
+	@ln -sf lib/libmmq.so $@
 
 # A sanitized library is of no use to a program that is not: lib/ gets the plain ones only.
 .PHONY: libraries
@@ -153,10 +144,10 @@ EXAMPLE_HELP := $(patsubst examples/%.c,$B/examples/%.o,$(wildcard examples/comm
 
 $B/examples/%.o: examples/%.c $B/flags
 	@mkdir -p $(@D)
-	$(CC) $(COMMON) -Iinclude -MMD -MP -c -o $@ $<
+	$(call say,CC)$(CC) $(COMMON) -Iinclude -MMD -MP -c -o $@ $<
 
 $(PROGRAMS): $B/examples/%: $B/examples/%.o $(EXAMPLE_HELP) $B/lib/libmmq.so
-	$(CC) -o $@ $< $(EXAMPLE_HELP) $(SANITIZE) -L$B/lib -Wl,-rpath,'$$ORIGIN/../lib' $(LDFLAGS) -lmmq -lm
+	$(call say,LD)$(CC) -o $@ $< $(EXAMPLE_HELP) $(SANITIZE) -L$B/lib -Wl,-rpath,'$$ORIGIN/../lib' $(LDFLAGS) -lmmq -lm
 .SECONDARY: $(PROGRAMS:=.o) $(EXAMPLE_HELP)
 
 .PHONY: examples
@@ -167,7 +158,7 @@ examples: $(PROGRAMS)
 SUITES := $(patsubst %.c,$B/%,$(wildcard test/unit/test_*.c test/ops/test_*.c test/model/test_*.c))
 $B/test/%: test/%.c $B/libmmq.a
 	@mkdir -p $(@D)
-	$(CC) $(BASE) $(TEST_CFLAGS) -MMD -MP -o $@ $< $B/libmmq.a $(LDFLAGS) $(DEP_LIBS) $(TEST_LIBS)
+	$(call say,LD)$(CC) $(BASE) $(TEST_CFLAGS) -MMD -MP -o $@ $< $B/libmmq.a $(LDFLAGS) $(DEP_LIBS) $(TEST_LIBS)
 
 # A memory limit is tested by asking for more than there is; Check's clock is for a quiet machine.
 export ASAN_OPTIONS ?= allocator_may_return_null=1:detect_stack_use_after_return=1
@@ -295,6 +286,6 @@ help: ## list the targets
 	@echo 'config=debug|release|asan|ubsan|tsan  what is built, into build/$$(config); release is the default'
 	@echo 'CC CFLAGS LDFLAGS PREFIX LIBDIR DESTDIR  as usual; CFLAGS replaces the optimisation flags only'
 	@echo 'MMQ_NO_PNG=1 MMQ_NO_JPEG=1            leave a picture format and its library out'
-	@echo 'WERROR=1                              a warning is an error'
+	@echo 'WERROR=1                              a warning is an error; V=1: show whole commands'
 
 -include $(OBJ:.o=.d) $(wildcard $B/test/*/*.d $B/examples/*.d)
