@@ -193,7 +193,7 @@ $(SHARED_CASES:%=run/shared/golden/%): run/shared/golden/%: $(GOLDEN)
 run/abi:
 	@$(RUN) abi test/abi/run.sh $B/abi
 run/install: all
-	@SANITIZE='$(SANITIZE)' MAKE='$(MAKE)' $(RUN) install test/install/run.sh $(config)
+	+@SANITIZE='$(SANITIZE)' MAKE='$(MAKE)' $(RUN) install test/install/run.sh $(config)
 run/lint-selftest:
 	@$(RUN) lint-selftest test/lint/selftest.sh
 
