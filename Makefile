@@ -272,7 +272,8 @@ uninstall: ## remove what install put there, and nothing else
 .PHONY: dist
 dist: ## pack the committed tree into dist/
 	@mkdir -p dist
-	git archive --prefix=libmmq-$(VERSION)/ HEAD | xz -9 >dist/libmmq-$(VERSION).tar.xz
+	git archive --prefix=libmmq-$(VERSION)/ -o dist/libmmq-$(VERSION).tar HEAD
+	xz -9f dist/libmmq-$(VERSION).tar
 	@echo dist/libmmq-$(VERSION).tar.xz
 
 .PHONY: clean

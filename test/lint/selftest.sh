@@ -170,4 +170,24 @@ if command -v "${CLANG_FORMAT:-clang-format}" >/dev/null; then
 else
     echo 'SKIPPED: layout: no clang-format'
 fi
+
+# ---- the sum that `make check` closes with
+sum_up() { "$here/../tools/sum_up.sh" results "$@"; }
+suite() { # suite NAME STATUS TEXT
+    mkdir -p results && printf '%b\n' "$3" >"results/$1.log" && echo "$2" >"results/$1.rc"
+}
+suite good 0 '100%: Checks: 5, Failures: 0, Errors: 0\nSKIPPED: no data'
+suite script 0 'PASS: one\nPASS: two\nSKIPPED: three'
+suite program 0 'any text'
+accepts 'suites that passed' sum_up good script program
+sums_to() { sum_up "${@:2}" | tail -n 1 | grep -qxF "$1"; }
+accepts 'a sum over all kinds of suites' sums_to '7 passed, 0 failed, 2 skipped' good script program
+suite bad 1 '60%: Checks: 5, Failures: 1, Errors: 1'
+suite worse 1 'PASS: one\nFAIL: two'
+suite crashed 134 ''
+finds 'a suite that failed, among others' 'failed: bad (2)' sum_up good bad script
+finds 'a script that failed' 'failed: worse (1)' sum_up worse
+finds 'a suite that crashed' 'failed: crashed (1)' sum_up crashed
+finds 'a suite that left no result' 'failed: absent (1)' sum_up good absent
+finds 'all of them' '4 passed, 2 failed, 1 skipped' sum_up absent good crashed
 exit $status
