@@ -116,6 +116,8 @@ $B/lib/$(SO): $(OBJ) $B/objects src/libmmq.map
 		-Wl,-z,relro,-z,now -Wl,--as-needed $(SANITIZE) $(LDFLAGS) $(DEP_LIBS)
 , := ,
 
+.DELETE_ON_ERROR:
+
 $B/lib/libmmq.so.$(SOVERSION): $B/lib/$(SO)
 	@ln -sf $(SO) $@
 $B/lib/libmmq.so: $B/lib/libmmq.so.$(SOVERSION)
