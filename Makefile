@@ -30,7 +30,7 @@ override LDFLAGS += $(LDFLAGS_$(config))
 endif
 
 WARN := -Wall -Wextra -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wvla -Wshadow
-BASE := -std=gnu11 $(WARN) -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno -Iinclude -Isrc
+BASE := -std=gnu11 -D_GNU_SOURCE $(WARN) -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno -Iinclude -Isrc
 
 PKGS := libpng libturbojpeg libutf8proc
 DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PKGS))

@@ -1,5 +1,45 @@
 /*
  * libmmq: vision-language models in little memory.
+ *
+ * Open a Hugging Face checkpoint as it lies on disk, quantize it layer by
+ * layer, and generate text from pictures and prompts:
+ *
+ *     mmq_model *model;
+ *     mmq_session *session;
+ *     mmq_image *image;
+ *     mmq_result *result;
+ *
+ *     mmq_load(&model, "llava-1.5-7b-hf", NULL);
+ *     mmq_session_create(&session, model, NULL);
+ *     mmq_image_read_file(&image, "train.jpg", NULL);
+ *
+ *     const mmq_image *images[] = {image};
+ *     mmq_prompt prompt = {.struct_size = sizeof prompt,
+ *                          .text = "USER: <image>\nWhat is this? ASSISTANT:",
+ *                          .images = images, .n_images = 1};
+ *     mmq_generate_request request = {.struct_size = sizeof request, .prompt = &prompt};
+ *     if (mmq_generate(&result, session, &request) == MMQ_OK)
+ *         use(mmq_result_text(result));
+ *     else
+ *         complain(mmq_last_error_message());
+ *
+ * Rules that hold everywhere
+ *   - A function that can fail returns an mmq_status: 0 or a negative error. The thread's
+ *     mmq_last_error_message() then says in one line what was found, and where. Results are
+ *     NULL (or zero) after a failure, handles stay usable, and a retry works.
+ *   - MMQ_ERR_NOMEM and MMQ_ERR_INVALID (a bad argument) can come from any function and are not
+ *     repeated below.
+ *   - Option, request and result structs begin with struct_size, which the caller sets to
+ *     sizeof. They grow only at the end; zero is every field's default; a struct larger than
+ *     this library knows is accepted if the tail is zero. NULL options mean all defaults.
+ *   - What a call takes is not kept unless said; strings in a result live as long as its handle.
+ *   - Text is UTF-8 and ends with a zero byte. Sizes in bytes are uint64_t.
+ *   - A callback gets the `user` that stands beside it, runs on the calling thread, returns 0 to
+ *     go on (anything else ends the call with MMQ_ERR_CALLBACK) and may not free the handle at
+ * work.
+ *   - Models and images are shared by threads; a session is one thread's at a time.
+ *   - The library never prints, exits, aborts, installs signal handlers, changes the locale or
+ *     reads environment variables, and keeps no process-wide state.
  */
 #ifndef MMQ_H
 #define MMQ_H
@@ -12,15 +52,27 @@ extern "C" {
 #endif
 
 #ifndef MMQ_API
+#if defined(__GNUC__)
 #define MMQ_API __attribute__((visibility("default")))
+#else
+#define MMQ_API
 #endif
+#endif
+
+/* ------------------------------------------------------------------------------------------
+ * Basics
+ */
+
+#define MMQ_VERSION_MAJOR 0
+#define MMQ_VERSION_MINOR 1
+#define MMQ_VERSION_PATCH 0
 
 /* 0 is success; errors are negative, in blocks of ten, and never change their meaning. */
 typedef int32_t mmq_status;
 
 #define MMQ_OK 0
 /* the call */
-#define MMQ_ERR_INVALID (-10)     /* a bad argument: NULL, out of range, a struct of an unknown size */
+#define MMQ_ERR_INVALID (-10)     /* a bad argument: NULL, out of range, a struct of unknown size */
 #define MMQ_ERR_STATE (-11)       /* right call, wrong moment */
 #define MMQ_ERR_UNSUPPORTED (-12) /* valid, but this build or device does not run it */
 /* resources */
@@ -32,7 +84,7 @@ typedef int32_t mmq_status;
 #define MMQ_ERR_NOT_FOUND (-31) /* there is no such file, tensor or name */
 #define MMQ_ERR_FORMAT (-32)    /* the bytes are not what they should be */
 #define MMQ_ERR_EXISTS (-33)    /* the destination exists */
-#define MMQ_ERR_MISMATCH (-34)  /* tensors missing, unused or of another shape than the family needs */
+#define MMQ_ERR_MISMATCH (-34)  /* tensors missing, unused or of another shape than needed */
 /* control */
 #define MMQ_ERR_CANCELLED (-40) /* mmq_cancel_raise() was called */
 #define MMQ_ERR_CALLBACK (-41)  /* a callback returned nonzero */
@@ -40,7 +92,395 @@ typedef int32_t mmq_status;
 #define MMQ_ERR_DEVICE (-50)    /* the device failed */
 #define MMQ_ERR_NO_DEVICE (-51) /* there is no such device */
 /* the library itself */
-#define MMQ_ERR_INTERNAL (-60) /* a promise inside the library was broken; a bug */
+#define MMQ_ERR_INTERNAL (-60) /* a promise inside the library was broken: a bug */
+
+/* major << 16 | minor << 8 | patch of the library that is loaded, for comparison with the
+ * header's numbers. Since 0.1. */
+MMQ_API int32_t mmq_version(void);
+
+/* "0.1.0". Since 0.1. */
+MMQ_API const char *mmq_version_string(void);
+
+/* The constant's name, "MMQ_ERR_FORMAT"; "MMQ_ERR_?" for a number that is none. Since 0.1. */
+MMQ_API const char *mmq_status_name(mmq_status status);
+
+/* What the status means, in a few words. Since 0.1. */
+MMQ_API const char *mmq_status_text(mmq_status status);
+
+/* One line about this thread's last failure; "" before the first. It stays until the thread's
+ * next failure. Since 0.1. */
+MMQ_API const char *mmq_last_error_message(void);
+
+/* ------------------------------------------------------------------------------------------
+ * Handles and callbacks
+ */
+
+typedef struct mmq_model mmq_model;           /* weights and how to run them; shared by threads */
+typedef struct mmq_session mmq_session;       /* one timeline of tokens and pictures */
+typedef struct mmq_image mmq_image;           /* a decoded picture; immutable, shared by threads */
+typedef struct mmq_result mmq_result;         /* what mmq_generate() made */
+typedef struct mmq_evaluation mmq_evaluation; /* what mmq_evaluate() measured */
+typedef struct mmq_report mmq_report;         /* what mmq_quantize_layerwise() did */
+typedef struct mmq_cancel mmq_cancel;         /* a flag that any thread may raise */
+
+/* Long work tells how far it is: `done` of `total` bytes. */
+typedef int32_t (*mmq_progress_fn)(void *user, uint64_t done, uint64_t total);
+
+/* A flag to end work that takes it in its options: raised once, by any thread, it stays raised.
+ * It must outlive the calls that were given it. Since 0.1. */
+MMQ_API mmq_status mmq_cancel_create(mmq_cancel **out);
+MMQ_API void mmq_cancel_raise(mmq_cancel *cancel);
+MMQ_API void mmq_cancel_free(mmq_cancel *cancel); /* accepts NULL */
+
+/* ------------------------------------------------------------------------------------------
+ * Models
+ */
+
+typedef struct mmq_load_options {
+    size_t struct_size;
+    const char *device;    /* NULL or "auto": the best there is; "cpu" */
+    uint64_t memory_limit; /* bytes that weights and sessions may take on the device; 0: no limit */
+    int32_t n_threads;     /* of the CPU; 0: one per processor that the process may use */
+    const char *isa;       /* NULL or "auto"; "c", "avx2", "avx512": the CPU kernels to use */
+    mmq_progress_fn on_progress; /* while weights are placed; NULL: none */
+    void *progress_user;
+    const mmq_cancel *cancel; /* checked while weights are placed; NULL: none. It must live until
+                                 the model is placed (the first session, or mmq_model_place()). */
+} mmq_load_options;
+
+/*
+ * Open the checkpoint in the folder `path`: a Hugging Face vision-language model (safetensors,
+ * single or sharded) or a folder that libmmq saved. Only headers, configuration and tokenizer are
+ * read; weights are placed by mmq_model_place() or by the first session.
+ *
+ * The caller owns *out and frees it with mmq_model_free(). Any thread. Since 0.1.
+ *
+ *   MMQ_ERR_NOT_FOUND    the folder, its config.json or its weights are not there
+ *   MMQ_ERR_IO           a file cannot be read
+ *   MMQ_ERR_FORMAT       a file is broken or lies about itself; the message names file and place
+ *   MMQ_ERR_MISMATCH     tensors missing, unused or of another shape; the message lists them
+ *   MMQ_ERR_UNSUPPORTED  a family, weight format, kernel set or option this build does not run
+ *   MMQ_ERR_NO_DEVICE    there is no such device
+ */
+MMQ_API mmq_status mmq_load(mmq_model **out, const char *path, const mmq_load_options *options);
+
+/* Give the handle back; sessions that still use the model keep it alive. Accepts NULL. Since 0.1.
+ */
+MMQ_API void mmq_model_free(mmq_model *model);
+
+/* One line about the last call that failed on this model, on any thread; "" before. Valid until the
+ * next failure on the model. Since 0.1. */
+MMQ_API const char *mmq_model_error(const mmq_model *model);
+
+typedef struct mmq_model_facts {
+    size_t struct_size;
+    const char *family;    /* "llava" */
+    const char *device;    /* "cpu avx512, 2 threads"; lives with the model */
+    uint64_t n_parameters; /* of the checkpoint; a tied head is counted once */
+    uint64_t stored_bytes; /* canonical bytes of all weights */
+    uint64_t placed_bytes; /* on the device; 0 before placing */
+    int32_t n_tensors;     /* for mmq_model_tensor_info() */
+    int32_t vocab_size;    /* columns of the logits */
+    int32_t max_context;   /* positions that the model was made for */
+    int32_t hidden_size;
+    int32_t image_rows;  /* tokens that one picture takes */
+    int32_t image_token; /* the id that stands for them */
+    int32_t bos, pad;    /* -1: none */
+    int32_t n_eos;
+    int32_t eos[8]; /* ids that end an answer */
+} mmq_model_facts;
+
+/* Fill *facts (its struct_size is set by the caller). Any thread. Since 0.1. */
+MMQ_API mmq_status mmq_model_info(mmq_model_facts *facts, const mmq_model *model);
+
+typedef struct mmq_tensor_facts {
+    size_t struct_size;
+    const char *name;      /* canonical: "language.layers.3.attn.q"; lives with the model */
+    const char *file_name; /* as the checkpoint spells it; NULL for a tied weight */
+    const char *role;      /* "linear", "embedding", "convolution", "vector" */
+    const char *format;    /* "f32", "f16", "bf16", "int8", "nf4" */
+    int64_t rows, cols;
+    uint64_t bytes; /* canonical bytes; 0 for a tied weight */
+} mmq_tensor_facts;
+
+/* Tensor `index` of [0, n_tensors). MMQ_ERR_NOT_FOUND past the end. Any thread. Since 0.1. */
+MMQ_API mmq_status mmq_model_tensor_info(mmq_tensor_facts *facts, const mmq_model *model,
+                                         int32_t index);
+
+/*
+ * Read the weights onto the device now rather than with the first session. Placing twice is no
+ * error. Any thread; others that need the model wait. Since 0.1.
+ *
+ *   MMQ_ERR_LIMIT      the weights alone pass the memory limit: the message tells both figures
+ *   MMQ_ERR_CANCELLED  the load options' flag was raised; the model can be placed again later
+ *   MMQ_ERR_IO, MMQ_ERR_FORMAT  a file changed or cannot be read any more
+ */
+MMQ_API mmq_status mmq_model_place(mmq_model *model);
+
+typedef struct mmq_session_options {
+    size_t struct_size;
+    int32_t context;  /* tokens that the session can hold; 0: the model's, at most 4,096 */
+    int32_t chunk;    /* rows of a prompt run at once, 1 .. 4,096; 0: 512. More is faster and takes
+                         more memory;    the answer is the same. */
+    const char *mode; /* NULL or "exact": f32 activations and accumulation */
+} mmq_session_options;
+
+typedef struct mmq_memory {
+    size_t struct_size;
+    uint64_t weights;     /* placed weights */
+    uint64_t kv_cache;    /* keys and values of one session */
+    uint64_t activations; /* arenas, pictures, logits and indices of one session */
+    uint64_t scratch;     /* of kernels, one session */
+    uint64_t total;       /* of the model with one session: exactly what will be taken */
+} mmq_memory;
+
+/* Device memory that the model and a session with these options take, to the byte, before any of
+ * it is taken. Any thread. Since 0.1. */
+MMQ_API mmq_status mmq_estimate(mmq_memory *memory, const mmq_model *model,
+                                const mmq_session_options *options);
+
+/* ------------------------------------------------------------------------------------------
+ * Quantization
+ */
+
+typedef struct mmq_quantize_options {
+    size_t struct_size;
+    const char *format;   /* "int8" or "nf4": of every linear of tower, projector and decoder */
+    const char *out_path; /* a folder to make, which mmq_load() reads; NULL: memory only */
+    uint64_t chunk_bytes; /* of the f32 rows in hand; 0: 4 MiB. The result does not depend on it. */
+    mmq_progress_fn on_progress; /* bytes of the source; NULL: none */
+    void *progress_user;
+    const mmq_cancel *cancel; /* NULL: none */
+} mmq_quantize_options;
+
+/*
+ * Quantize `source` layer by layer: each source tensor is read once, in chunks of rows, packed, and
+ * written to the folder out_path, to a new model in memory, or both. Embeddings, head, patch
+ * convolution, norms and biases stay as they are. `source` need not be placed and is not changed.
+ *
+ * `quantized` NULL: no model in memory (out_path must be given). `report` NULL: none wanted. The
+ * caller frees both. The new model shares device and threads with `source`, which may be freed
+ * first. A folder appears under its name only when it is complete and synced. Any thread. Since
+ * 0.1.
+ *
+ *   MMQ_ERR_UNSUPPORTED  an unknown format, or a source that is quantized already
+ *   MMQ_ERR_EXISTS       out_path exists
+ *   MMQ_ERR_FORMAT       a weight is NaN or infinite: the message names tensor and index
+ *   MMQ_ERR_IO           the folder cannot be written
+ *   MMQ_ERR_CANCELLED, MMQ_ERR_CALLBACK
+ */
+MMQ_API mmq_status mmq_quantize_layerwise(mmq_model **quantized, const mmq_model *source,
+                                          const mmq_quantize_options *options, mmq_report **report);
+
+/* What was done, as JSON: totals, and per tensor name, format, method, bytes and reason. The text
+ * lives with the report. Since 0.1. */
+MMQ_API const char *mmq_report_json(const mmq_report *report);
+MMQ_API void mmq_report_free(mmq_report *report); /* accepts NULL */
+
+/* ------------------------------------------------------------------------------------------
+ * Pictures
+ */
+
+typedef struct mmq_image_options {
+    size_t struct_size;
+    uint64_t max_pixels; /* more is MMQ_ERR_LIMIT, before they are allocated; 0: 2^28 */
+} mmq_image_options;
+
+/*
+ * Decode a PNG or JPEG to 8-bit RGB as Pillow's convert("RGB") does: grey replicated, alpha
+ * dropped. The caller owns *out. Any thread. Since 0.1.
+ *
+ *   MMQ_ERR_NOT_FOUND, MMQ_ERR_IO  the file
+ *   MMQ_ERR_FORMAT                 broken, truncated or no picture
+ *   MMQ_ERR_LIMIT                  more pixels than max_pixels
+ *   MMQ_ERR_UNSUPPORTED            a decoder that this build was made without
+ */
+MMQ_API mmq_status mmq_image_read_file(mmq_image **out, const char *path,
+                                       const mmq_image_options *options);
+MMQ_API mmq_status mmq_image_read_memory(mmq_image **out, const void *data, size_t size,
+                                         const mmq_image_options *options);
+
+/* Copy pixels of 1 (grey), 3 (RGB) or 4 (RGBA, alpha dropped) bytes each; row_bytes 0: rows follow
+ * each other. Since 0.1. */
+MMQ_API mmq_status mmq_image_from_pixels(mmq_image **out, const uint8_t *pixels, int32_t width,
+                                         int32_t height, int32_t channels, size_t row_bytes,
+                                         const mmq_image_options *options);
+
+/* Since 0.1. Sessions that hold the picture keep it alive. */
+MMQ_API mmq_status mmq_image_size(int32_t *width, int32_t *height, const mmq_image *image);
+MMQ_API void mmq_image_free(mmq_image *image); /* accepts NULL */
+
+/* ------------------------------------------------------------------------------------------
+ * Text and prompts
+ */
+
+/* Part of a message: text or a picture, exactly one of them. */
+typedef struct mmq_part {
+    size_t struct_size;
+    const char *text;
+    const mmq_image *image;
+} mmq_part;
+
+typedef struct mmq_message {
+    size_t struct_size;
+    const char *role; /* "system", "user", "assistant" */
+    const mmq_part *const *parts;
+    size_t n_parts;
+} mmq_message;
+
+/*
+ * What to say to the model: the whole conversation (messages), put into words by the checkpoint's
+ * own chat template, or raw text. In raw text every picture stands where the model's image marker
+ * ("<image>") does, in order; as many markers as pictures.
+ */
+typedef struct mmq_prompt {
+    size_t struct_size;
+    const mmq_message *const *messages;
+    size_t n_messages;
+    const char *text; /* used when n_messages is 0 */
+    const mmq_image *const *images;
+    size_t n_images;
+} mmq_prompt;
+
+/*
+ * The ids of `text` [size bytes, or SIZE_MAX up to its zero byte]. add_special nonzero: with the
+ * ids that the tokenizer puts around a text (BOS). *ids is the library's to free: mmq_ids_free().
+ * Any thread. Since 0.1.
+ */
+MMQ_API mmq_status mmq_tokenize(int32_t **ids, size_t *n_ids, const mmq_model *model,
+                                const char *text, size_t size, int32_t add_special);
+MMQ_API void mmq_ids_free(int32_t *ids); /* accepts NULL */
+
+/* The text of ids; skip_special nonzero: without special tokens. Freed by mmq_text_free(). Since
+ * 0.1. */
+MMQ_API mmq_status mmq_detokenize(char **text, size_t *size, const mmq_model *model,
+                                  const int32_t *ids, size_t n_ids, int32_t skip_special);
+MMQ_API void mmq_text_free(char *text); /* accepts NULL */
+
+/* The prompt in words, as the model will read it, before tokenizing: the chat template's output
+ * with the generation prompt, or the raw text. MMQ_ERR_UNSUPPORTED without a template. Since 0.1.
+ */
+MMQ_API mmq_status mmq_render_chat(char **text, size_t *size, const mmq_model *model,
+                                   const mmq_prompt *prompt);
+
+/* ------------------------------------------------------------------------------------------
+ * Sessions and generation
+ */
+
+/*
+ * A session on the model, which is placed now if it was not. All device memory of the session is
+ * taken here, exactly as mmq_estimate() tells. The caller owns *out. Since 0.1.
+ *
+ *   MMQ_ERR_LIMIT        the memory limit would be passed: the message tells needed and given bytes
+ *   MMQ_ERR_UNSUPPORTED  a mode that the device does not have
+ * and what mmq_model_place() can say.
+ */
+MMQ_API mmq_status mmq_session_create(mmq_session **out, mmq_model *model,
+                                      const mmq_session_options *options);
+MMQ_API void mmq_session_free(mmq_session *session); /* accepts NULL */
+
+/* One line about this session's last failure; "" before. Since 0.1. */
+MMQ_API const char *mmq_session_error(const mmq_session *session);
+
+/* Tokens that the session holds (picture rows count). Since 0.1. */
+MMQ_API int32_t mmq_session_length(const mmq_session *session);
+
+/* Forget all but the first `length` tokens; reset forgets all. MMQ_ERR_INVALID beyond the length. A
+ * later prompt reuses what is kept, if it begins the same. Since 0.1. */
+MMQ_API mmq_status mmq_session_truncate(mmq_session *session, int32_t length);
+MMQ_API mmq_status mmq_session_reset(mmq_session *session);
+
+/* A piece of the answer: whole UTF-8 characters, which may be none when a token has made none yet
+ * (n_ids is then still what was sampled since the last call). */
+typedef int32_t (*mmq_text_fn)(void *user, const char *text, size_t size, const int32_t *ids,
+                               size_t n_ids);
+
+typedef struct mmq_generate_request {
+    size_t struct_size;
+    const mmq_prompt *prompt;
+    int32_t max_new_tokens;   /* 0: until the end token or the context's end */
+    float temperature;        /* 0: greedy (the lowest id wins a tie) */
+    int32_t top_k;            /* keep the k likeliest; 0: all */
+    float top_p;              /* then the likeliest that add up to p; 0 or 1: all */
+    float min_p;              /* then those of at least min_p times the likeliest; 0: all */
+    float repetition_penalty; /* logits of ids in the timeline: divided if > 0, multiplied if < 0; 0
+                                 or 1: off */
+    uint64_t seed;            /* token i of an answer depends on (seed, i) and its logits alone */
+    const char *const *stop;  /* the answer ends before the first of these strings */
+    size_t n_stop;
+    mmq_text_fn on_text; /* streams the answer; NULL: none */
+    void *text_user;
+    const mmq_cancel *cancel; /* checked between chunks, blocks and tokens; NULL: none */
+    int32_t ignore_eos;       /* nonzero: end tokens do not end the answer */
+} mmq_generate_request;
+
+/*
+ * Answer a prompt. What the session already holds is compared with the prompt, token by token and
+ * picture by picture, and the longest common beginning is not computed again; afterwards the
+ * session holds prompt and answer. The caller owns *out. Since 0.1.
+ *
+ *   MMQ_ERR_INVALID       pictures and markers do not match in number
+ *   MMQ_ERR_CONTEXT_FULL  the prompt is longer than the context (an answer that reaches the end of
+ * the context is no error: its finish reason says so) MMQ_ERR_UNSUPPORTED   messages, but the
+ * checkpoint has no chat template MMQ_ERR_CANCELLED, MMQ_ERR_CALLBACK   the session holds what was
+ * computed so far
+ */
+MMQ_API mmq_status mmq_generate(mmq_result **out, mmq_session *session,
+                                const mmq_generate_request *request);
+
+#define MMQ_FINISH_EOS 0     /* the model ended the answer */
+#define MMQ_FINISH_LENGTH 1  /* max_new_tokens */
+#define MMQ_FINISH_STOP 2    /* a stop string */
+#define MMQ_FINISH_CONTEXT 3 /* the context is full */
+
+/* The parts of a result live as long as it. Since 0.1. */
+MMQ_API const char *mmq_result_text(const mmq_result *result); /* without special tokens */
+MMQ_API const int32_t *mmq_result_ids(const mmq_result *result,
+                                      size_t *n_ids);        /* an end token included */
+MMQ_API int32_t mmq_result_finish(const mmq_result *result); /* MMQ_FINISH_... */
+MMQ_API const char *
+mmq_result_finish_name(const mmq_result *result); /* "eos", "length", "stop", "context" */
+MMQ_API void mmq_result_free(mmq_result *result); /* accepts NULL */
+
+typedef struct mmq_result_facts {
+    size_t struct_size;
+    int32_t n_prompt; /* tokens of the prompt, picture rows counted */
+    int32_t n_reused; /* of them already held by the session */
+    int32_t n_generated;
+    int32_t n_pictures_encoded; /* pictures that went through the tower */
+    uint64_t prefill_nanoseconds, decode_nanoseconds;
+} mmq_result_facts;
+MMQ_API mmq_status mmq_result_info(mmq_result_facts *facts, const mmq_result *result);
+
+/* ------------------------------------------------------------------------------------------
+ * Measuring
+ */
+
+/* Logits of the position that predicts target `index`; valid during the call. */
+typedef int32_t (*mmq_logits_fn)(void *user, size_t index, const float *logits, size_t n_vocab);
+
+typedef struct mmq_evaluate_request {
+    size_t struct_size;
+    const mmq_prompt *prompt;
+    const int32_t
+        *targets; /* the tokens that should follow the prompt; none: the next token's logits only */
+    size_t n_targets;
+    mmq_logits_fn on_logits; /* once per target (once, index 0, when there are none); NULL: none */
+    void *logits_user;
+    const mmq_cancel *cancel; /* NULL: none */
+} mmq_evaluate_request;
+
+/* How likely the model finds `targets` after the prompt (teacher forcing). The session's prefix is
+ * reused and afterwards holds prompt and targets but the last. Errors as mmq_generate(). Since 0.1.
+ */
+MMQ_API mmq_status mmq_evaluate(mmq_evaluation **out, mmq_session *session,
+                                const mmq_evaluate_request *request);
+
+/* [n] natural logarithms of the targets' probabilities; the likeliest ids. Live as long as the
+ * handle. Since 0.1. */
+MMQ_API const double *mmq_evaluation_logprobs(const mmq_evaluation *evaluation, size_t *n);
+MMQ_API const int32_t *mmq_evaluation_top1(const mmq_evaluation *evaluation, size_t *n);
+MMQ_API void mmq_evaluation_free(mmq_evaluation *evaluation); /* accepts NULL */
 
 #ifdef __cplusplus
 }

@@ -30,29 +30,34 @@ struct mmqi_device_options {
 };
 
 struct mmqi_backend {
-    const char *name; /* "cpu", "cuda" */
+    const char *name;       /* "cpu", "cuda" */
     int32_t (*count)(void); /* devices of this kind that can be opened now */
     int32_t (*open)(struct mmqi_device **out, const struct mmqi_device_options *options);
     void (*close)(struct mmqi_device *device); /* accepts NULL */
-    /* One line: name of the device and what was chosen ("cpu avx512, 2 threads"). Lives with the device. */
+    /* One line: name of the device and what was chosen ("cpu avx512, 2 threads"). Lives with the
+     * device. */
     const char *(*describe)(const struct mmqi_device *device);
     int32_t (*alloc)(struct mmqi_device *device, void **out, size_t size); /* aligned to 64 */
     void (*free)(struct mmqi_device *device, void *memory);                /* accepts NULL */
     int32_t (*upload)(struct mmqi_device *device, void *dst, const void *src, size_t size);
     int32_t (*download)(struct mmqi_device *device, void *dst, const void *src, size_t size);
-    int32_t (*copy)(struct mmqi_device *device, void *dst, const void *src, size_t size); /* on the device */
-    /* Make a weight's canonical block, already on the device, ready for the kernels: fills w->part. The CPU computes
-     * from canonical bytes; another backend may rearrange in place. */
-    int32_t (*pack)(struct mmqi_device *device, struct mmqi_wmat *w, void *block, const struct mmqi_layout *layout);
-    /* max_cols: the widest matrix row (mmqi_wmat.cols, mmqi_mat.cols) that any op of this stream will see. */
+    int32_t (*copy)(struct mmqi_device *device, void *dst, const void *src,
+                    size_t size); /* on the device */
+    /* Make a weight's canonical block, already on the device, ready for the kernels: fills w->part.
+     * The CPU computes from canonical bytes; another backend may rearrange in place. */
+    int32_t (*pack)(struct mmqi_device *device, struct mmqi_wmat *w, void *block,
+                    const struct mmqi_layout *layout);
+    /* max_cols: the widest matrix row (mmqi_wmat.cols, mmqi_mat.cols) that any op of this stream
+     * will see. */
     int32_t (*stream_open)(struct mmqi_device *device, int64_t max_cols, struct mmqi_stream **out);
     int32_t (*stream_wait)(struct mmqi_stream *stream); /* until all its work is done */
     void (*stream_close)(struct mmqi_stream *stream);   /* accepts NULL */
     /* Bytes that stream_open takes: exact, and part of mmq_estimate. */
     size_t (*stream_bytes)(const struct mmqi_device *device, int64_t max_cols);
     /* Run the segments [begin, end) of a planned graph. */
-    int32_t (*execute)(struct mmqi_stream *stream, const struct mmqi_graph *graph, const struct mmqi_plan *plan,
-                       const struct mmqi_run *run, int32_t begin, int32_t end);
+    int32_t (*execute)(struct mmqi_stream *stream, const struct mmqi_graph *graph,
+                       const struct mmqi_plan *plan, const struct mmqi_run *run, int32_t begin,
+                       int32_t end);
     const struct mmqi_ops *ops;
 };
 

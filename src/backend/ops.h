@@ -33,10 +33,10 @@ struct mmqi_wmat {
 };
 
 enum mmqi_activation {
-    MMQI_ACT_SILU = 0,       /* x * sigmoid(x) */
-    MMQI_ACT_GELU = 1,       /* 0.5 x (1 + erf(x / sqrt 2)) */
-    MMQI_ACT_GELU_TANH = 2,  /* the tanh form, "gelu_pytorch_tanh" */
-    MMQI_ACT_QUICK_GELU = 3  /* x * sigmoid(1.702 x) */
+    MMQI_ACT_SILU = 0,      /* x * sigmoid(x) */
+    MMQI_ACT_GELU = 1,      /* 0.5 x (1 + erf(x / sqrt 2)) */
+    MMQI_ACT_GELU_TANH = 2, /* the tanh form, "gelu_pytorch_tanh" */
+    MMQI_ACT_QUICK_GELU = 3 /* x * sigmoid(1.702 x) */
 };
 
 /*
@@ -45,10 +45,10 @@ enum mmqi_activation {
  * lies in page table[s / page_rows]; table NULL is the identity.
  */
 struct mmqi_kv {
-    float *pages;          /* page p of this layer begins at pages + p * page_stride */
-    int64_t page_stride;   /* elements */
+    float *pages;        /* page p of this layer begins at pages + p * page_stride */
+    int64_t page_stride; /* elements */
     int64_t page_rows;
-    const int32_t *table;  /* or NULL */
+    const int32_t *table; /* or NULL */
     int32_t n_heads, head_dim;
 };
 
@@ -59,41 +59,48 @@ struct mmqi_span {
 
 struct mmqi_ops {
     /* y[r] = table[ids[r]], unpacked; 0 <= ids[r] < table->rows. */
-    int32_t (*embed)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_wmat *table, const int32_t *ids);
+    int32_t (*embed)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_wmat *table,
+                     const int32_t *ids);
     /* y[r] = x[index[r]] where index[r] >= 0; other rows of y stay as they are. */
-    int32_t (*place_rows)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *x, const int32_t *index);
+    int32_t (*place_rows)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *x,
+                          const int32_t *index);
     /* y = x (same size). */
     int32_t (*copy)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *x);
     /* y = a + b; y may be a or b. b of one row is added to every row. */
-    int32_t (*add)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *a, const struct mmqi_mat *b);
+    int32_t (*add)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *a,
+                   const struct mmqi_mat *b);
     /* y = (x - mean) / sqrt(var + eps) * w + b, var with divisor n; w, b: [cols]. y may be x. */
-    int32_t (*layer_norm)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *x, const float *w,
-                          const float *b, float eps);
+    int32_t (*layer_norm)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *x,
+                          const float *w, const float *b, float eps);
     /* y = x / sqrt(mean(x^2) + eps) * w. y may be x. */
-    int32_t (*rms_norm)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *x, const float *w,
-                        float eps);
+    int32_t (*rms_norm)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *x,
+                        const float *w, float eps);
     /* y[r, n] = sum_k x[r, k] * W[n, k] + bias[n]; bias [W->rows] or NULL. */
     int32_t (*matmul)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *x,
                       const struct mmqi_wmat *w, const float *bias);
     /* y = act(x). y may be x. */
-    int32_t (*activate)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *x, int32_t act);
+    int32_t (*activate)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *x,
+                        int32_t act);
     /* y = act(gate) * up. y may be gate or up. */
     int32_t (*gate)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *gate,
                     const struct mmqi_mat *up, int32_t act);
-    /* Rotate each head of x in place by its row's position ("rotate half": pairs i and i + head_dim/2).
-     * inv_freq [head_dim/2]: angle = position * inv_freq[i] in f32 (the product rounded to f32, then cos and sin of that). */
-    int32_t (*rope)(struct mmqi_stream *s, const struct mmqi_mat *x, int32_t n_heads, int32_t head_dim,
-                    const int32_t *positions, const float *inv_freq);
+    /* Rotate each head of x in place by its row's position ("rotate half": pairs i and i +
+     * head_dim/2). inv_freq [head_dim/2]: angle = position * inv_freq[i] in f32 (the product
+     * rounded to f32, then cos and sin of that). */
+    int32_t (*rope)(struct mmqi_stream *s, const struct mmqi_mat *x, int32_t n_heads,
+                    int32_t head_dim, const int32_t *positions, const float *inv_freq);
     /* Write row r of k and v [rows, n_heads * head_dim] to slot slots[r]. */
     int32_t (*store_kv)(struct mmqi_stream *s, const struct mmqi_kv *kv, const struct mmqi_mat *k,
                         const struct mmqi_mat *v, const int32_t *slots);
-    /* y[r, h] = softmax(scale * q[r, h] . K[span r]) V, query head h reads key head h * kv->n_heads / n_heads.
-     * Scores are never stored beyond one page. A row with an empty span gives zeros. */
-    int32_t (*attention)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *q, int32_t n_heads,
-                         const struct mmqi_kv *kv, const struct mmqi_span *spans, float scale);
-    /* Patches of pixels [channels, height, width], row-major over the grid: y[patch] = [channels, patch, patch]. */
-    int32_t (*patches)(struct mmqi_stream *s, const struct mmqi_mat *y, const float *pixels, int32_t channels,
-                       int32_t height, int32_t width, int32_t patch);
+    /* y[r, h] = softmax(scale * q[r, h] . K[span r]) V, query head h reads key head h * kv->n_heads
+     * / n_heads. Scores are never stored beyond one page. A row with an empty span gives zeros. */
+    int32_t (*attention)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *q,
+                         int32_t n_heads, const struct mmqi_kv *kv, const struct mmqi_span *spans,
+                         float scale);
+    /* Patches of pixels [channels, height, width], row-major over the grid: y[patch] = [channels,
+     * patch, patch]. */
+    int32_t (*patches)(struct mmqi_stream *s, const struct mmqi_mat *y, const float *pixels,
+                       int32_t channels, int32_t height, int32_t width, int32_t patch);
     /* out[r] = index of the greatest x[r, :]; the lowest index wins a tie. */
     int32_t (*pick)(struct mmqi_stream *s, int32_t *out, const struct mmqi_mat *x);
 };

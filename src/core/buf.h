@@ -20,8 +20,10 @@ struct mmqi_buf {
 
 void mmqi_buf_append(struct mmqi_buf *buf, const void *data, size_t size);
 void mmqi_buf_text(struct mmqi_buf *buf, const char *text);
-void mmqi_buf_format(struct mmqi_buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* A finite number in the C locale's spelling with 9 significant digits; null for NaN and Inf (JSON). */
+void mmqi_buf_format(struct mmqi_buf *buf, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* A finite number in the C locale's spelling with 9 significant digits; null for NaN and Inf
+ * (JSON). */
 void mmqi_buf_number(struct mmqi_buf *buf, double value);
 /* `text` as a JSON string with its quotes; bytes that are not UTF-8 become U+FFFD. */
 void mmqi_buf_json_string(struct mmqi_buf *buf, const char *text, size_t size);

@@ -28,9 +28,10 @@ enum mmqi_dtype {
     MMQI_N_DTYPES
 };
 
-size_t mmqi_dtype_size(int32_t dtype);            /* bytes of one element; 0 for an unknown type */
-const char *mmqi_dtype_name(int32_t dtype);       /* as safetensors spells it: "F32", "BF16"; "?" if unknown */
-int32_t mmqi_dtype_from_name(const char *name);   /* -1 if unknown */
+size_t mmqi_dtype_size(int32_t dtype); /* bytes of one element; 0 for an unknown type */
+const char *
+mmqi_dtype_name(int32_t dtype); /* as safetensors spells it: "F32", "BF16"; "?" if unknown */
+int32_t mmqi_dtype_from_name(const char *name); /* -1 if unknown */
 
 static inline float mmqi_f32_from_bits(uint32_t bits)
 {

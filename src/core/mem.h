@@ -27,9 +27,10 @@ const struct mmqi_mem_hooks *mmqi_mem_current(void);
 /* Blocks aligned to 16 bytes; size 0 gives a block too. NULL when refused;
  * no message is written (the caller knows what the memory was for). */
 void *mmqi_alloc(size_t size);
-void *mmqi_calloc(size_t count, size_t size); /* zeroed; a product that wraps gives NULL */
+void *mmqi_calloc(size_t count, size_t size);      /* zeroed; a product that wraps gives NULL */
 void *mmqi_alloc_array(size_t count, size_t size); /* not zeroed; checked product */
-void *mmqi_realloc_array(void *block, size_t count, size_t size); /* block may be NULL; kept on failure */
+void *mmqi_realloc_array(void *block, size_t count,
+                         size_t size); /* block may be NULL; kept on failure */
 void *mmqi_alloc_aligned(size_t size); /* aligned to 64, for tensors; freed by mmqi_free() too */
 char *mmqi_strdup(const char *text);
 char *mmqi_strndup(const char *text, size_t size);

@@ -39,7 +39,8 @@ struct mmqi_os_thread;
 struct mmqi_os_mutex;
 struct mmqi_os_cond;
 
-struct mmqi_os_thread *mmqi_os_thread_start(void (*body)(void *arg), void *arg); /* NULL if refused */
+struct mmqi_os_thread *mmqi_os_thread_start(void (*body)(void *arg),
+                                            void *arg); /* NULL if refused */
 void mmqi_os_thread_join(struct mmqi_os_thread *thread);
 struct mmqi_os_mutex *mmqi_os_mutex_create(void);
 void mmqi_os_mutex_free(struct mmqi_os_mutex *mutex);
@@ -54,7 +55,8 @@ int32_t mmqi_os_cpu_count(void); /* processors this process may use, at least 1 
 /* ---- the rest ---- */
 
 uint64_t mmqi_os_nanoseconds(void); /* a monotonic clock */
-/* The number that `text` spells in the C locale, whatever the host has set; *end past its last byte. */
+/* The number that `text` spells in the C locale, whatever the host has set; *end past its last
+ * byte. */
 double mmqi_os_parse_number(const char *text, char **end);
 /* `value` with `digits` significant digits in the C locale; returns the length, < 32. */
 int mmqi_os_print_number(char out[32], double value, int digits);

@@ -14,7 +14,8 @@ enum { MMQI_MESSAGE_BYTES = 512 };
 
 /* Write this thread's message and return `status`. Longer text is cut at a
  * whole UTF-8 character; control bytes (a hostile file's names) become '?'. */
-int32_t mmqi_fail(int32_t status, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
+int32_t mmqi_fail(int32_t status, const char *format, ...)
+    __attribute__((format(printf, 2, 3), cold));
 
 /* This thread's last message; "" before the first failure. */
 const char *mmqi_message(void);

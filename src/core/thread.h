@@ -19,7 +19,8 @@ typedef void (*mmqi_chunk_fn)(void *arg, int64_t chunk, int32_t worker);
 /* n_threads 0: one per processor that the process may use. */
 int32_t mmqi_pool_create(struct mmqi_pool **out, int32_t n_threads);
 int32_t mmqi_pool_threads(const struct mmqi_pool *pool);
-/* Run fn for the chunks [0, n_chunks), in any order, and return when all are done. Any thread; not from a chunk. */
+/* Run fn for the chunks [0, n_chunks), in any order, and return when all are done. Any thread; not
+ * from a chunk. */
 void mmqi_pool_run(struct mmqi_pool *pool, int64_t n_chunks, mmqi_chunk_fn fn, void *arg);
 void mmqi_pool_free(struct mmqi_pool *pool); /* accepts NULL; no job may be running */
 

@@ -41,10 +41,13 @@ enum mmqi_op {
     MMQI_OP_MATMUL,     /* out, in[0], weight, bias or -1 */
     MMQI_OP_ACTIVATE,   /* out, in[0], act */
     MMQI_OP_GATE,       /* out, in[0] gate, in[1] up, act */
-    MMQI_OP_ROPE,       /* out (in place), n_heads, head_dim, weight = inverse frequencies; index POSITIONS */
-    MMQI_OP_STORE_KV,   /* in[0] k, in[1] v; kv: layer of the cache, or out = a value that serves as the one page; index SLOTS */
-    MMQI_OP_ATTENTION,  /* out, in[0] q, in[1] = the page's value or -1 for the cache's layer; n_heads, n_kv_heads, head_dim, scale */
-    MMQI_OP_PATCHES,    /* out, in[0] pixels (an input of one row), channels, height, width, patch */
+    MMQI_OP_ROPE,       /* out (in place), n_heads, head_dim, weight = inverse frequencies; index
+                           POSITIONS */
+    MMQI_OP_STORE_KV,   /* in[0] k, in[1] v; kv: layer of the cache, or out = a value that serves as
+                           the one page; index SLOTS */
+    MMQI_OP_ATTENTION,  /* out, in[0] q, in[1] = the page's value or -1 for the cache's layer;
+                           n_heads, n_kv_heads, head_dim, scale */
+    MMQI_OP_PATCHES, /* out, in[0] pixels (an input of one row), channels, height, width, patch */
     MMQI_N_OPS
 };
 
@@ -78,17 +81,17 @@ struct mmqi_value {
 
 struct mmqi_node {
     int32_t op;
-    int32_t out, in[2];           /* values; -1 for none */
-    int32_t weight, bias;         /* weight table; -1 for none */
-    int32_t act;                  /* enum mmqi_activation */
+    int32_t out, in[2];   /* values; -1 for none */
+    int32_t weight, bias; /* weight table; -1 for none */
+    int32_t act;          /* enum mmqi_activation */
     int32_t n_heads, n_kv_heads, head_dim;
-    int32_t layer;                /* of the KV cache; -1 for none */
+    int32_t layer; /* of the KV cache; -1 for none */
     float eps, scale;
     int32_t channels, height, width, patch;
 };
 
 struct mmqi_segment {
-    const char *name; /* "vision.blocks.3", "language.layers.0", "language.head" */
+    const char *name;   /* "vision.blocks.3", "language.layers.0", "language.head" */
     int32_t begin, end; /* nodes */
     int32_t *live_out;  /* values that later segments may read */
     int32_t n_live_out;
@@ -100,17 +103,23 @@ struct mmqi_graph; /* opaque; accessors below */
 
 int32_t mmqi_graph_create(struct mmqi_graph **out);
 void mmqi_graph_free(struct mmqi_graph *graph); /* accepts NULL */
-int32_t mmqi_graph_value(struct mmqi_graph *graph, const char *name, struct mmqi_extent rows, int64_t cols);
-int32_t mmqi_graph_input(struct mmqi_graph *graph, const char *name, int32_t binding, struct mmqi_extent rows, int64_t cols);
-int32_t mmqi_graph_output(struct mmqi_graph *graph, const char *name, int32_t binding, struct mmqi_extent rows, int64_t cols);
-int32_t mmqi_graph_weight_value(struct mmqi_graph *graph, int32_t weight, int64_t rows, int64_t cols);
-int32_t mmqi_graph_slice(struct mmqi_graph *graph, int32_t base, int64_t first_row, struct mmqi_extent rows);
+int32_t mmqi_graph_value(struct mmqi_graph *graph, const char *name, struct mmqi_extent rows,
+                         int64_t cols);
+int32_t mmqi_graph_input(struct mmqi_graph *graph, const char *name, int32_t binding,
+                         struct mmqi_extent rows, int64_t cols);
+int32_t mmqi_graph_output(struct mmqi_graph *graph, const char *name, int32_t binding,
+                          struct mmqi_extent rows, int64_t cols);
+int32_t mmqi_graph_weight_value(struct mmqi_graph *graph, int32_t weight, int64_t rows,
+                                int64_t cols);
+int32_t mmqi_graph_slice(struct mmqi_graph *graph, int32_t base, int64_t first_row,
+                         struct mmqi_extent rows);
 void mmqi_graph_node(struct mmqi_graph *graph, const struct mmqi_node *node);
 /* A node with every reference -1, to be filled by the caller. */
 struct mmqi_node mmqi_node(int32_t op);
 void mmqi_graph_begin_segment(struct mmqi_graph *graph, const char *name);
 void mmqi_graph_end_segment(struct mmqi_graph *graph, const int32_t *live_out, int32_t n_live_out);
-/* Checks shapes of every node, that values are written before they are read, and the live-out law. */
+/* Checks shapes of every node, that values are written before they are read, and the live-out law.
+ */
 int32_t mmqi_graph_finish(struct mmqi_graph *graph);
 
 /* ---- reading ---- */
@@ -121,15 +130,17 @@ int32_t mmqi_graph_n_nodes(const struct mmqi_graph *graph);
 const struct mmqi_node *mmqi_graph_node_at(const struct mmqi_graph *graph, int32_t node);
 int32_t mmqi_graph_n_segments(const struct mmqi_graph *graph);
 const struct mmqi_segment *mmqi_graph_segment_at(const struct mmqi_graph *graph, int32_t segment);
-int64_t mmqi_graph_max_cols(const struct mmqi_graph *graph); /* the widest value or weight row, for streams */
+int64_t mmqi_graph_max_cols(
+    const struct mmqi_graph *graph); /* the widest value or weight row, for streams */
 
 /* ---- planning (memory.c) ---- */
 
 struct mmqi_plan; /* arena offset of every value */
 
 /* max_rows[symbol] for every symbol that the graph uses. MMQ_ERR_LIMIT where bytes would wrap. */
-int32_t mmqi_plan_create(struct mmqi_plan **out, const struct mmqi_graph *graph, const int64_t max_rows[MMQI_N_SYMBOLS]);
-void mmqi_plan_free(struct mmqi_plan *plan); /* accepts NULL */
+int32_t mmqi_plan_create(struct mmqi_plan **out, const struct mmqi_graph *graph,
+                         const int64_t max_rows[MMQI_N_SYMBOLS]);
+void mmqi_plan_free(struct mmqi_plan *plan);            /* accepts NULL */
 uint64_t mmqi_plan_bytes(const struct mmqi_plan *plan); /* exact size of the arena */
 /* Byte offset of an arena value (slices: of their first row). */
 uint64_t mmqi_plan_offset(const struct mmqi_plan *plan, int32_t value);
@@ -139,7 +150,8 @@ int64_t mmqi_plan_max_rows(const struct mmqi_plan *plan, int32_t symbol); /* as 
 
 enum { MMQI_MAX_BINDINGS = 8 };
 
-/* A weight as runs see it: a matrix for matmul and embed, and for vectors (and small f32 matrices) the f32 numbers. */
+/* A weight as runs see it: a matrix for matmul and embed, and for vectors (and small f32 matrices)
+ * the f32 numbers. */
 struct mmqi_run_weight {
     struct mmqi_wmat mat;
     const float *vector;
@@ -153,14 +165,17 @@ struct mmqi_run {
     const struct mmqi_span *spans; /* per row of the attention's q */
     const struct mmqi_kv *kv;      /* [layers] of the cache; NULL for a tower */
     const struct mmqi_run_weight *weights;
-    /* Called after each segment with its first live-out, for bisecting against goldens and for cancelling; a status other
-     * than MMQ_OK ends the run with it. NULL: none. */
-    int32_t (*after)(void *user, const struct mmqi_segment *segment, const struct mmqi_mat *live_out);
+    /* Called after each segment with its first live-out, for bisecting against goldens and for
+     * cancelling; a status other than MMQ_OK ends the run with it. NULL: none. */
+    int32_t (*after)(void *user, const struct mmqi_segment *segment,
+                     const struct mmqi_mat *live_out);
     void *after_user;
 };
 
-/* The plain executor: node by node through `ops`. Backends use it as their execute slot or in front of a compiled one. */
-int32_t mmqi_graph_execute(struct mmqi_stream *stream, const struct mmqi_ops *ops, const struct mmqi_graph *graph,
-                           const struct mmqi_plan *plan, const struct mmqi_run *run, int32_t begin, int32_t end);
+/* The plain executor: node by node through `ops`. Backends use it as their execute slot or in front
+ * of a compiled one. */
+int32_t mmqi_graph_execute(struct mmqi_stream *stream, const struct mmqi_ops *ops,
+                           const struct mmqi_graph *graph, const struct mmqi_plan *plan,
+                           const struct mmqi_run *run, int32_t begin, int32_t end);
 
 #endif

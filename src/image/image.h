@@ -27,16 +27,20 @@ struct mmqi_image_limits {
 /* PNG or JPEG by their first bytes; `name` opens every message. */
 int32_t mmqi_image_decode(struct mmqi_image **out, const char *name, const void *data, size_t size,
                           const struct mmqi_image_limits *limits);
-/* channels 1 (grey), 3 (RGB) or 4 (RGBA, alpha dropped); row_bytes 0 means width * channels. The pixels are copied. */
-int32_t mmqi_image_from_pixels(struct mmqi_image **out, const uint8_t *pixels, int32_t width, int32_t height,
-                               int32_t channels, size_t row_bytes, const struct mmqi_image_limits *limits);
+/* channels 1 (grey), 3 (RGB) or 4 (RGBA, alpha dropped); row_bytes 0 means width * channels. The
+ * pixels are copied. */
+int32_t mmqi_image_from_pixels(struct mmqi_image **out, const uint8_t *pixels, int32_t width,
+                               int32_t height, int32_t channels, size_t row_bytes,
+                               const struct mmqi_image_limits *limits);
 struct mmqi_image *mmqi_image_retain(struct mmqi_image *image); /* any thread */
-void mmqi_image_release(struct mmqi_image *image);               /* accepts NULL */
-int mmqi_image_equal(const struct mmqi_image *a, const struct mmqi_image *b); /* 1 when size and pixels are equal */
+void mmqi_image_release(struct mmqi_image *image);              /* accepts NULL */
+int mmqi_image_equal(const struct mmqi_image *a,
+                     const struct mmqi_image *b); /* 1 when size and pixels are equal */
 
-/* Shared by the decoders (png.c, jpeg.c): checks limits and allocates; MMQ_ERR_LIMIT names the sizes. */
-int32_t mmqi_image_create(struct mmqi_image **out, const char *name, uint64_t width, uint64_t height,
-                          const struct mmqi_image_limits *limits);
+/* Shared by the decoders (png.c, jpeg.c): checks limits and allocates; MMQ_ERR_LIMIT names the
+ * sizes. */
+int32_t mmqi_image_create(struct mmqi_image **out, const char *name, uint64_t width,
+                          uint64_t height, const struct mmqi_image_limits *limits);
 void mmqi_image_finish(struct mmqi_image *image); /* computes the hash once the pixels are there */
 int32_t mmqi_png_decode(struct mmqi_image **out, const char *name, const void *data, size_t size,
                         const struct mmqi_image_limits *limits);

@@ -19,27 +19,30 @@ enum mmqi_recipe_kind {
 };
 
 struct mmqi_recipe {
-    int32_t kind;     /* enum mmqi_recipe_kind */
+    int32_t kind; /* enum mmqi_recipe_kind */
     bool do_resize, do_center_crop, do_rescale, do_normalize;
-    int32_t shortest_edge;       /* 0 when the size is given by height and width */
-    int32_t height, width;       /* exact size of the resize; 0 with shortest_edge */
+    int32_t shortest_edge; /* 0 when the size is given by height and width */
+    int32_t height, width; /* exact size of the resize; 0 with shortest_edge */
     int32_t crop_height, crop_width;
-    int32_t filter;   /* enum mmqi_filter */
-    double rescale;   /* 1/255 as the file spells it */
+    int32_t filter; /* enum mmqi_filter */
+    double rescale; /* 1/255 as the file spells it */
     double mean[3], std[3];
 };
 
-/* Read the keys at `prefix` ("" or "image_processor.") over the defaults already in *recipe. Sizes must be 1..8192,
- * std > 0. `size` may be an int, {"shortest_edge"} or {"height", "width"}; `crop_size` an int or {"height", "width"}. */
-int32_t mmqi_recipe_read(struct mmqi_recipe *recipe, const struct mmqi_settings *settings, const char *prefix);
+/* Read the keys at `prefix` ("" or "image_processor.") over the defaults already in *recipe. Sizes
+ * must be 1..8192, std > 0. `size` may be an int, {"shortest_edge"} or {"height", "width"};
+ * `crop_size` an int or {"height", "width"}. */
+int32_t mmqi_recipe_read(struct mmqi_recipe *recipe, const struct mmqi_settings *settings,
+                         const char *prefix);
 
 /* The size of what mmqi_preprocess() will make of a picture. */
-void mmqi_preprocess_size(const struct mmqi_recipe *recipe, int32_t width, int32_t height, int32_t *out_width,
-                          int32_t *out_height);
+void mmqi_preprocess_size(const struct mmqi_recipe *recipe, int32_t width, int32_t height,
+                          int32_t *out_width, int32_t *out_height);
 
-/* pixel_values [3, height, width] f32, freed with mmqi_free(). x * rescale in float32, then (x - mean) / std in float32,
- * as transformers' Pillow processors compute. Centre crop pads with zeros (before rescaling) where the picture is smaller. */
-int32_t mmqi_preprocess(float **out, int32_t *out_width, int32_t *out_height, const struct mmqi_recipe *recipe,
-                        const struct mmqi_image *image);
+/* pixel_values [3, height, width] f32, freed with mmqi_free(). x * rescale in float32, then (x -
+ * mean) / std in float32, as transformers' Pillow processors compute. Centre crop pads with zeros
+ * (before rescaling) where the picture is smaller. */
+int32_t mmqi_preprocess(float **out, int32_t *out_width, int32_t *out_height,
+                        const struct mmqi_recipe *recipe, const struct mmqi_image *image);
 
 #endif

@@ -3,8 +3,8 @@
  *
  * Opening reads headers only. Entries are sorted by name and immutable, so
  * any thread may look up and read. Now safetensors, single
- * ("model.safetensors", or the one *.safetensors named by the caller) or sharded ("model.safetensors.index.json");
- * other containers add a parser that fills the same entries.
+ * ("model.safetensors", or the one *.safetensors named by the caller) or sharded
+ * ("model.safetensors.index.json"); other containers add a parser that fills the same entries.
  */
 #ifndef MMQI_IO_CHECKPOINT_H
 #define MMQI_IO_CHECKPOINT_H
@@ -26,15 +26,18 @@ struct mmqi_entry {
 struct mmqi_checkpoint;
 
 int32_t mmqi_checkpoint_open(struct mmqi_checkpoint **out, struct mmqi_store *store);
-void mmqi_checkpoint_retain(struct mmqi_checkpoint *checkpoint); /* any thread */
+void mmqi_checkpoint_retain(struct mmqi_checkpoint *checkpoint);  /* any thread */
 void mmqi_checkpoint_release(struct mmqi_checkpoint *checkpoint); /* accepts NULL */
 
 size_t mmqi_checkpoint_count(const struct mmqi_checkpoint *checkpoint);
-const struct mmqi_entry *mmqi_checkpoint_entry(const struct mmqi_checkpoint *checkpoint, size_t index);
-const struct mmqi_entry *mmqi_checkpoint_find(const struct mmqi_checkpoint *checkpoint, const char *name); /* or NULL */
+const struct mmqi_entry *mmqi_checkpoint_entry(const struct mmqi_checkpoint *checkpoint,
+                                               size_t index);
+const struct mmqi_entry *mmqi_checkpoint_find(const struct mmqi_checkpoint *checkpoint,
+                                              const char *name); /* or NULL */
 const char *mmqi_checkpoint_shard_name(const struct mmqi_checkpoint *checkpoint, int32_t shard);
 /* Bytes [begin, begin + size) of the tensor's own bytes. */
-int32_t mmqi_checkpoint_read(const struct mmqi_checkpoint *checkpoint, const struct mmqi_entry *entry, uint64_t begin,
-                             void *dst, size_t size);
+int32_t mmqi_checkpoint_read(const struct mmqi_checkpoint *checkpoint,
+                             const struct mmqi_entry *entry, uint64_t begin, void *dst,
+                             size_t size);
 
 #endif

@@ -2,8 +2,8 @@
  * Where a model's files come from: a folder, or callbacks of the host.
  *
  * A store names files relative to its root; names with a leading '/', a
- * backslash, a ':' or a ".." component are refused, so a hostile shard index cannot leave the folder.
- * Stores are counted: a model made from another shares its store.
+ * backslash, a ':' or a ".." component are refused, so a hostile shard index cannot leave the
+ * folder. Stores are counted: a model made from another shares its store.
  */
 #ifndef MMQI_IO_FILE_H
 #define MMQI_IO_FILE_H
@@ -17,17 +17,20 @@ struct mmqi_file;
 
 /* The host's own reader, as in mmq_load_options; each returns MMQ_OK or a status. */
 struct mmqi_reader {
-    int32_t (*open)(void *user, const char *name, void **file); /* MMQ_ERR_NOT_FOUND: there is none */
+    int32_t (*open)(void *user, const char *name,
+                    void **file); /* MMQ_ERR_NOT_FOUND: there is none */
     int32_t (*size)(void *user, void *file, uint64_t *size);
-    int32_t (*read_at)(void *user, void *file, uint64_t offset, void *dst, size_t size); /* all or fail */
+    int32_t (*read_at)(void *user, void *file, uint64_t offset, void *dst,
+                       size_t size); /* all or fail */
     void (*close)(void *user, void *file);
     void *user;
 };
 
 int32_t mmqi_store_open_folder(struct mmqi_store **out, const char *path);
-int32_t mmqi_store_open_reader(struct mmqi_store **out, const char *name, const struct mmqi_reader *reader);
-void mmqi_store_retain(struct mmqi_store *store); /* any thread */
-void mmqi_store_release(struct mmqi_store *store); /* accepts NULL */
+int32_t mmqi_store_open_reader(struct mmqi_store **out, const char *name,
+                               const struct mmqi_reader *reader);
+void mmqi_store_retain(struct mmqi_store *store);            /* any thread */
+void mmqi_store_release(struct mmqi_store *store);           /* accepts NULL */
 const char *mmqi_store_name(const struct mmqi_store *store); /* the folder's path, for messages */
 
 /* MMQ_ERR_NOT_FOUND when the store has no such file (message written all the same). */
@@ -35,10 +38,13 @@ int32_t mmqi_file_open(struct mmqi_file **out, struct mmqi_store *store, const c
 bool mmqi_file_exists(struct mmqi_store *store, const char *name);
 uint64_t mmqi_file_size(const struct mmqi_file *file);
 const char *mmqi_file_name(const struct mmqi_file *file);
-int32_t mmqi_file_read_at(struct mmqi_file *file, uint64_t offset, void *dst, size_t size); /* any thread */
+int32_t mmqi_file_read_at(struct mmqi_file *file, uint64_t offset, void *dst,
+                          size_t size);       /* any thread */
 void mmqi_file_close(struct mmqi_file *file); /* accepts NULL */
 
-/* The whole file, with a zero byte after it; *out is freed with mmqi_free(). More than `limit` bytes: MMQ_ERR_FORMAT. */
-int32_t mmqi_file_read_all(char **out, size_t *size, struct mmqi_store *store, const char *name, size_t limit);
+/* The whole file, with a zero byte after it; *out is freed with mmqi_free(). More than `limit`
+ * bytes: MMQ_ERR_FORMAT. */
+int32_t mmqi_file_read_all(char **out, size_t *size, struct mmqi_store *store, const char *name,
+                           size_t limit);
 
 #endif

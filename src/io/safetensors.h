@@ -26,10 +26,12 @@ int32_t mmqi_safetensors_parse(struct mmqi_safetensors *out, struct mmqi_file *f
 void mmqi_safetensors_clear(struct mmqi_safetensors *st);
 
 /*
- * A header for `n` entries (name, dtype, rank, shape; given order kept, offset and bytes filled in: offsets from the
- * start of the file), padded with spaces to a multiple of 8. *header is freed with mmqi_free(); *file_size is the whole file's.
+ * A header for `n` entries (name, dtype, rank, shape; given order kept, offset and bytes filled in:
+ * offsets from the start of the file), padded with spaces to a multiple of 8. *header is freed with
+ * mmqi_free(); *file_size is the whole file's.
  */
-int32_t mmqi_safetensors_header(char **header, size_t *header_size, uint64_t *file_size, struct mmqi_entry *entries,
-                                size_t n, const char *metadata_json /* object text or NULL */);
+int32_t mmqi_safetensors_header(char **header, size_t *header_size, uint64_t *file_size,
+                                struct mmqi_entry *entries, size_t n,
+                                const char *metadata_json /* object text or NULL */);
 
 #endif

@@ -16,17 +16,21 @@
 struct mmqi_settings;
 
 /* At most 65,536 entries and 1 MiB of text. */
-int32_t mmqi_settings_parse(struct mmqi_settings **out, const char *name, const char *text, size_t size);
+int32_t mmqi_settings_parse(struct mmqi_settings **out, const char *name, const char *text,
+                            size_t size);
 void mmqi_settings_free(struct mmqi_settings *settings); /* accepts NULL */
 
-bool mmqi_settings_has(const struct mmqi_settings *settings, const char *path); /* null does not count */
+bool mmqi_settings_has(const struct mmqi_settings *settings,
+                       const char *path); /* null does not count */
 /* Each leaves *value as it is when the path is absent. NULL settings hold nothing. */
-int32_t mmqi_settings_int(const struct mmqi_settings *settings, const char *path, int64_t min, int64_t max,
-                          int64_t *value);
-int32_t mmqi_settings_number(const struct mmqi_settings *settings, const char *path, double min, double max,
-                             double *value); /* an integer spelling is a number too; never NaN or Inf */
+int32_t mmqi_settings_int(const struct mmqi_settings *settings, const char *path, int64_t min,
+                          int64_t max, int64_t *value);
+int32_t
+mmqi_settings_number(const struct mmqi_settings *settings, const char *path, double min, double max,
+                     double *value); /* an integer spelling is a number too; never NaN or Inf */
 int32_t mmqi_settings_bool(const struct mmqi_settings *settings, const char *path, bool *value);
-int32_t mmqi_settings_string(const struct mmqi_settings *settings, const char *path, const char **value);
+int32_t mmqi_settings_string(const struct mmqi_settings *settings, const char *path,
+                             const char **value);
 /* Items of the array at `path`; -1 when it is absent or no array. */
 int64_t mmqi_settings_count(const struct mmqi_settings *settings, const char *path);
 const char *mmqi_settings_name(const struct mmqi_settings *settings);

@@ -18,17 +18,19 @@ struct mmqi_alias {
     const char *file, *name; /* name NULL: a tensor to ignore */
 };
 
-/* A prefix that other spellings use for the same thing, tried in order, the first that matches once. */
+/* A prefix that other spellings use for the same thing, tried in order, the first that matches
+ * once. */
 struct mmqi_prefix {
     const char *from, *to;
 };
 
 struct mmqi_family {
-    const char *name;                          /* "llava" */
+    const char *name; /* "llava" */
     bool (*detect)(const struct mmqi_settings *config);
-    const struct mmqi_prefix *prefixes;        /* ends with {NULL, NULL} */
-    const struct mmqi_alias *aliases;          /* ends with {NULL, NULL} */
-    /* Read the settings of `model` into model->spec and model->facts; refuse what the family cannot run. */
+    const struct mmqi_prefix *prefixes; /* ends with {NULL, NULL} */
+    const struct mmqi_alias *aliases;   /* ends with {NULL, NULL} */
+    /* Read the settings of `model` into model->spec and model->facts; refuse what the family cannot
+     * run. */
     int32_t (*configure)(struct mmqi_model *model);
     /* Declare every weight (mmqi_declare_weight in weights.h), needed or tied. */
     int32_t (*declare)(struct mmqi_model *model);

@@ -17,23 +17,24 @@
 #include "text/tokenizer.h"
 
 enum mmqi_role {
-    MMQI_ROLE_LINEAR = 0, /* a matrix that policies may quantize */
-    MMQI_ROLE_EMBED = 1,  /* token embedding or head */
-    MMQI_ROLE_CONV = 2,   /* patch convolution, [out, in * kh * kw] */
-    MMQI_ROLE_VECTOR = 3, /* norms, biases, class and position embeddings: f32 when placed */
+    MMQI_ROLE_LINEAR = 0,  /* a matrix that policies may quantize */
+    MMQI_ROLE_EMBED = 1,   /* token embedding or head */
+    MMQI_ROLE_CONV = 2,    /* patch convolution, [out, in * kh * kw] */
+    MMQI_ROLE_VECTOR = 3,  /* norms, biases, class and position embeddings: f32 when placed */
     MMQI_ROLE_CONSTANT = 4 /* computed by the family (inverse frequencies): no file tensor */
 };
 
 struct mmqi_weight {
-    char *name;          /* canonical: "language.layers.3.attn.q", ".bias" for a bias */
+    char *name; /* canonical: "language.layers.3.attn.q", ".bias" for a bias */
     int32_t role;
-    int64_t rows, cols;  /* a vector is [1, n] */
-    int32_t format;      /* enum mmqi_format, as its canonical bytes are */
+    int64_t rows, cols; /* a vector is [1, n] */
+    int32_t format;     /* enum mmqi_format, as its canonical bytes are */
     struct mmqi_layout layout;
-    int32_t same_as;     /* index of the weight whose storage this one shares (tied head), or -1 */
+    int32_t same_as; /* index of the weight whose storage this one shares (tied head), or -1 */
     /* Canonical bytes come from file tensors, one per part ... */
     const struct mmqi_entry *entry[MMQI_MAX_PARTS];
-    /* ... or from this block of host memory (quantized in memory, constants), owned by the weight. */
+    /* ... or from this block of host memory (quantized in memory, constants), owned by the weight.
+     */
     uint8_t *block;
     uint64_t placed_bytes; /* bytes it takes on the device */
 };
@@ -42,12 +43,12 @@ struct mmqi_weight {
 struct mmqi_spec {
     int32_t vocab_size, hidden, n_layers, n_heads, n_kv_heads, head_dim;
     int32_t max_positions;
-    int32_t image_token;       /* id that stands for picture rows */
-    const char *image_marker;  /* its text: "<image>" */
-    int32_t image_rows;        /* rows that one picture takes among the tokens */
+    int32_t image_token;      /* id that stands for picture rows */
+    const char *image_marker; /* its text: "<image>" */
+    int32_t image_rows;       /* rows that one picture takes among the tokens */
     int32_t n_eos;
     int32_t eos[8];
-    int32_t bos, pad;          /* -1: none */
+    int32_t bos, pad;                                 /* -1: none */
     int32_t image_patches, image_width, image_height; /* what the tower takes */
     struct mmqi_recipe recipe;
 };
@@ -61,7 +62,8 @@ struct mmqi_model {
     char *path; /* as given, for messages */
     struct mmqi_store *store;
     struct mmqi_checkpoint *checkpoint;
-    struct mmqi_settings *config, *generation, *preprocessor, *processor, *tokenizer_config; /* NULL when absent */
+    struct mmqi_settings *config, *generation, *preprocessor, *processor,
+        *tokenizer_config; /* NULL when absent */
     struct mmqi_tokenizer *tokenizer;
     struct mmqi_chat *chat; /* NULL when the folder has no template */
     struct mmqi_weight *weights;
@@ -71,7 +73,7 @@ struct mmqi_model {
     const struct mmqi_backend *backend;
     struct mmqi_device *device;
     struct mmqi_run_weight *placed; /* [n_weights]; NULL before */
-    void **memory;                  /* [n_weights] device blocks, NULL where block or same_as serves */
+    void **memory; /* [n_weights] device blocks, NULL where block or same_as serves */
     uint64_t placed_bytes;
 };
 
@@ -84,21 +86,28 @@ enum {
 
 /* Index the folder, detect the family, bind every tensor, build both graphs. Nothing is placed. */
 int32_t mmqi_model_open(struct mmqi_model **out, struct mmqi_store *store);
-/* A model with the same family, files and graphs whose weights all still come from the files; for quantizing in memory. */
+/* A model with the same family, files and graphs whose weights all still come from the files; for
+ * quantizing in memory. */
 int32_t mmqi_model_clone(struct mmqi_model **out, const struct mmqi_model *source);
 void mmqi_model_close(struct mmqi_model *model); /* accepts NULL and the half-built */
 
-int32_t mmqi_model_find(const struct mmqi_model *model, const char *name); /* index by canonical name; -1 */
-/* f32 of rows [begin, end) of a weight from its canonical bytes (file or block). dst [(end - begin), cols]. */
-int32_t mmqi_model_read_rows(const struct mmqi_model *model, int32_t weight, int64_t begin, int64_t end, float *dst);
+int32_t mmqi_model_find(const struct mmqi_model *model,
+                        const char *name); /* index by canonical name; -1 */
+/* f32 of rows [begin, end) of a weight from its canonical bytes (file or block). dst [(end -
+ * begin), cols]. */
+int32_t mmqi_model_read_rows(const struct mmqi_model *model, int32_t weight, int64_t begin,
+                             int64_t end, float *dst);
 /* Canonical bytes of one part: [begin, begin + size). */
-int32_t mmqi_model_read_part(const struct mmqi_model *model, int32_t weight, int32_t part, uint64_t begin, void *dst,
-                             uint64_t size);
+int32_t mmqi_model_read_part(const struct mmqi_model *model, int32_t weight, int32_t part,
+                             uint64_t begin, void *dst, uint64_t size);
 
 /* Bytes that placing will take on the device: exact. */
 uint64_t mmqi_model_place_bytes(const struct mmqi_model *model);
-/* Place every weight; the device stays the caller's and outlives the placement. `progress` may be NULL. */
-int32_t mmqi_model_place(struct mmqi_model *model, const struct mmqi_backend *backend, struct mmqi_device *device,
-                         int32_t (*progress)(void *user, uint64_t done, uint64_t total), void *user);
+/* Place every weight; the device stays the caller's and outlives the placement. `progress` may be
+ * NULL. */
+int32_t mmqi_model_place(struct mmqi_model *model, const struct mmqi_backend *backend,
+                         struct mmqi_device *device,
+                         int32_t (*progress)(void *user, uint64_t done, uint64_t total),
+                         void *user);
 
 #endif

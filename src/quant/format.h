@@ -24,14 +24,16 @@ enum mmqi_format {
     MMQI_FORMAT_F16 = 1,
     MMQI_FORMAT_BF16 = 2,
     MMQI_FORMAT_INT8 = 3, /* int8 codes [rows, cols] + f32 absmax per row (LLM.int8) */
-    MMQI_FORMAT_NF4 = 4,  /* 4-bit codes, flat blocks of 64 over the flattened matrix + f32 absmax (bitsandbytes) */
+    MMQI_FORMAT_NF4 = 4,  /* 4-bit codes, flat blocks of 64 over the flattened matrix + f32 absmax
+                             (bitsandbytes) */
     MMQI_N_FORMATS
 };
 
 enum { MMQI_MAX_PARTS = 4, MMQI_PART_ALIGN = 64 };
 
 struct mmqi_part {
-    const char *suffix; /* after "NAME.weight" in a file: "", ".absmax"; "@SCB" replaces the last component: "NAME.SCB" */
+    const char *suffix; /* after "NAME.weight" in a file: "", ".absmax"; "@SCB" replaces the last
+                           component: "NAME.SCB" */
     int32_t dtype;      /* enum mmqi_dtype, as stored */
     int32_t rank;
     int64_t shape[2];
@@ -48,21 +50,24 @@ struct mmqi_layout {
 struct mmqi_format_info {
     const char *name; /* "f32", "bf16", "int8", "nf4" ... */
     int32_t format;
-    bool is_float;        /* stored as plain numbers: no packing, dtype below */
-    int32_t dtype;        /* of a plain format */
+    bool is_float; /* stored as plain numbers: no packing, dtype below */
+    int32_t dtype; /* of a plain format */
     /* MMQ_ERR_LIMIT where sizes would wrap. rows, cols >= 0. */
     int32_t (*layout)(struct mmqi_layout *layout, int64_t rows, int64_t cols);
     /* Smallest number of rows whose parts end at whole bytes and whole blocks. */
     int64_t (*row_step)(int64_t cols);
-    /* Round to nearest: `rows` rows of f32 at `w` to canonical bytes; part[i] points at the first byte of these rows. */
+    /* Round to nearest: `rows` rows of f32 at `w` to canonical bytes; part[i] points at the first
+     * byte of these rows. */
     void (*pack)(uint8_t *const part[], const float *w, int64_t rows, int64_t cols);
-    /* f32 of elements [begin, begin + n) of the flattened matrix, from pointers to the whole parts. */
-    void (*unpack)(float *w, const uint8_t *const part[], int64_t rows, int64_t cols, int64_t begin, int64_t n);
+    /* f32 of elements [begin, begin + n) of the flattened matrix, from pointers to the whole parts.
+     */
+    void (*unpack)(float *w, const uint8_t *const part[], int64_t rows, int64_t cols, int64_t begin,
+                   int64_t n);
 };
 
-const struct mmqi_format_info *mmqi_format_info(int32_t format);     /* NULL for an unknown one */
-const struct mmqi_format_info *mmqi_format_find(const char *name);    /* NULL for an unknown name */
-int32_t mmqi_format_from_dtype(int32_t dtype);                        /* the plain format; -1 */
-extern const float mmqi_nf4_table[16];                                 /* nf4 code -> value */
+const struct mmqi_format_info *mmqi_format_info(int32_t format);   /* NULL for an unknown one */
+const struct mmqi_format_info *mmqi_format_find(const char *name); /* NULL for an unknown name */
+int32_t mmqi_format_from_dtype(int32_t dtype);                     /* the plain format; -1 */
+extern const float mmqi_nf4_table[16];                             /* nf4 code -> value */
 
 #endif

@@ -33,9 +33,11 @@ struct mmqi_chat_input {
 struct mmqi_chat;
 
 /* `source` is the template's text; `name` opens every message. At most 256 KiB. */
-int32_t mmqi_chat_compile(struct mmqi_chat **out, const char *name, const char *source, size_t size);
+int32_t mmqi_chat_compile(struct mmqi_chat **out, const char *name, const char *source,
+                          size_t size);
 void mmqi_chat_free(struct mmqi_chat *chat); /* accepts NULL */
 /* *out is freed with mmqi_free(). Immutable after compiling: any thread. */
-int32_t mmqi_chat_render(const struct mmqi_chat *chat, char **out, size_t *size, const struct mmqi_chat_input *input);
+int32_t mmqi_chat_render(const struct mmqi_chat *chat, char **out, size_t *size,
+                         const struct mmqi_chat_input *input);
 
 #endif

@@ -1,0 +1,368 @@
+/*
+ * The operating system behind core/os.h, for POSIX. Files are read and
+ * written by position, so one handle serves many threads.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <locale.h>
+#include <math.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/mem.h"
+#include "core/os.h"
+#include "core/status.h"
+
+/* ---- files ---- */
+
+struct mmqi_os_file {
+    int fd;
+    uint64_t size;
+    char *path; /* for messages */
+};
+
+/* strerror_r's text for the current errno, in a form that both of its kinds allow. */
+static const char *error_text(char buffer[128])
+{
+    return strerror_r(errno, buffer, 128);
+}
+
+static int32_t open_file(struct mmqi_os_file **out, const char *path, int flags)
+{
+    struct mmqi_os_file *file;
+    struct stat info;
+    char text[128];
+    int32_t status;
+
+    *out = NULL;
+    file = mmqi_calloc(1, sizeof *file);
+    if (!file)
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to open it", path);
+    file->path = mmqi_strdup(path);
+    file->fd = file->path ? open(path, flags | O_CLOEXEC, 0666) : -1;
+    if (!file->path) {
+        status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to open it", path);
+    } else if (file->fd < 0) {
+        status = errno == ENOENT   ? MMQ_ERR_NOT_FOUND
+                 : errno == EEXIST ? MMQ_ERR_EXISTS
+                                   : MMQ_ERR_IO;
+        mmqi_fail(status, "%s: cannot open: %s", path, error_text(text));
+    } else if (fstat(file->fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+        status = mmqi_fail(MMQ_ERR_IO, "%s: not a regular file", path);
+    } else {
+        file->size = (uint64_t)info.st_size;
+        *out = file;
+        return MMQ_OK;
+    }
+    mmqi_os_close(file);
+    return status;
+}
+
+int32_t mmqi_os_open_read(struct mmqi_os_file **out, const char *path)
+{
+    /* O_NONBLOCK: a FIFO in place of a file must not block the host; regular files do not care. */
+    return open_file(out, path, O_RDONLY | O_NONBLOCK);
+}
+
+int32_t mmqi_os_create(struct mmqi_os_file **out, const char *path)
+{
+    return open_file(out, path, O_WRONLY | O_CREAT | O_EXCL);
+}
+
+uint64_t mmqi_os_file_size(const struct mmqi_os_file *file)
+{
+    return file->size;
+}
+
+int32_t mmqi_os_read_at(struct mmqi_os_file *file, uint64_t offset, void *dst, size_t size)
+{
+    char *to = dst, text[128];
+    ssize_t got;
+
+    while (size > 0) {
+        got = pread(file->fd, to, size < 1 << 30 ? size : 1 << 30, (off_t)offset);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return mmqi_fail(MMQ_ERR_IO, "%s: cannot read: %s", file->path, error_text(text));
+        if (got == 0)
+            return mmqi_fail(MMQ_ERR_FORMAT, "%s: ends %zu bytes before byte %llu", file->path,
+                             size, (unsigned long long)(offset + size));
+        to += got;
+        size -= (size_t)got;
+        offset += (uint64_t)got;
+    }
+    return MMQ_OK;
+}
+
+int32_t mmqi_os_write_at(struct mmqi_os_file *file, uint64_t offset, const void *src, size_t size)
+{
+    const char *from = src;
+    char text[128];
+    ssize_t put;
+
+    while (size > 0) {
+        put = pwrite(file->fd, from, size < 1 << 30 ? size : 1 << 30, (off_t)offset);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put <= 0)
+            return mmqi_fail(MMQ_ERR_IO, "%s: cannot write: %s", file->path, error_text(text));
+        from += put;
+        size -= (size_t)put;
+        offset += (uint64_t)put;
+    }
+    return MMQ_OK;
+}
+
+int32_t mmqi_os_sync(struct mmqi_os_file *file)
+{
+    char text[128];
+
+    if (fsync(file->fd) != 0)
+        return mmqi_fail(MMQ_ERR_IO, "%s: cannot sync: %s", file->path, error_text(text));
+    return MMQ_OK;
+}
+
+void mmqi_os_close(struct mmqi_os_file *file)
+{
+    if (!file)
+        return;
+    if (file->fd >= 0)
+        close(file->fd);
+    mmqi_free(file->path);
+    mmqi_free(file);
+}
+
+enum mmqi_os_kind mmqi_os_kind_of(const char *path)
+{
+    struct stat info;
+
+    if (stat(path, &info) != 0)
+        return MMQI_OS_NOTHING;
+    return S_ISDIR(info.st_mode) ? MMQI_OS_FOLDER : MMQI_OS_FILE;
+}
+
+int32_t mmqi_os_make_folder(const char *path)
+{
+    char text[128];
+
+    if (mkdir(path, 0777) != 0)
+        return mmqi_fail(errno == EEXIST ? MMQ_ERR_EXISTS : MMQ_ERR_IO,
+                         "%s: cannot make the folder: %s", path, error_text(text));
+    return MMQ_OK;
+}
+
+int32_t mmqi_os_rename(const char *from, const char *to)
+{
+    char text[128];
+
+    if (rename(from, to) != 0)
+        return mmqi_fail(MMQ_ERR_IO, "%s: cannot rename to '%s': %s", from, to, error_text(text));
+    return MMQ_OK;
+}
+
+void mmqi_os_remove_file(const char *path)
+{
+    unlink(path);
+}
+
+void mmqi_os_remove_folder(const char *path)
+{
+    rmdir(path);
+}
+
+int32_t mmqi_os_sync_folder(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    char text[128];
+    int result;
+
+    if (fd < 0)
+        return mmqi_fail(MMQ_ERR_IO, "%s: cannot open the folder: %s", path, error_text(text));
+    result = fsync(fd);
+    close(fd);
+    /* Some file systems cannot sync folders and say EINVAL; the files themselves are synced. */
+    if (result != 0 && errno != EINVAL)
+        return mmqi_fail(MMQ_ERR_IO, "%s: cannot sync the folder: %s", path, error_text(text));
+    return MMQ_OK;
+}
+
+char *mmqi_os_real_path(const char *path)
+{
+    char *resolved = realpath(path, NULL), *copy = NULL;
+
+    if (resolved)
+        copy = mmqi_strdup(resolved);
+    free(resolved);
+    return copy;
+}
+
+/* ---- threads ---- */
+
+struct mmqi_os_thread {
+    pthread_t id;
+    void (*body)(void *arg);
+    void *arg;
+};
+
+struct mmqi_os_mutex {
+    pthread_mutex_t lock;
+};
+
+struct mmqi_os_cond {
+    pthread_cond_t cond;
+};
+
+static void *run_thread(void *arg)
+{
+    struct mmqi_os_thread *thread = arg;
+
+    thread->body(thread->arg);
+    return NULL;
+}
+
+struct mmqi_os_thread *mmqi_os_thread_start(void (*body)(void *arg), void *arg)
+{
+    struct mmqi_os_thread *thread = mmqi_calloc(1, sizeof *thread);
+
+    if (!thread)
+        return NULL;
+    thread->body = body;
+    thread->arg = arg;
+    if (pthread_create(&thread->id, NULL, run_thread, thread) != 0) {
+        mmqi_free(thread);
+        return NULL;
+    }
+    return thread;
+}
+
+void mmqi_os_thread_join(struct mmqi_os_thread *thread)
+{
+    pthread_join(thread->id, NULL);
+    mmqi_free(thread);
+}
+
+struct mmqi_os_mutex *mmqi_os_mutex_create(void)
+{
+    struct mmqi_os_mutex *mutex = mmqi_calloc(1, sizeof *mutex);
+
+    if (mutex && pthread_mutex_init(&mutex->lock, NULL) != 0) {
+        mmqi_free(mutex);
+        mutex = NULL;
+    }
+    return mutex;
+}
+
+void mmqi_os_mutex_free(struct mmqi_os_mutex *mutex)
+{
+    if (!mutex)
+        return;
+    pthread_mutex_destroy(&mutex->lock);
+    mmqi_free(mutex);
+}
+
+void mmqi_os_lock(struct mmqi_os_mutex *mutex)
+{
+    pthread_mutex_lock(&mutex->lock);
+}
+
+void mmqi_os_unlock(struct mmqi_os_mutex *mutex)
+{
+    pthread_mutex_unlock(&mutex->lock);
+}
+
+struct mmqi_os_cond *mmqi_os_cond_create(void)
+{
+    struct mmqi_os_cond *cond = mmqi_calloc(1, sizeof *cond);
+
+    if (cond && pthread_cond_init(&cond->cond, NULL) != 0) {
+        mmqi_free(cond);
+        cond = NULL;
+    }
+    return cond;
+}
+
+void mmqi_os_cond_free(struct mmqi_os_cond *cond)
+{
+    if (!cond)
+        return;
+    pthread_cond_destroy(&cond->cond);
+    mmqi_free(cond);
+}
+
+void mmqi_os_wait(struct mmqi_os_cond *cond, struct mmqi_os_mutex *mutex)
+{
+    pthread_cond_wait(&cond->cond, &mutex->lock);
+}
+
+void mmqi_os_wake_all(struct mmqi_os_cond *cond)
+{
+    pthread_cond_broadcast(&cond->cond);
+}
+
+int32_t mmqi_os_cpu_count(void)
+{
+    cpu_set_t set;
+    int count;
+
+    if (sched_getaffinity(0, sizeof set, &set) == 0) {
+        count = CPU_COUNT(&set);
+    } else {
+        count = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    }
+    return count < 1 ? 1 : count;
+}
+
+/* ---- the rest ---- */
+
+uint64_t mmqi_os_nanoseconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/*
+ * The C locale's conversions whatever the host has set: uselocale() changes
+ * this thread only and is put back before anyone can see it.
+ */
+static locale_t enter_c_locale(locale_t *before)
+{
+    locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+
+    *before = c ? uselocale(c) : (locale_t)0;
+    return c;
+}
+
+static void leave_c_locale(locale_t c, locale_t before)
+{
+    if (!c)
+        return;
+    uselocale(before);
+    freelocale(c);
+}
+
+double mmqi_os_parse_number(const char *text, char **end)
+{
+    locale_t before, c = enter_c_locale(&before);
+    double value = strtod(text, end);
+
+    leave_c_locale(c, before);
+    return value;
+}
+
+int mmqi_os_print_number(char out[32], double value, int digits)
+{
+    locale_t before, c = enter_c_locale(&before);
+    int size = snprintf(out, 32, "%.*g", digits < 1 ? 1 : digits > 17 ? 17 : digits, value);
+
+    leave_c_locale(c, before);
+    return size;
+}

@@ -1,0 +1,237 @@
+/* src/core: what the rest of the library stands on. */
+#include <check.h>
+#include <locale.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/buf.h"
+#include "core/dtype.h"
+#include "core/mem.h"
+#include "core/os.h"
+#include "core/rng.h"
+#include "core/status.h"
+#include "core/text.h"
+
+START_TEST(a_message_is_one_printable_line_cut_at_a_whole_character)
+{
+    char name[2 * MMQI_MESSAGE_BYTES + 1];
+    size_t i;
+
+    ck_assert_int_eq(mmqi_fail(MMQ_ERR_IO, "%s: bad", "a\nb\x1b[2J"), MMQ_ERR_IO);
+    ck_assert_str_eq(mmqi_message(), "a?b?[2J: bad");
+    for (i = 0; i + 1 < sizeof name; i += 2)
+        memcpy(name + i, "\xC3\xA4", 2); /* two-byte characters: a cut may fall inside one */
+    name[sizeof name - 1] = '\0';
+    mmqi_fail(MMQ_ERR_IO, "x%s", name);
+    ck_assert_uint_lt(strlen(mmqi_message()), MMQI_MESSAGE_BYTES);
+    ck_assert_uint_eq((strlen(mmqi_message()) - 1) % 2, 0);
+}
+END_TEST
+
+START_TEST(sizes_that_would_wrap_give_no_block)
+{
+    size_t out = 7;
+
+    ck_assert_ptr_null(mmqi_calloc(SIZE_MAX / 2, 3));
+    ck_assert_ptr_null(mmqi_alloc_array(SIZE_MAX, 2));
+    ck_assert_ptr_null(mmqi_alloc(SIZE_MAX - 8));
+    ck_assert(!mmqi_mul_size(SIZE_MAX, 2, &out));
+    ck_assert(!mmqi_add_size(SIZE_MAX, 1, &out));
+    ck_assert_uint_eq(out, 7);
+}
+END_TEST
+
+struct counter {
+    int live, limit;
+};
+
+static void *count_alloc(void *user, size_t size)
+{
+    struct counter *counter = user;
+
+    if (counter->limit == 0)
+        return NULL;
+    counter->limit--;
+    counter->live++;
+    return malloc(size);
+}
+
+static void count_free(void *user, void *block)
+{
+    ((struct counter *)user)->live--;
+    free(block);
+}
+
+START_TEST(a_block_goes_back_to_the_hooks_that_made_it)
+{
+    struct counter counter = {0, 4};
+    struct mmqi_mem_hooks hooks = {count_alloc, count_free, &counter};
+    void *plain = mmqi_alloc(10), *hooked, *aligned;
+
+    ck_assert_ptr_null(mmqi_mem_enter(&hooks));
+    hooked = mmqi_alloc(10);
+    aligned = mmqi_alloc_aligned(100);
+    ck_assert_uint_eq((uintptr_t)aligned % 64, 0);
+    ck_assert_ptr_eq(mmqi_mem_enter(NULL), &hooks);
+    ck_assert_int_eq(counter.live, 2);
+    hooked = mmqi_realloc_array(hooked, 50, 1); /* outside the hooks: moves to malloc */
+    ck_assert_int_eq(counter.live, 1);
+    mmqi_free(aligned);
+    mmqi_free(hooked);
+    mmqi_free(plain);
+    ck_assert_int_eq(counter.live, 0);
+    counter.limit = 0;
+    mmqi_mem_enter(&hooks);
+    ck_assert_ptr_null(mmqi_alloc(1));
+    mmqi_mem_enter(NULL);
+}
+END_TEST
+
+START_TEST(a_buffer_that_was_refused_memory_says_so_at_the_end)
+{
+    struct counter counter = {0, 1};
+    struct mmqi_mem_hooks hooks = {count_alloc, count_free, &counter};
+    struct mmqi_buf buf = {0};
+    int i;
+
+    mmqi_mem_enter(&hooks);
+    for (i = 0; i < 100; i++)
+        mmqi_buf_format(&buf, "%d,", i);
+    ck_assert(mmqi_buf_failed(&buf));
+    ck_assert_ptr_null(mmqi_buf_take(&buf));
+    mmqi_mem_enter(NULL);
+    ck_assert_int_eq(counter.live, 0);
+}
+END_TEST
+
+START_TEST(json_strings_escape_and_replace_what_is_not_utf8)
+{
+    struct mmqi_buf buf = {0};
+    char *text;
+
+    mmqi_buf_json_string(&buf, "a\"\\\n\x01\xC3\xA4\xFF\xED\xA0\x80", 11);
+    text = mmqi_buf_take(&buf);
+    ck_assert_str_eq(text, "\"a\\\"\\\\\\n\\u0001\xC3\xA4\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\"");
+    mmqi_free(text);
+}
+END_TEST
+
+START_TEST(numbers_do_not_follow_the_hosts_locale)
+{
+    struct mmqi_buf buf = {0};
+    char *end, *text;
+
+    /* Where the locale is not installed the test still holds in C. */
+    setlocale(LC_ALL, "de_DE.UTF-8");
+    ck_assert_double_eq(mmqi_os_parse_number("1.5x", &end), 1.5);
+    ck_assert_str_eq(end, "x");
+    mmqi_buf_number(&buf, 0.25);
+    mmqi_buf_text(&buf, " ");
+    mmqi_buf_number(&buf, NAN);
+    text = mmqi_buf_take(&buf);
+    ck_assert_str_eq(text, "0.25 null");
+    mmqi_free(text);
+    setlocale(LC_ALL, "C");
+}
+END_TEST
+
+START_TEST(every_f16_and_bf16_survives_the_way_to_f32_and_back)
+{
+    uint32_t bits;
+
+    for (bits = 0; bits < 65536; bits++) {
+        float h = mmqi_f32_from_f16((uint16_t)bits), b = mmqi_f32_from_bf16((uint16_t)bits);
+
+        if (isnan(h))
+            ck_assert(isnan(mmqi_f32_from_f16(mmqi_f16_from_f32(h))));
+        else
+            ck_assert_uint_eq(mmqi_f16_from_f32(h), bits);
+        if (isnan(b))
+            ck_assert(isnan(mmqi_f32_from_bf16(mmqi_bf16_from_f32(b))));
+        else
+            ck_assert_uint_eq(mmqi_bf16_from_f32(b), bits);
+    }
+}
+END_TEST
+
+START_TEST(sixteen_bit_types_round_to_nearest_even)
+{
+    ck_assert_uint_eq(mmqi_bf16_from_f32(mmqi_f32_from_bits(0x3f808000)), 0x3f80); /* tie, even below */
+    ck_assert_uint_eq(mmqi_bf16_from_f32(mmqi_f32_from_bits(0x3f818000)), 0x3f82); /* tie, even above */
+    ck_assert_uint_eq(mmqi_bf16_from_f32(mmqi_f32_from_bits(0x3f808001)), 0x3f81);
+    ck_assert_uint_eq(mmqi_f16_from_f32(1.0f + 0x1p-11f), 0x3c00);
+    ck_assert_uint_eq(mmqi_f16_from_f32(1.0f + 0x3p-11f), 0x3c02);
+    ck_assert_uint_eq(mmqi_f16_from_f32(65519.996f), 0x7bff);
+    ck_assert_uint_eq(mmqi_f16_from_f32(65520.0f), 0x7c00);
+    ck_assert_uint_eq(mmqi_f16_from_f32(0x1p-25f), 0);
+    ck_assert_uint_eq(mmqi_f16_from_f32(-0x1.8p-25f), 0x8001);
+}
+END_TEST
+
+START_TEST(philox_gives_the_papers_known_answers)
+{
+    uint32_t out[4];
+
+    mmqi_philox(out, 0, 0, 0);
+    ck_assert_uint_eq(out[0], 0x6627e8d5u);
+    ck_assert_uint_eq(out[1], 0xe169c58du);
+    ck_assert_uint_eq(out[2], 0xbc57ac4cu);
+    ck_assert_uint_eq(out[3], 0x9b00dbd8u);
+    mmqi_philox(out, UINT64_MAX, UINT64_MAX, UINT64_MAX);
+    ck_assert_uint_eq(out[0], 0x408f276du);
+    ck_assert_double_lt(mmqi_rng_uniform(1, 2, 3), 1.0);
+    ck_assert_double_eq(mmqi_rng_uniform(1, 2, 3), mmqi_rng_uniform(1, 2, 3));
+    ck_assert_double_ne(mmqi_rng_uniform(1, 2, 3), mmqi_rng_uniform(1, 2, 4));
+}
+END_TEST
+
+START_TEST(a_file_is_read_by_position_and_its_end_is_an_error)
+{
+    struct mmqi_os_file *file;
+    char path[] = "/tmp/mmq_core_XXXXXX", bytes[4];
+
+    ck_assert_int_ge(mkstemp(path), 0);
+    ck_assert_int_eq(mmqi_os_create(&file, path), MMQ_ERR_EXISTS);
+    mmqi_os_remove_file(path);
+    ck_assert_int_eq(mmqi_os_create(&file, path), MMQ_OK);
+    ck_assert_int_eq(mmqi_os_write_at(file, 2, "cdef", 4), MMQ_OK);
+    ck_assert_int_eq(mmqi_os_write_at(file, 0, "ab", 2), MMQ_OK);
+    ck_assert_int_eq(mmqi_os_sync(file), MMQ_OK);
+    mmqi_os_close(file);
+    ck_assert_int_eq(mmqi_os_open_read(&file, path), MMQ_OK);
+    ck_assert_uint_eq(mmqi_os_file_size(file), 6);
+    ck_assert_int_eq(mmqi_os_read_at(file, 1, bytes, 4), MMQ_OK);
+    ck_assert_mem_eq(bytes, "bcde", 4);
+    ck_assert_int_eq(mmqi_os_read_at(file, 3, bytes, 4), MMQ_ERR_FORMAT);
+    ck_assert_ptr_nonnull(strstr(mmqi_message(), path));
+    mmqi_os_close(file);
+    mmqi_os_remove_file(path);
+    ck_assert_int_eq(mmqi_os_open_read(&file, path), MMQ_ERR_NOT_FOUND);
+    ck_assert_int_eq(mmqi_os_open_read(&file, "/tmp"), MMQ_ERR_IO);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("core");
+    TCase *tests = tcase_create("core");
+    SRunner *runner = srunner_create(suite);
+    int failed;
+
+    tcase_add_test(tests, a_message_is_one_printable_line_cut_at_a_whole_character);
+    tcase_add_test(tests, sizes_that_would_wrap_give_no_block);
+    tcase_add_test(tests, a_block_goes_back_to_the_hooks_that_made_it);
+    tcase_add_test(tests, a_buffer_that_was_refused_memory_says_so_at_the_end);
+    tcase_add_test(tests, json_strings_escape_and_replace_what_is_not_utf8);
+    tcase_add_test(tests, numbers_do_not_follow_the_hosts_locale);
+    tcase_add_test(tests, every_f16_and_bf16_survives_the_way_to_f32_and_back);
+    tcase_add_test(tests, sixteen_bit_types_round_to_nearest_even);
+    tcase_add_test(tests, philox_gives_the_papers_known_answers);
+    tcase_add_test(tests, a_file_is_read_by_position_and_its_end_is_an_error);
+    suite_add_tcase(suite, tests);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}
