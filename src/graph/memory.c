@@ -23,7 +23,7 @@ enum { ARENA_ALIGN = 64 };
 
 struct buffer {
     int32_t value;       /* the first value that lived here */
-    int32_t first, last; /* nodes, both counted; first > last: never written */
+    int32_t first, last; /* moments, both counted; first > last: never written */
     uint64_t bytes;      /* a multiple of ARENA_ALIGN */
     uint64_t offset;
 };
@@ -91,16 +91,22 @@ static struct buffer *buffer_of(const struct planner *p, int32_t value)
     return root < 0 || p->owner[root] < 0 ? NULL : &p->buffers[p->owner[root]];
 }
 
-static void touch(const struct planner *p, int32_t value, int32_t node)
+/* Node i is moment 2 i; the end of a segment is the moment between two nodes. */
+static int32_t moment_of(int32_t node)
+{
+    return 2 * node;
+}
+
+static void touch(const struct planner *p, int32_t value, int32_t moment)
 {
     struct buffer *b = buffer_of(p, value);
 
     if (!b)
         return;
-    if (node < b->first)
-        b->first = node;
-    if (node > b->last)
-        b->last = node;
+    if (moment < b->first)
+        b->first = moment;
+    if (moment > b->last)
+        b->last = moment;
 }
 
 static void find_lives(const struct planner *p)
@@ -108,15 +114,15 @@ static void find_lives(const struct planner *p)
     for (int32_t i = 0; i < mmqi_graph_n_nodes(p->graph); i++) {
         const struct mmqi_node *node = mmqi_graph_node_at(p->graph, i);
 
-        touch(p, node->out, i);
-        touch(p, node->in[0], i);
-        touch(p, node->in[1], i);
+        touch(p, node->out, moment_of(i));
+        touch(p, node->in[0], moment_of(i));
+        touch(p, node->in[1], moment_of(i));
     }
     for (int32_t i = 0; i < mmqi_graph_n_segments(p->graph); i++) {
         const struct mmqi_segment *segment = mmqi_graph_segment_at(p->graph, i);
 
-        for (int32_t k = 0; k < segment->n_live_out && segment->end > 0; k++)
-            touch(p, segment->live_out[k], segment->end - 1);
+        for (int32_t k = 0; k < segment->n_live_out; k++)
+            touch(p, segment->live_out[k], moment_of(segment->end) - 1);
     }
 }
 
@@ -135,7 +141,7 @@ static bool can_hand_over(const struct planner *p, int32_t i, int k)
     const struct buffer *in = buffer_of(p, node->in[k]), *other = buffer_of(p, node->in[1 - k]);
     const struct mmqi_value *value;
 
-    if (!in || in->last != i || (other == in && node->in[0] != node->in[1]))
+    if (!in || in->last != moment_of(i) || (other == in && node->in[0] != node->in[1]))
         return false;
     value = mmqi_graph_value_at(p->graph, node->in[k]);
     return value->kind == MMQI_VALUE_ARENA &&
@@ -148,7 +154,7 @@ static void share_in_place(const struct planner *p, int32_t i)
     const struct mmqi_node *node = mmqi_graph_node_at(p->graph, i);
     struct buffer *out = buffer_of(p, node->out), *in;
 
-    if (!mmqi_op_info(node->op)->in_place || !out || out->first != i ||
+    if (!mmqi_op_info(node->op)->in_place || !out || out->first != moment_of(i) ||
         mmqi_graph_value_at(p->graph, node->out)->kind != MMQI_VALUE_ARENA)
         return;
     for (int k = 0; k < 2; k++) {
