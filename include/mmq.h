@@ -187,7 +187,8 @@ typedef struct mmq_model_facts {
     int32_t image_token; /* the id that stands for them */
     int32_t bos, pad;    /* -1: none */
     int32_t n_eos;
-    int32_t eos[8]; /* ids that end an answer */
+    int32_t eos[8];   /* ids that end an answer */
+    int32_t reserved; /* 0 */
 } mmq_model_facts;
 
 /* Fill *facts (its struct_size is set by the caller). Any thread. Since 0.1. */
@@ -412,6 +413,7 @@ typedef struct mmq_generate_request {
     void *text_user;
     const mmq_cancel *cancel; /* checked between chunks, blocks and tokens; NULL: none */
     int32_t ignore_eos;       /* nonzero: end tokens do not end the answer */
+    int32_t reserved;         /* 0 */
 } mmq_generate_request;
 
 /*
