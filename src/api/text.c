@@ -125,9 +125,9 @@ static int32_t make_block(struct block *block, void **held, size_t n_messages, s
 
 static int32_t take_messages(struct mmqi_prompt *out, void **held, const mmq_prompt *prompt)
 {
-    struct block block;
-    mmq_message message;
-    const mmq_image *image;
+    struct block block = {0};
+    mmq_message message = {0};
+    const mmq_image *image = NULL;
     size_t n_parts, i, j, part = 0;
     int32_t status;
 
