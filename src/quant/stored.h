@@ -33,7 +33,10 @@ struct mmqi_stored {
  * ".weight" at its end can only be plain). A plain tensor fits when its first dimension is
  * `rows` and the others multiply to `cols` (a convolution), or when rows is 1
  * and it is [cols]. Entries belong to the checkpoint. Every tensor of
- * out->entry and out->extra counts as used. On failure *out is all zero.
+ * out->entry and out->extra counts as used. The first bytes of an entry are
+ * those of its part; nf4 codes kept in a wider type (bnb_4bit_quant_storage)
+ * may have padding after them. Scales are not read here, so whether they are
+ * finite is for the reader of the weight to check. On failure *out is all zero.
  *
  *   MMQ_ERR_NOT_FOUND    no tensor of this module in any form
  *   MMQ_ERR_MISMATCH     found, of another shape

@@ -1,0 +1,85 @@
+#include "runtime/host.h"
+
+#include "core/mem.h"
+#include "core/status.h"
+
+static int32_t open_device(struct mmqi_host *host, const struct mmqi_backend *const *backends,
+                           const struct mmqi_host_options *options)
+{
+    struct mmqi_device_options device = {0};
+    int32_t status;
+
+    status = mmqi_registry_find(&host->backend, &device.index, backends, options->device);
+    if (status == MMQ_OK)
+        status = mmqi_isa_find(&device.isa, options->isa);
+    if (status == MMQ_OK)
+        status = mmqi_pool_create(&host->pool, options->n_threads);
+    if (status != MMQ_OK)
+        return status;
+    device.pool = host->pool;
+    return host->backend->open(&host->device, &device);
+}
+
+int32_t mmqi_host_create(struct mmqi_host **out, const struct mmqi_backend *const *backends,
+                         const struct mmqi_host_options *options)
+{
+    struct mmqi_host *host = mmqi_calloc(1, sizeof *host);
+    int32_t status;
+
+    *out = NULL;
+    if (!host)
+        return mmqi_fail(MMQ_ERR_NOMEM, "device: no memory for its handle");
+    host->n_users = 1;
+    host->limit = options->limit ? options->limit : UINT64_MAX;
+    host->mutex = mmqi_os_mutex_create();
+    if (!host->mutex)
+        status = mmqi_fail(MMQ_ERR_NOMEM, "device: no memory for its lock");
+    else
+        status = open_device(host, backends, options);
+    if (status == MMQ_OK)
+        *out = host;
+    else
+        mmqi_host_release(host);
+    return status;
+}
+
+struct mmqi_host *mmqi_host_retain(struct mmqi_host *host)
+{
+    __atomic_add_fetch(&host->n_users, 1, __ATOMIC_RELAXED);
+    return host;
+}
+
+void mmqi_host_release(struct mmqi_host *host)
+{
+    if (!host || __atomic_sub_fetch(&host->n_users, 1, __ATOMIC_ACQ_REL) > 0)
+        return;
+    if (host->device)
+        host->backend->close(host->device);
+    mmqi_pool_free(host->pool);
+    mmqi_os_mutex_free(host->mutex);
+    mmqi_free(host);
+}
+
+int32_t mmqi_host_take(struct mmqi_host *host, uint64_t bytes, const char *what)
+{
+    int32_t status = MMQ_OK;
+    uint64_t left;
+
+    mmqi_os_lock(host->mutex);
+    left = host->limit - host->used;
+    if (bytes > left)
+        status = mmqi_fail(MMQ_ERR_LIMIT, "%s: needs %llu bytes, the limit of %llu has %llu left",
+                           what, (unsigned long long)bytes, (unsigned long long)host->limit,
+                           (unsigned long long)left);
+    else
+        host->used += bytes;
+    mmqi_os_unlock(host->mutex);
+    return status;
+}
+
+void mmqi_host_give(struct mmqi_host *host, uint64_t bytes)
+{
+    mmqi_os_lock(host->mutex);
+    host->used -= bytes;
+    mmqi_os_unlock(host->mutex);
+}

@@ -1,0 +1,40 @@
+/*
+ * What models and sessions on one device share: the device, the CPU's
+ * threads, and the budget of bytes.
+ *
+ * Counted: a model, its sessions and models quantized from it hold it. The
+ * budget is checked before memory is asked for, so a limit is never passed.
+ */
+#ifndef MMQI_RUNTIME_HOST_H
+#define MMQI_RUNTIME_HOST_H
+
+#include "backend/registry.h"
+#include "core/os.h"
+
+struct mmqi_host {
+    const struct mmqi_backend *backend;
+    struct mmqi_device *device;
+    struct mmqi_pool *pool;
+    struct mmqi_os_mutex *mutex; /* guards `used` */
+    uint64_t limit;              /* bytes on the device; UINT64_MAX: none */
+    uint64_t used;
+    int32_t n_users; /* changed with atomics only */
+};
+
+struct mmqi_host_options {
+    const char *device, *isa; /* NULL: auto */
+    int32_t n_threads;        /* 0: one per processor */
+    uint64_t limit;           /* 0: none */
+};
+
+int32_t mmqi_host_create(struct mmqi_host **out, const struct mmqi_backend *const *backends,
+                         const struct mmqi_host_options *options);
+struct mmqi_host *mmqi_host_retain(struct mmqi_host *host); /* any thread */
+void mmqi_host_release(struct mmqi_host *host);             /* accepts NULL */
+
+/* Count `bytes` against the budget; MMQ_ERR_LIMIT tells `what` needs them, and what is left. Any
+ * thread. */
+int32_t mmqi_host_take(struct mmqi_host *host, uint64_t bytes, const char *what);
+void mmqi_host_give(struct mmqi_host *host, uint64_t bytes);
+
+#endif

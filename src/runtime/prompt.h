@@ -1,0 +1,43 @@
+/*
+ * From a conversation to the tokens that a session runs: the folder's chat
+ * template, the tokenizer, and one token per picture row.
+ */
+#ifndef MMQI_RUNTIME_PROMPT_H
+#define MMQI_RUNTIME_PROMPT_H
+
+#include "model/model.h"
+
+/* One position of a timeline. */
+struct mmqi_token {
+    int32_t id;
+    int32_t picture; /* index in the list of pictures beside it; -1 for text */
+    int32_t row;     /* of that picture's rows; -1 for text */
+};
+
+struct mmqi_tokens {
+    struct mmqi_token *data;
+    size_t n, capacity;
+};
+
+/* What a prompt says: messages when chat.n_messages > 0, else raw text; pictures in order. */
+struct mmqi_prompt {
+    struct mmqi_chat_input chat;
+    const char *text;
+    struct mmqi_image *const *images;
+    size_t n_images;
+};
+
+int32_t mmqi_tokens_add(struct mmqi_tokens *tokens, struct mmqi_token token);
+void mmqi_tokens_free(struct mmqi_tokens *tokens);
+
+/* The prompt in words; *text is freed with mmqi_free(). MMQ_ERR_UNSUPPORTED: messages without a
+ * template. */
+int32_t mmqi_prompt_text(char **text, size_t *size, const struct mmqi_model *model,
+                         const struct mmqi_prompt *prompt);
+
+/* The tokens of a prompt; picture indices count prompt->images. MMQ_ERR_INVALID when markers and
+ * pictures differ in number. */
+int32_t mmqi_prompt_tokens(struct mmqi_tokens *tokens, const struct mmqi_model *model,
+                           const struct mmqi_prompt *prompt);
+
+#endif

@@ -1,0 +1,105 @@
+/*
+ * A session: one timeline of tokens and pictures on a placed model, with the
+ * keys and values of every layer in pages.
+ *
+ * All device memory is taken when it is created, from the layout that
+ * mmqi_session_layout() computes; mmq_estimate() tells the same numbers.
+ */
+#ifndef MMQI_RUNTIME_SESSION_H
+#define MMQI_RUNTIME_SESSION_H
+
+#include "runtime/host.h"
+#include "runtime/prompt.h"
+
+enum {
+    MMQI_PAGE_ROWS = 64, /* slots of a KV page */
+    MMQI_MAX_PICK = 16,  /* rows whose logits one run can give */
+    MMQI_DEFAULT_CHUNK = 512,
+    MMQI_MAX_CHUNK = 4096,
+    MMQI_DEFAULT_CONTEXT = 4096
+};
+
+struct mmqi_session_options {
+    int32_t context, chunk; /* 0: defaults */
+};
+
+/* Everything a session takes on the device: sizes in bytes, and where things lie. */
+struct mmqi_session_layout {
+    int32_t context, chunk, n_pages;
+    struct mmqi_plan *vision, *language;
+    int64_t max_cols;     /* for stream_open */
+    uint64_t arena_bytes; /* the greater of both plans */
+    uint64_t kv_bytes, pixel_bytes, image_bytes, logit_bytes, index_bytes, stream_bytes;
+    uint64_t activation_bytes; /* arena, pixels, image rows, logits, indices */
+    uint64_t total_bytes;      /* of one session */
+};
+
+/* MMQ_ERR_INVALID for options out of range, MMQ_ERR_LIMIT where sizes would wrap. */
+int32_t mmqi_session_layout(struct mmqi_session_layout *layout, const struct mmqi_model *model,
+                            const struct mmqi_backend *backend, const struct mmqi_device *device,
+                            const struct mmqi_session_options *options);
+void mmqi_session_layout_clear(struct mmqi_session_layout *layout);
+
+/* Index arrays in one device block; the same order in the host's copy. */
+struct mmqi_session_index {
+    int32_t *ids, *positions, *slots, *place, *pick, *picked, *table;
+    struct mmqi_span *spans;
+};
+
+struct mmqi_session {
+    const struct mmqi_model *model;
+    struct mmqi_host *host;
+    struct mmqi_session_layout layout;
+    struct mmqi_stream *stream;
+    void *arena; /* device memory ... */
+    float *kv, *pixels, *image, *logits;
+    void *index_block; /* ... to here */
+    void *host_block;  /* the host's copy of the index block */
+    struct mmqi_session_index device_index, host_index;
+    struct mmqi_kv *kv_layers; /* [n_layers] */
+    struct mmqi_token *tokens; /* [context]: what the KV cache holds */
+    int32_t n_tokens;
+    struct mmqi_image **pictures; /* that tokens refer to; counted */
+    int32_t n_pictures, pictures_capacity;
+    int32_t encoded;   /* the picture whose rows lie in `image`; -1: none */
+    int32_t n_encoded; /* pictures that went through the tower, ever */
+};
+
+/* The model must be placed on the host's device and outlive the session. */
+int32_t mmqi_session_create(struct mmqi_session **out, const struct mmqi_model *model,
+                            struct mmqi_host *host, const struct mmqi_session_options *options);
+void mmqi_session_free(struct mmqi_session *session); /* accepts NULL and the half-built */
+
+/* Forget all but the first `length` tokens (0 <= length <= n_tokens). */
+void mmqi_session_truncate(struct mmqi_session *session, int32_t length);
+
+/* How a run of rows is watched; zero: not at all. */
+struct mmqi_watch {
+    const int32_t *cancelled; /* read with atomics; nonzero ends the run with MMQ_ERR_CANCELLED */
+};
+
+/*
+ * Match the session to a prompt: keep the longest common beginning (at most `max_keep` tokens),
+ * forget the rest, and adopt the prompt's pictures, rewriting tokens[].picture to the session's
+ * indices. Returns MMQ_OK with *kept.
+ */
+int32_t mmqi_session_match(struct mmqi_session *session, struct mmqi_tokens *tokens,
+                           struct mmqi_image *const *images, size_t n_images, size_t max_keep,
+                           int32_t *kept);
+
+/* The rows of the session's picture number `picture` through the tower into session->image, unless
+ * they lie there already. mmqi_session_run() calls it. */
+int32_t mmqi_session_encode(struct mmqi_session *session, int32_t picture,
+                            const struct mmqi_watch *watch);
+
+/*
+ * Run tokens[n_tokens of the session .. n) in chunks; logits of the rows from `first_logit` on are
+ * given to on_logits in order (host memory, valid during the call; index counts from 0). A failed
+ * run leaves the session with the chunks that were complete.
+ */
+typedef int32_t (*mmqi_row_fn)(void *user, size_t index, const float *logits);
+int32_t mmqi_session_run(struct mmqi_session *session, const struct mmqi_token *tokens, size_t n,
+                         size_t first_logit, mmqi_row_fn on_logits, void *user,
+                         const struct mmqi_watch *watch);
+
+#endif
