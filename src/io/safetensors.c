@@ -301,13 +301,12 @@ static int32_t check_layout(const struct reading *r)
         const struct mmqi_entry *const entry = &r->st->entries[i];
 
         if (entry->offset != at)
-            return mmqi_fail(
-                MMQ_ERR_FORMAT,
-                "%s: tensor '%.*s' begins at byte %" PRIu64 ", %s of the tensor before it "
-                "at %" PRIu64,
-                mmqi_file_path(r->file), mmqi_clip(entry->name, strlen(entry->name)), entry->name,
-                entry->offset, entry->offset < at ? "before the end" : "after a hole from the end",
-                at);
+            return mmqi_fail(MMQ_ERR_FORMAT,
+                             "%s: tensor '%.*s' begins at byte %" PRIu64
+                             ", what lies before it ends at %" PRIu64 ": %s",
+                             mmqi_file_path(r->file), mmqi_clip(entry->name, strlen(entry->name)),
+                             entry->name, entry->offset, at,
+                             entry->offset < at ? "an overlap" : "a hole");
         at += entry->bytes; /* at most the file's size: check_span() has seen to it */
     }
     if (at != r->data_begin + r->data_size)

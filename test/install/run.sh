@@ -70,6 +70,12 @@ build_all_static() {
     $cc -std=c11 -Wall -Wextra -pedantic -Werror -static -o all-static describe.c \
         $(config_of --static --cflags --libs)
 }
+readme_program() { # the README's C program, as it stands there
+    sed -n '/^```c$/,/^```$/{/^```/d;p}' "$tree/README.md" >readme.c && [ -s readme.c ] || return 1
+    # shellcheck disable=SC2046,SC2086
+    $cc -std=c11 -Wall -Wextra -pedantic -Werror $sanitize -o readme readme.c \
+        $(config_of --cflags --libs)
+}
 expected() { # the first prompt's text, picture or answer in golden.json
     "${PYTHON:-python3}" - "$case/golden.json" "$1" <<'END'
 import json, sys
@@ -89,6 +95,7 @@ needs_no_libmmq() { ! readelf -d "$1" | grep -F NEEDED | grep -F mmq; }
 
 try 'a program builds against the shared library' build_shared
 try 'it describes the picture as transformers does' describes ./shared
+try "the README's program builds" readme_program
 try 'a program builds against the archive' build_static
 try 'it does not need the shared library' needs_no_libmmq ./static
 try 'it describes the picture as transformers does, from the archive' describes ./static

@@ -11,7 +11,7 @@ check() { # check NAME COMMAND...
     local name=$1 text
     shift
     if text=$("$@" 2>&1); then
-        echo "lint: $name: ok"
+        echo "lint: $name: ok${text:+ ($text)}"
     else
         printf 'lint: %s:\n%s\n' "$name" "$text"
         status=1
