@@ -2,9 +2,9 @@
  * PNG to RGB through libpng's row API, from memory.
  *
  * libpng's errors come back through setjmp in read_picture() alone; whatever
- * must outlive the jump lives in struct reader. Rows are read into the
- * picture itself: as RGB where libpng converts, else as palette indices or
- * 16-bit greys in the front of each row, which are then widened in place.
+ * must outlive the jump lives in struct reader. Rows are read into the picture
+ * itself: as RGB, which libpng converts to, but for 16-bit greys, which stand
+ * in the front of each row and are then widened in place.
  */
 #include "image/image.h"
 
@@ -43,8 +43,7 @@ struct reader {
     struct mmqi_image *image; /* NULL until the header was read */
     png_structp png;
     png_infop info;
-    uint8_t palette[256][3];
-    bool is_palette, is_grey16, no_memory;
+    bool is_grey16, no_memory;
     char message[96]; /* libpng's own */
 };
 
@@ -101,42 +100,24 @@ static void set_limits(struct reader *reader)
     png_set_crc_action(png, PNG_CRC_ERROR_QUIT, PNG_CRC_DEFAULT);
 }
 
-/* Entries that the file does not give are greys, as in Pillow. */
-static void read_palette(struct reader *reader)
-{
-    png_colorp colors = NULL;
-    int n = 0;
-
-    for (int i = 0; i < 256; i++)
-        memset(reader->palette[i], i, 3);
-    png_get_PLTE(reader->png, reader->info, &colors, &n);
-    for (int i = 0; i < n; i++) {
-        reader->palette[i][0] = colors[i].red;
-        reader->palette[i][1] = colors[i].green;
-        reader->palette[i][2] = colors[i].blue;
-    }
-}
-
-/* Ask libpng for rows of RGB, or of one byte of palette or two bytes of grey a pixel. */
+/* Ask libpng for rows of RGB, or of two bytes of grey a pixel. Palette indices without an entry are
+ * black. */
 static void choose_rows(struct reader *reader)
 {
     png_structp png = reader->png;
     int color = png_get_color_type(png, reader->info);
-    int depth = png_get_bit_depth(png, reader->info);
 
-    reader->is_palette = color == PNG_COLOR_TYPE_PALETTE;
-    reader->is_grey16 = color == PNG_COLOR_TYPE_GRAY && depth == 16;
-    if (reader->is_palette) {
-        read_palette(reader);
-        png_set_packing(png);
-    } else if (!reader->is_grey16) {
-        png_set_strip_16(png);
-        png_set_strip_alpha(png);
-        if (color == PNG_COLOR_TYPE_GRAY)
-            png_set_expand_gray_1_2_4_to_8(png);
-        if (color == PNG_COLOR_TYPE_GRAY || color == PNG_COLOR_TYPE_GRAY_ALPHA)
-            png_set_gray_to_rgb(png);
-    }
+    reader->is_grey16 = color == PNG_COLOR_TYPE_GRAY && png_get_bit_depth(png, reader->info) == 16;
+    if (reader->is_grey16)
+        return;
+    png_set_strip_16(png);
+    png_set_strip_alpha(png);
+    if (color == PNG_COLOR_TYPE_PALETTE)
+        png_set_palette_to_rgb(png);
+    if (color == PNG_COLOR_TYPE_GRAY)
+        png_set_expand_gray_1_2_4_to_8(png);
+    if (color == PNG_COLOR_TYPE_GRAY || color == PNG_COLOR_TYPE_GRAY_ALPHA)
+        png_set_gray_to_rgb(png);
 }
 
 /* Make the picture, once its size is allowed and the file could hold its pixels at all. */
@@ -190,19 +171,12 @@ static int32_t read_picture(struct reader *reader)
     return MMQ_OK;
 }
 
-/* Back to front, so that no source is overwritten before its turn. */
-static void widen_row(const struct reader *reader, uint8_t *row)
+/* Big-endian 16-bit greys to RGB, saturated at 255; back to front, so that none is overwritten
+ * before its turn. */
+static void widen_grey16(uint8_t *row, int32_t width)
 {
-    for (size_t x = (size_t)reader->image->width; x-- > 0;) {
-        uint8_t grey;
-
-        if (reader->is_palette) {
-            memcpy(row + 3 * x, reader->palette[row[x]], 3);
-            continue;
-        }
-        grey = row[2 * x] ? 255 : row[2 * x + 1]; /* big-endian, saturated */
-        memset(row + 3 * x, grey, 3);
-    }
+    for (size_t x = (size_t)width; x-- > 0;)
+        memset(row + 3 * x, row[2 * x] ? 255 : row[2 * x + 1], 3);
 }
 
 int32_t mmqi_png_decode(struct mmqi_image **out, const char *name, const void *data, size_t size,
@@ -225,9 +199,9 @@ int32_t mmqi_png_decode(struct mmqi_image **out, const char *name, const void *d
         mmqi_image_release(reader.image);
         return status;
     }
-    if (reader.is_palette || reader.is_grey16)
-        for (int32_t y = 0; y < reader.image->height; y++)
-            widen_row(&reader, reader.image->rgb + (size_t)y * (size_t)reader.image->width * 3);
+    for (int32_t y = 0; reader.is_grey16 && y < reader.image->height; y++)
+        widen_grey16(reader.image->rgb + (size_t)y * (size_t)reader.image->width * 3,
+                     reader.image->width);
     mmqi_image_finish(reader.image);
     *out = reader.image;
     return MMQ_OK;

@@ -188,6 +188,13 @@ size_t mmqi_json_size(const struct mmqi_json *json)
     return json->text.size;
 }
 
+bool mmqi_json_is(const struct mmqi_json *json, const char *text)
+{
+    const size_t size = strlen(text);
+
+    return json->text.size == size && memcmp(mmqi_json_text(json), text, size) == 0;
+}
+
 double mmqi_json_number(const struct mmqi_json *json)
 {
     return json->number;
@@ -673,27 +680,12 @@ static int32_t read_number(struct mmqi_json *json)
 
 int32_t mmqi_json_integer(struct mmqi_json *json, int64_t *value)
 {
-    const char *p = mmqi_json_text(json);
-    const bool negative = *p == '-';
-    int64_t n = 0;
-
     if (json->last != MMQI_JSON_NUMBER)
         return mmqi_json_fail(json, MMQ_ERR_FORMAT, "expected an integer");
-    for (p += negative; *p; p++) {
-        if (*p < '0' || *p > '9')
-            return mmqi_json_fail(json, MMQ_ERR_FORMAT, "expected an integer, found %.*s",
-                                  mmqi_clip(json->text.data, json->text.size), json->text.data);
-        /* Counting downwards reaches the least int64_t too. */
-        if (__builtin_mul_overflow(n, 10, &n) || __builtin_sub_overflow(n, *p - '0', &n))
-            goto too_large;
-    }
-    if (!negative && n == INT64_MIN)
-        goto too_large;
-    *value = negative ? n : -n;
+    if (!mmqi_parse_integer(json->text.data, value))
+        return mmqi_json_fail(json, MMQ_ERR_FORMAT, "expected an integer of 64 bits, found %.*s",
+                              mmqi_clip(json->text.data, json->text.size), json->text.data);
     return MMQ_OK;
-too_large:
-    return mmqi_json_fail(json, MMQ_ERR_FORMAT, "the integer %.*s does not fit in 64 bits",
-                          mmqi_clip(json->text.data, json->text.size), json->text.data);
 }
 
 /* ---- events ---- */

@@ -50,6 +50,7 @@ int32_t mmqi_json_next(struct mmqi_json *json, enum mmqi_json_event *event);
  * with a zero byte, and may hold zero bytes inside (compare sizes). */
 const char *mmqi_json_text(const struct mmqi_json *json);
 size_t mmqi_json_size(const struct mmqi_json *json);
+bool mmqi_json_is(const struct mmqi_json *json, const char *text); /* the same, byte for byte? */
 double mmqi_json_number(const struct mmqi_json *json);
 /* The number as an integer; MMQ_ERR_FORMAT when it has a fraction or exponent or does not fit. */
 int32_t mmqi_json_integer(struct mmqi_json *json, int64_t *value);

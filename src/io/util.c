@@ -1,5 +1,5 @@
 /*
- * Sorting, UTF-8 and clipped names for the readers of this folder.
+ * Sorting, UTF-8, integers and clipped names for the readers of this folder.
  */
 #include "io/util.h"
 
@@ -67,6 +67,26 @@ size_t mmqi_utf8_size(const char *text, size_t left)
     if ((p[0] == 0xF0 && p[1] < 0x90) || (p[0] == 0xF4 && p[1] >= 0x90))
         return 0;
     return 4;
+}
+
+bool mmqi_parse_integer(const char *text, int64_t *value)
+{
+    const bool negative = *text == '-';
+    int64_t n = 0;
+
+    text += negative;
+    if (!*text)
+        return false;
+    for (; *text; text++) {
+        /* Counting downwards reaches the least int64_t too. */
+        if (*text < '0' || *text > '9' || __builtin_mul_overflow(n, 10, &n) ||
+            __builtin_sub_overflow(n, *text - '0', &n))
+            return false;
+    }
+    if (!negative && n == INT64_MIN)
+        return false;
+    *value = negative ? n : -n;
+    return true;
 }
 
 int mmqi_clip(const char *text, size_t size)

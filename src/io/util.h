@@ -1,6 +1,6 @@
 /*
  * What the files of this folder share: sorting that allocates nothing,
- * whole UTF-8 characters, and long names cut for messages.
+ * whole UTF-8 characters, integers, and long names cut for messages.
  */
 #ifndef MMQI_IO_UTIL_H
 #define MMQI_IO_UTIL_H
@@ -21,6 +21,10 @@ void mmqi_sort(uint32_t *order, size_t n, mmqi_before_fn before, const void *con
 /* Bytes of the well-formed UTF-8 character at `text` (1 to 4); 0 where there is none in the
  * `left` bytes that remain. Overlong forms, surrogates and values past U+10FFFF are none. */
 size_t mmqi_utf8_size(const char *text, size_t left);
+
+/* The integer that `text` spells as JSON would; false where it spells another number or one that
+ * does not fit, and then *value is left as it is. */
+bool mmqi_parse_integer(const char *text, int64_t *value);
 
 /* The length to print (with %.*s) of a name that may be too long for a message: all of it, or
  * the whole characters among the first MMQI_CLIP_BYTES bytes. */

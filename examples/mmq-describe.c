@@ -1,0 +1,177 @@
+/* mmq-describe: answer a question about pictures. */
+#include <string.h>
+
+#include "common.h"
+
+enum { MOST_PICTURES = 64 };
+
+static const char usage[] =
+    "usage: mmq-describe MODEL IMAGE... [-p PROMPT] [options]\n"
+    "\n"
+    "Prints what the model says about the pictures (PNG or JPEG).\n"
+    "\n"
+    "  -p PROMPT           the question (default: Describe the picture.)\n"
+    "  --max-tokens N      end the answer after N tokens (default 256)\n"
+    "  --temperature T     0 is greedy (default); with --top-k N --top-p P --min-p P --seed N\n"
+    "  --memory-limit N    bytes that weights and session may take\n"
+    "  --context N         tokens that the session can hold\n"
+    "  --threads N         of the CPU (default: all)\n"
+    "  --isa NAME          c, avx2 or avx512 (default: the best there is)\n"
+    "  --json              one object with answer, tokens and times\n";
+
+struct settings {
+    const char *prompt, *isa;
+    int64_t max_tokens, top_k, seed, memory_limit, context, threads;
+    double temperature, top_p, min_p;
+    bool json, help;
+};
+
+/* Everything a run holds; freed in one place. */
+struct run {
+    mmq_model *model;
+    mmq_session *session;
+    mmq_image *images[MOST_PICTURES];
+    size_t n_images;
+    mmq_result *result;
+};
+
+static void free_run(struct run *run)
+{
+    size_t i;
+
+    mmq_result_free(run->result);
+    mmq_session_free(run->session);
+    for (i = 0; i < run->n_images; i++)
+        mmq_image_free(run->images[i]);
+    mmq_model_free(run->model);
+}
+
+static int32_t print_piece(void *user, const char *text, size_t size, const int32_t *ids,
+                           size_t n_ids)
+{
+    (void)user;
+    (void)ids;
+    (void)n_ids;
+    if (fwrite(text, 1, size, stdout) != size)
+        return 1;
+    return fflush(stdout) == 0 ? 0 : 1;
+}
+
+static mmq_status open_all(struct run *run, const char **operands, int n, const struct settings *s)
+{
+    mmq_load_options load = {
+        .struct_size = sizeof load,
+        .memory_limit = (uint64_t)s->memory_limit,
+        .n_threads = (int32_t)s->threads,
+        .isa = s->isa,
+        .on_progress = show_progress,
+        .progress_user = (void *)"loading",
+    };
+    mmq_session_options session = {.struct_size = sizeof session, .context = (int32_t)s->context};
+    mmq_status status;
+    int i;
+
+    status = mmq_load(&run->model, operands[0], &load);
+    for (i = 1; i < n && status == MMQ_OK; i++) {
+        status = mmq_image_read_file(&run->images[run->n_images], operands[i], NULL);
+        if (status == MMQ_OK)
+            run->n_images++;
+    }
+    if (status == MMQ_OK)
+        status = mmq_session_create(&run->session, run->model, &session);
+    return status;
+}
+
+static mmq_status answer(struct run *run, const struct settings *s)
+{
+    mmq_part parts[MOST_PICTURES + 1];
+    const mmq_part *part_list[MOST_PICTURES + 1];
+    mmq_message message = {sizeof message, "user", part_list, run->n_images + 1};
+    const mmq_message *messages[] = {&message};
+    mmq_prompt prompt = {.struct_size = sizeof prompt, .messages = messages, .n_messages = 1};
+    mmq_generate_request request = {
+        .struct_size = sizeof request,
+        .prompt = &prompt,
+        .max_new_tokens = (int32_t)s->max_tokens,
+        .temperature = (float)s->temperature,
+        .top_k = (int32_t)s->top_k,
+        .top_p = (float)s->top_p,
+        .min_p = (float)s->min_p,
+        .seed = (uint64_t)s->seed,
+        .on_text = s->json ? NULL : print_piece,
+    };
+    size_t i;
+
+    for (i = 0; i <= run->n_images; i++) {
+        parts[i] = (mmq_part){.struct_size = sizeof parts[i]};
+        if (i < run->n_images)
+            parts[i].image = run->images[i];
+        else
+            parts[i].text = s->prompt;
+        part_list[i] = &parts[i];
+    }
+    return mmq_generate(&run->result, run->session, &request);
+}
+
+static void print_json(const struct run *run)
+{
+    mmq_result_facts facts = {.struct_size = sizeof facts};
+    mmq_model_facts model = {.struct_size = sizeof model};
+    size_t n, i;
+    const int32_t *ids = mmq_result_ids(run->result, &n);
+
+    mmq_result_info(&facts, run->result);
+    mmq_model_info(&model, run->model);
+    printf("{\"text\": ");
+    print_json_string(stdout, mmq_result_text(run->result));
+    printf(", \"finish\": \"%s\", \"ids\": [", mmq_result_finish_name(run->result));
+    for (i = 0; i < n; i++)
+        printf("%s%d", i ? ", " : "", (int)ids[i]);
+    printf("], \"prompt_tokens\": %d, \"prefill_seconds\": %.6f, \"decode_seconds\": %.6f, "
+           "\"mode\": \"exact\", \"device\": \"%s\"}\n",
+           (int)facts.n_prompt, (double)facts.prefill_nanoseconds * 1e-9,
+           (double)facts.decode_nanoseconds * 1e-9, model.device);
+}
+
+int main(int argc, char **argv)
+{
+    struct settings s = {.prompt = "Describe the picture.", .max_tokens = 256};
+    const struct option_row rows[] = {
+        {"-p", .text = &s.prompt},
+        {"--prompt", .text = &s.prompt},
+        {"--max-tokens", .number = &s.max_tokens},
+        {"--temperature", .real = &s.temperature},
+        {"--top-k", .number = &s.top_k},
+        {"--top-p", .real = &s.top_p},
+        {"--min-p", .real = &s.min_p},
+        {"--seed", .number = &s.seed},
+        {"--memory-limit", .number = &s.memory_limit},
+        {"--context", .number = &s.context},
+        {"--threads", .number = &s.threads},
+        {"--isa", .text = &s.isa},
+        {"--json", .flag = &s.json},
+        {"--help", .flag = &s.help},
+        {NULL},
+    };
+    const char *operands[MOST_PICTURES + 1];
+    struct run run = {0};
+    int n = read_arguments(argc, argv, rows, operands, MOST_PICTURES + 1), code = EXIT_DONE;
+
+    if (s.help) {
+        fputs(usage, stdout);
+        return EXIT_DONE;
+    }
+    if (n < 2) {
+        if (n >= 0)
+            fputs(usage, stderr);
+        return EXIT_USAGE;
+    }
+    if (open_all(&run, operands, n, &s) != MMQ_OK || answer(&run, &s) != MMQ_OK)
+        code = report_failure("mmq-describe");
+    else if (s.json)
+        print_json(&run);
+    else
+        putchar('\n');
+    free_run(&run);
+    return code;
+}

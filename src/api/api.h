@@ -1,0 +1,61 @@
+/*
+ * What the api files share: handles, and the reading of option structs.
+ *
+ * Every exported function is here to check arguments, translate structs and
+ * call one function below; nothing else.
+ */
+#ifndef MMQI_API_API_H
+#define MMQI_API_API_H
+
+#include "core/status.h"
+#include "runtime/generate.h"
+#include "runtime/host.h"
+
+/*
+ * A model handle: the model, the device it is placed on, and its users. Sessions count as users,
+ * so that a model may be freed before them.
+ */
+struct mmq_model {
+    struct mmqi_model *core;
+    struct mmqi_host *host;
+    struct mmqi_os_mutex *mutex; /* guards placing and `error` */
+    uint64_t taken;              /* bytes of the host's budget */
+    int32_t n_users;             /* changed with atomics only */
+    mmq_progress_fn on_progress;
+    void *progress_user;
+    const mmq_cancel *cancel;
+    char error[MMQI_MESSAGE_BYTES];
+};
+
+struct mmq_session {
+    struct mmqi_session *core;
+    mmq_model *model;
+    char error[MMQI_MESSAGE_BYTES];
+};
+
+struct mmq_cancel {
+    int32_t raised; /* changed with atomics only */
+};
+
+/* Copy a caller's struct over zeros: what the caller's does not have is default, what this library
+ * does not know must be zero. NULL is all defaults. `name` for the message. */
+int32_t mmqi_take_struct(void *dst, size_t known, const void *src, const char *name);
+/* Fill a caller's result struct from `src`, as much of it as the caller knows. */
+int32_t mmqi_give_struct(void *dst, const void *src, size_t known, const char *name);
+#define MMQI_TAKE(dst, src, name) mmqi_take_struct(dst, sizeof *(dst), src, name)
+#define MMQI_GIVE(dst, src, name) mmqi_give_struct(dst, src, sizeof *(src), name)
+
+/* The flag that runs watch; NULL for none. */
+const int32_t *mmqi_cancel_flag(const mmq_cancel *cancel);
+
+/* A handle around `core` and `host` (both are its own from here on, also when this fails). */
+int32_t mmqi_model_wrap(mmq_model **out, struct mmqi_model *core, struct mmqi_host *host);
+void mmqi_model_retain(mmq_model *model);
+/* Keep this thread's message as the model's own last failure; returns `status`. */
+int32_t mmqi_model_failed(mmq_model *model, int32_t status);
+
+/* A public prompt in the runtime's terms; memory held by the `held` block, freed with mmqi_free().
+ */
+int32_t mmqi_take_prompt(struct mmqi_prompt *out, void **held, const mmq_prompt *prompt);
+
+#endif

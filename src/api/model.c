@@ -1,0 +1,252 @@
+/* mmq_model: load, place, ask. */
+#include <string.h>
+
+#include "api/api.h"
+#include "core/mem.h"
+#include "core/text.h"
+#include "model/family.h"
+
+/* The backends of this build, best first. */
+static const struct mmqi_backend *const backends[] = {&mmqi_cpu_backend, NULL};
+
+int32_t mmqi_model_wrap(mmq_model **out, struct mmqi_model *core, struct mmqi_host *host)
+{
+    mmq_model *model = mmqi_calloc(1, sizeof *model);
+
+    if (model)
+        model->mutex = mmqi_os_mutex_create();
+    if (!model || !model->mutex) {
+        mmqi_free(model);
+        mmqi_model_close(core);
+        mmqi_host_release(host);
+        return mmqi_fail(MMQ_ERR_NOMEM, "model: no memory for its handle");
+    }
+    model->core = core;
+    model->host = host;
+    model->n_users = 1;
+    *out = model;
+    return MMQ_OK;
+}
+
+void mmqi_model_retain(mmq_model *model)
+{
+    __atomic_add_fetch(&model->n_users, 1, __ATOMIC_RELAXED);
+}
+
+int32_t mmqi_model_failed(mmq_model *model, int32_t status)
+{
+    if (status != MMQ_OK) {
+        mmqi_os_lock(model->mutex);
+        mmqi_copy_text(model->error, sizeof model->error, mmqi_message());
+        mmqi_os_unlock(model->mutex);
+    }
+    return status;
+}
+
+void mmq_model_free(mmq_model *model)
+{
+    if (!model || __atomic_sub_fetch(&model->n_users, 1, __ATOMIC_ACQ_REL) > 0)
+        return;
+    mmqi_model_close(model->core);
+    mmqi_host_give(model->host, model->taken);
+    mmqi_host_release(model->host);
+    mmqi_os_mutex_free(model->mutex);
+    mmqi_free(model);
+}
+
+mmq_status mmq_load(mmq_model **out, const char *path, const mmq_load_options *options)
+{
+    mmq_load_options o;
+    struct mmqi_host_options host_options;
+    struct mmqi_store *store = NULL;
+    struct mmqi_model *core = NULL;
+    struct mmqi_host *host = NULL;
+    int32_t status;
+
+    if (!out || !path)
+        return mmqi_fail(MMQ_ERR_INVALID, "mmq_load: out or path is NULL");
+    *out = NULL;
+    status = MMQI_TAKE(&o, options, "mmq_load_options");
+    if (status != MMQ_OK)
+        return status;
+    host_options = (struct mmqi_host_options){o.device, o.isa, o.n_threads, o.memory_limit};
+    status = mmqi_host_create(&host, backends, &host_options);
+    if (status == MMQ_OK)
+        status = mmqi_store_open_folder(&store, path);
+    if (status == MMQ_OK)
+        status = mmqi_model_open(&core, store);
+    mmqi_store_release(store); /* an opened model keeps it */
+    if (status != MMQ_OK) {
+        mmqi_host_release(host);
+        return status;
+    }
+    status = mmqi_model_wrap(out, core, host);
+    if (status != MMQ_OK)
+        return status;
+    (*out)->on_progress = o.on_progress;
+    (*out)->progress_user = o.progress_user;
+    (*out)->cancel = o.cancel;
+    return MMQ_OK;
+}
+
+const char *mmq_model_error(const mmq_model *model)
+{
+    return model ? model->error : "";
+}
+
+/* Progress of placing: the caller's callback and flag. */
+static int32_t place_progress(void *user, uint64_t done, uint64_t total)
+{
+    const mmq_model *model = user;
+
+    if (model->cancel && __atomic_load_n(&model->cancel->raised, __ATOMIC_RELAXED))
+        return mmqi_fail(MMQ_ERR_CANCELLED, "%s: cancelled after %llu of %llu bytes",
+                         model->core->path, (unsigned long long)done, (unsigned long long)total);
+    if (model->on_progress && model->on_progress(model->progress_user, done, total) != 0)
+        return mmqi_fail(MMQ_ERR_CALLBACK, "%s: the callback ended it after %llu of %llu bytes",
+                         model->core->path, (unsigned long long)done, (unsigned long long)total);
+    return MMQ_OK;
+}
+
+static int32_t place_locked(mmq_model *model)
+{
+    uint64_t bytes = mmqi_model_place_bytes(model->core);
+    int32_t status;
+
+    if (model->core->placed)
+        return MMQ_OK;
+    status = mmqi_host_take(model->host, bytes, "weights");
+    if (status != MMQ_OK)
+        return status;
+    status = mmqi_model_place(model->core, model->host->backend, model->host->device,
+                              place_progress, model);
+    if (status == MMQ_OK)
+        model->taken = bytes;
+    else
+        mmqi_host_give(model->host, bytes);
+    return status;
+}
+
+mmq_status mmq_model_place(mmq_model *model)
+{
+    int32_t status;
+
+    if (!model)
+        return mmqi_fail(MMQ_ERR_INVALID, "mmq_model_place: model is NULL");
+    mmqi_os_lock(model->mutex);
+    status = place_locked(model);
+    mmqi_os_unlock(model->mutex);
+    return mmqi_model_failed(model, status);
+}
+
+/* Parameters and canonical bytes; tied weights and constants are not the checkpoint's own. */
+static void count_weights(mmq_model_facts *facts, const struct mmqi_model *core)
+{
+    const struct mmqi_weight *weight;
+    int32_t i;
+
+    for (i = 0; i < core->n_weights; i++) {
+        weight = &core->weights[i];
+        if (weight->role == MMQI_ROLE_CONSTANT || weight->same_as >= 0)
+            continue;
+        facts->n_parameters += (uint64_t)weight->rows * (uint64_t)weight->cols;
+        facts->stored_bytes += weight->layout.bytes;
+    }
+}
+
+/* Index in the weight table of tensor number `index`; constants are not tensors. -1 past the end.
+ */
+static int32_t tensor_at(const struct mmqi_model *core, int32_t index)
+{
+    int32_t i;
+
+    for (i = 0; i < core->n_weights; i++)
+        if (core->weights[i].role != MMQI_ROLE_CONSTANT && index-- == 0)
+            return i;
+    return -1;
+}
+
+mmq_status mmq_model_info(mmq_model_facts *facts, const mmq_model *model)
+{
+    const struct mmqi_spec *spec;
+    mmq_model_facts f = {0};
+    int32_t i;
+
+    if (!facts || !model)
+        return mmqi_fail(MMQ_ERR_INVALID, "mmq_model_info: facts or model is NULL");
+    spec = &model->core->spec;
+    f.family = model->core->family->name;
+    f.device = model->host->backend->describe(model->host->device);
+    count_weights(&f, model->core);
+    f.placed_bytes = model->taken;
+    while (tensor_at(model->core, f.n_tensors) >= 0)
+        f.n_tensors++;
+    f.vocab_size = spec->vocab_size;
+    f.max_context = spec->max_positions;
+    f.hidden_size = spec->hidden;
+    f.image_rows = spec->image_rows;
+    f.image_token = spec->image_token;
+    f.bos = spec->bos;
+    f.pad = spec->pad;
+    f.n_eos = spec->n_eos;
+    for (i = 0; i < spec->n_eos; i++)
+        f.eos[i] = spec->eos[i];
+    return MMQI_GIVE(facts, &f, "mmq_model_facts");
+}
+
+mmq_status mmq_model_tensor_info(mmq_tensor_facts *facts, const mmq_model *model, int32_t index)
+{
+    static const char *const roles[] = {
+        [MMQI_ROLE_LINEAR] = "linear",
+        [MMQI_ROLE_EMBED] = "embedding",
+        [MMQI_ROLE_CONV] = "convolution",
+        [MMQI_ROLE_VECTOR] = "vector",
+    };
+    const struct mmqi_weight *weight;
+    mmq_tensor_facts f = {0};
+    int32_t at;
+
+    if (!facts || !model)
+        return mmqi_fail(MMQ_ERR_INVALID, "mmq_model_tensor_info: facts or model is NULL");
+    at = index < 0 ? -1 : tensor_at(model->core, index);
+    if (at < 0)
+        return mmqi_fail(MMQ_ERR_NOT_FOUND, "%s: there is no tensor number %d", model->core->path,
+                         (int)index);
+    weight = &model->core->weights[at];
+    f.name = weight->name;
+    f.file_name = weight->entry[0] ? weight->entry[0]->name : NULL;
+    f.role = roles[weight->role];
+    f.format = mmqi_format_info(weight->format)->name;
+    f.rows = weight->rows;
+    f.cols = weight->cols;
+    f.bytes = weight->same_as >= 0 ? 0 : weight->layout.bytes;
+    return MMQI_GIVE(facts, &f, "mmq_tensor_facts");
+}
+
+mmq_status mmq_estimate(mmq_memory *memory, const mmq_model *model,
+                        const mmq_session_options *options)
+{
+    mmq_session_options o;
+    struct mmqi_session_options session_options;
+    struct mmqi_session_layout layout;
+    mmq_memory m = {0};
+    int32_t status;
+
+    if (!memory || !model)
+        return mmqi_fail(MMQ_ERR_INVALID, "mmq_estimate: memory or model is NULL");
+    status = MMQI_TAKE(&o, options, "mmq_session_options");
+    if (status != MMQ_OK)
+        return status;
+    session_options = (struct mmqi_session_options){o.context, o.chunk};
+    status = mmqi_session_layout(&layout, model->core, model->host->backend, model->host->device,
+                                 &session_options);
+    if (status != MMQ_OK)
+        return status;
+    m.weights = mmqi_model_place_bytes(model->core);
+    m.kv_cache = layout.kv_bytes;
+    m.activations = layout.activation_bytes;
+    m.scratch = layout.stream_bytes;
+    m.total = m.weights + layout.total_bytes;
+    mmqi_session_layout_clear(&layout);
+    return MMQI_GIVE(memory, &m, "mmq_memory");
+}

@@ -1,0 +1,299 @@
+/* mmq_session: create, forget, generate, evaluate; and their results. */
+#include <string.h>
+
+#include "api/api.h"
+#include "core/mem.h"
+#include "core/text.h"
+
+struct mmq_result {
+    struct mmqi_answer answer;
+};
+
+struct mmq_evaluation {
+    size_t n;
+    double *logprobs;
+    int32_t *top1;
+};
+
+static int32_t session_failed(mmq_session *session, int32_t status)
+{
+    if (status != MMQ_OK)
+        mmqi_copy_text(session->error, sizeof session->error, mmqi_message());
+    return status;
+}
+
+static int32_t check_mode(const char *mode)
+{
+    if (mode && strcmp(mode, "exact") != 0)
+        return mmqi_fail(strcmp(mode, "fast") == 0 ? MMQ_ERR_UNSUPPORTED : MMQ_ERR_INVALID,
+                         "session: mode '%s'; this device has 'exact'", mode);
+    return MMQ_OK;
+}
+
+mmq_status mmq_session_create(mmq_session **out, mmq_model *model,
+                              const mmq_session_options *options)
+{
+    mmq_session_options o;
+    struct mmqi_session_options session_options;
+    mmq_session *session;
+    int32_t status;
+
+    if (!out || !model)
+        return mmqi_fail(MMQ_ERR_INVALID, "mmq_session_create: out or model is NULL");
+    *out = NULL;
+    status = MMQI_TAKE(&o, options, "mmq_session_options");
+    if (status == MMQ_OK)
+        status = check_mode(o.mode);
+    if (status == MMQ_OK)
+        status = mmq_model_place(model);
+    if (status != MMQ_OK)
+        return status;
+    session = mmqi_calloc(1, sizeof *session);
+    if (!session)
+        return mmqi_fail(MMQ_ERR_NOMEM, "mmq_session_create: no memory");
+    session_options = (struct mmqi_session_options){o.context, o.chunk};
+    status = mmqi_session_create(&session->core, model->core, model->host, &session_options);
+    if (status != MMQ_OK) {
+        mmqi_free(session);
+        return mmqi_model_failed(model, status);
+    }
+    mmqi_model_retain(model);
+    session->model = model;
+    *out = session;
+    return MMQ_OK;
+}
+
+void mmq_session_free(mmq_session *session)
+{
+    if (!session)
+        return;
+    mmqi_session_free(session->core);
+    mmq_model_free(session->model);
+    mmqi_free(session);
+}
+
+const char *mmq_session_error(const mmq_session *session)
+{
+    return session ? session->error : "";
+}
+
+int32_t mmq_session_length(const mmq_session *session)
+{
+    return session ? session->core->n_tokens : 0;
+}
+
+mmq_status mmq_session_truncate(mmq_session *session, int32_t length)
+{
+    if (!session)
+        return mmqi_fail(MMQ_ERR_INVALID, "mmq_session_truncate: session is NULL");
+    if (length < 0 || length > session->core->n_tokens)
+        return session_failed(session,
+                              mmqi_fail(MMQ_ERR_INVALID, "session: it holds %d tokens, not %d",
+                                        (int)session->core->n_tokens, (int)length));
+    mmqi_session_truncate(session->core, length);
+    return MMQ_OK;
+}
+
+mmq_status mmq_session_reset(mmq_session *session)
+{
+    return mmq_session_truncate(session, 0);
+}
+
+static int32_t take_request(struct mmqi_generate_options *out, void **held,
+                            const mmq_generate_request *request)
+{
+    mmq_generate_request r;
+    int32_t status;
+
+    memset(out, 0, sizeof *out);
+    *held = NULL;
+    if (!request)
+        return mmqi_fail(MMQ_ERR_INVALID, "mmq_generate: request is NULL");
+    status = MMQI_TAKE(&r, request, "mmq_generate_request");
+    if (status == MMQ_OK && !r.stop && r.n_stop > 0)
+        status = mmqi_fail(MMQ_ERR_INVALID, "mmq_generate: stop is NULL");
+    if (status != MMQ_OK)
+        return status;
+    out->sampling = (struct mmqi_sampling){
+        r.temperature, r.top_k, r.top_p, r.min_p, r.repetition_penalty, r.seed,
+    };
+    out->max_new_tokens = r.max_new_tokens;
+    out->ignore_eos = r.ignore_eos != 0;
+    out->stop = r.stop;
+    out->n_stop = r.n_stop;
+    out->on_text = r.on_text;
+    out->user = r.text_user;
+    out->watch.cancelled = mmqi_cancel_flag(r.cancel);
+    return mmqi_take_prompt(&out->prompt, held, r.prompt);
+}
+
+mmq_status mmq_generate(mmq_result **out, mmq_session *session, const mmq_generate_request *request)
+{
+    struct mmqi_generate_options options;
+    mmq_result *result = NULL;
+    void *held;
+    int32_t status;
+
+    if (!out || !session)
+        return mmqi_fail(MMQ_ERR_INVALID, "mmq_generate: out or session is NULL");
+    *out = NULL;
+    status = take_request(&options, &held, request);
+    if (status != MMQ_OK)
+        goto done;
+    result = mmqi_calloc(1, sizeof *result);
+    if (!result) {
+        status = mmqi_fail(MMQ_ERR_NOMEM, "mmq_generate: no memory");
+        goto done;
+    }
+    status = mmqi_generate(&result->answer, session->core, &options);
+    if (status == MMQ_OK)
+        *out = result;
+    else
+        mmq_result_free(result);
+done:
+    mmqi_free(held);
+    return session_failed(session, status);
+}
+
+const char *mmq_result_text(const mmq_result *result)
+{
+    return result && result->answer.text.data ? result->answer.text.data : "";
+}
+
+const int32_t *mmq_result_ids(const mmq_result *result, size_t *n_ids)
+{
+    if (n_ids)
+        *n_ids = result ? result->answer.ids.n : 0;
+    return result ? result->answer.ids.data : NULL;
+}
+
+int32_t mmq_result_finish(const mmq_result *result)
+{
+    return result ? result->answer.finish : MMQ_FINISH_EOS;
+}
+
+const char *mmq_result_finish_name(const mmq_result *result)
+{
+    static const char *const names[] = {
+        [MMQ_FINISH_EOS] = "eos",
+        [MMQ_FINISH_LENGTH] = "length",
+        [MMQ_FINISH_STOP] = "stop",
+        [MMQ_FINISH_CONTEXT] = "context",
+    };
+
+    return names[mmq_result_finish(result)];
+}
+
+mmq_status mmq_result_info(mmq_result_facts *facts, const mmq_result *result)
+{
+    mmq_result_facts f = {0};
+
+    if (!facts || !result)
+        return mmqi_fail(MMQ_ERR_INVALID, "mmq_result_info: facts or result is NULL");
+    f.n_prompt = result->answer.n_prompt;
+    f.n_reused = result->answer.n_reused;
+    f.n_generated = (int32_t)result->answer.ids.n;
+    f.n_pictures_encoded = result->answer.n_encoded;
+    f.prefill_nanoseconds = result->answer.prefill_ns;
+    f.decode_nanoseconds = result->answer.decode_ns;
+    return MMQI_GIVE(facts, &f, "mmq_result_facts");
+}
+
+void mmq_result_free(mmq_result *result)
+{
+    if (!result)
+        return;
+    mmqi_answer_clear(&result->answer);
+    mmqi_free(result);
+}
+
+static int32_t take_evaluation(struct mmqi_evaluate_options *out, void **held,
+                               const mmq_evaluate_request *request)
+{
+    mmq_evaluate_request r;
+    int32_t status;
+
+    memset(out, 0, sizeof *out);
+    *held = NULL;
+    if (!request)
+        return mmqi_fail(MMQ_ERR_INVALID, "mmq_evaluate: request is NULL");
+    status = MMQI_TAKE(&r, request, "mmq_evaluate_request");
+    if (status == MMQ_OK && !r.targets && r.n_targets > 0)
+        status = mmqi_fail(MMQ_ERR_INVALID, "mmq_evaluate: targets is NULL");
+    if (status != MMQ_OK)
+        return status;
+    out->targets = r.targets;
+    out->n_targets = r.n_targets;
+    out->on_logits = r.on_logits;
+    out->user = r.logits_user;
+    out->watch.cancelled = mmqi_cancel_flag(r.cancel);
+    return mmqi_take_prompt(&out->prompt, held, r.prompt);
+}
+
+static mmq_evaluation *make_evaluation(size_t n)
+{
+    mmq_evaluation *evaluation = mmqi_calloc(1, sizeof *evaluation);
+
+    if (!evaluation)
+        return NULL;
+    evaluation->n = n;
+    evaluation->logprobs = mmqi_calloc(n, sizeof *evaluation->logprobs);
+    evaluation->top1 = mmqi_calloc(n, sizeof *evaluation->top1);
+    if (evaluation->logprobs && evaluation->top1)
+        return evaluation;
+    mmq_evaluation_free(evaluation);
+    return NULL;
+}
+
+mmq_status mmq_evaluate(mmq_evaluation **out, mmq_session *session,
+                        const mmq_evaluate_request *request)
+{
+    struct mmqi_evaluate_options options;
+    mmq_evaluation *evaluation = NULL;
+    void *held;
+    int32_t status;
+
+    if (!out || !session)
+        return mmqi_fail(MMQ_ERR_INVALID, "mmq_evaluate: out or session is NULL");
+    *out = NULL;
+    status = take_evaluation(&options, &held, request);
+    if (status != MMQ_OK)
+        goto done;
+    evaluation = make_evaluation(options.n_targets);
+    if (!evaluation) {
+        status =
+            mmqi_fail(MMQ_ERR_NOMEM, "mmq_evaluate: no memory for %zu targets", options.n_targets);
+        goto done;
+    }
+    status = mmqi_evaluate(evaluation->logprobs, evaluation->top1, session->core, &options);
+    if (status == MMQ_OK)
+        *out = evaluation;
+    else
+        mmq_evaluation_free(evaluation);
+done:
+    mmqi_free(held);
+    return session_failed(session, status);
+}
+
+const double *mmq_evaluation_logprobs(const mmq_evaluation *evaluation, size_t *n)
+{
+    if (n)
+        *n = evaluation ? evaluation->n : 0;
+    return evaluation ? evaluation->logprobs : NULL;
+}
+
+const int32_t *mmq_evaluation_top1(const mmq_evaluation *evaluation, size_t *n)
+{
+    if (n)
+        *n = evaluation ? evaluation->n : 0;
+    return evaluation ? evaluation->top1 : NULL;
+}
+
+void mmq_evaluation_free(mmq_evaluation *evaluation)
+{
+    if (!evaluation)
+        return;
+    mmqi_free(evaluation->logprobs);
+    mmqi_free(evaluation->top1);
+    mmqi_free(evaluation);
+}
