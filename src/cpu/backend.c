@@ -4,6 +4,9 @@
  */
 #include <stdio.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "core/mem.h"
 #include "cpu/cpu.h"
@@ -40,12 +43,35 @@ static const struct mmqi_ops cpu_ops = {
     .pick = mmqi_cpu_pick,
 };
 
+#if defined(__x86_64__)
+/* The builtin asks the processor and the operating system; not every compiler's knows F16C. */
+static bool has_avx2(void)
+{
+    unsigned int a, b, c, d;
+
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+#endif
+
 /* The kernels of an instruction set, or NULL where this build or this machine lacks it. */
 static const struct mmqi_cpu_kernels *kernels_of(int32_t isa)
 {
     switch (isa) {
     case MMQI_ISA_C:
         return &mmqi_cpu_kernels_c;
+#if defined(__x86_64__)
+    case MMQI_ISA_AVX2:
+        return has_avx2() ? &mmqi_cpu_kernels_avx2 : NULL;
+    case MMQI_ISA_AVX512:
+        return has_avx512() ? &mmqi_cpu_kernels_avx512 : NULL;
+#endif
     default:
         return NULL;
     }
