@@ -1,66 +1,294 @@
 # libmmq. `make help` lists the targets.
 
-config ?= debug
+# Without config=, a goal build/NAME/... builds in that configuration, anything else in release.
+config ?= $(or $(word 2,$(subst /, ,$(filter build/%,$(firstword $(MAKECMDGOALS))))),release)
 PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
 DESTDIR ?=
 CC ?= cc
 AR ?= ar
+OBJCOPY ?= objcopy
 PKG_CONFIG ?= pkg-config
+PYTHON ?= python3
+CLANG_FORMAT ?= clang-format
 
 VERSION := 0.1.0
 SOVERSION := 0
 B := build/$(config)
 
-CFLAGS_debug := -O1 -g
-CFLAGS_release := -O2 -g
-CFLAGS_asan := -O1 -g -fsanitize=address -fno-omit-frame-pointer
-CFLAGS_ubsan := -O1 -g -fsanitize=undefined -fno-sanitize-recover=all
-CFLAGS_tsan := -O1 -g -fsanitize=thread
-LDFLAGS_asan := -fsanitize=address
-LDFLAGS_ubsan := -fsanitize=undefined
-LDFLAGS_tsan := -fsanitize=thread
 ifeq ($(filter $(config),debug release asan ubsan tsan),)
 $(error config=$(config): one of debug release asan ubsan tsan)
 endif
 
+# V=1 shows whole commands.
+say = $(if $(V),,@printf '%-4s %s\n' '$1' '$@';)
+
+# ---- flags -----------------------------------------------------------------------------------
+# CFLAGS and LDFLAGS are the user's; what the library needs is kept apart and comes after them.
+
+CFLAGS_debug := -O1 -g
+CFLAGS_release := -O2 -g
+CFLAGS_asan := -O1 -g
+CFLAGS_ubsan := -O1 -g
+CFLAGS_tsan := -O1 -g
 CFLAGS ?= $(CFLAGS_$(config))
-ifneq ($(filter $(config),asan ubsan tsan),)
-override CFLAGS += $(CFLAGS_$(config))
-override LDFLAGS += $(LDFLAGS_$(config))
+
+SANITIZE_asan := -fsanitize=address -fno-omit-frame-pointer
+SANITIZE_ubsan := -fsanitize=undefined -fno-sanitize-recover=all
+SANITIZE_tsan := -fsanitize=thread
+SANITIZE := $(SANITIZE_$(config))
+
+WARN := -Wall -Wextra -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings \
+	-Wvla -Wshadow $(if $(WERROR),-Werror)
+# Bits of results are promised: no fast math, no contraction of a * b + c.
+NUMBERS := -fno-fast-math -ffp-contract=off -fno-math-errno
+COMMON = $(WARN) $(CPPFLAGS) $(CFLAGS) -std=gnu11 $(SANITIZE)
+BASE = $(COMMON) -D_GNU_SOURCE $(NUMBERS) -fPIC -fvisibility=hidden -Iinclude -Isrc
+
+PACKAGES := libutf8proc
+ifdef MMQ_NO_PNG
+BASE += -DMMQ_NO_PNG
+else
+PACKAGES := libpng $(PACKAGES)
 endif
-
-WARN := -Wall -Wextra -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wvla -Wshadow
-BASE := -std=gnu11 -D_GNU_SOURCE $(WARN) -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno -Iinclude -Isrc
-
-PKGS := libpng libturbojpeg libutf8proc
-DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PKGS))
-DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(PKGS)) -lpthread -lm -ldl
-TEST_CFLAGS = $(shell $(PKG_CONFIG) --cflags check jansson)
+ifdef MMQ_NO_JPEG
+BASE += -DMMQ_NO_JPEG
+else
+PACKAGES := $(PACKAGES) libturbojpeg
+endif
+DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
+DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES)) -lpthread -lm
+# Read only where tests are built, so that the library needs neither package.
+TEST_CFLAGS = $(shell $(PKG_CONFIG) --cflags check jansson) -Itest -DSOURCE_ROOT='"$(CURDIR)"'
 TEST_LIBS = $(shell $(PKG_CONFIG) --libs check jansson)
 
-SRC := $(wildcard src/*/*.c src/cpu/*/*.c)
-OBJ := $(SRC:src/%.c=$B/obj/%.o)
-
 .PHONY: all
-all: $B/libmmq.a
+all: libraries examples ## build the libraries and the programs into build/$(config) and lib/
+
+.PHONY: FORCE
+FORCE:
+
+# Whoever changes a flag gets everything built anew.
+$B/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(CC) $(subst ','\'',$(BASE) | $(LDFLAGS) | $(DEP_CFLAGS) $(DEP_LIBS))' >$@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+# ---- the library -----------------------------------------------------------------------------
+
+SRC := $(wildcard src/*/*.c src/cpu/*/*.c)
+MACHINE := $(shell $(CC) -dumpmachine)
+ifeq ($(filter x86_64% amd64%,$(MACHINE)),)
+SRC := $(filter-out src/cpu/x86/%,$(SRC))
+endif
+ifeq ($(filter aarch64% arm64%,$(MACHINE)),)
+SRC := $(filter-out src/cpu/arm/%,$(SRC))
+endif
+OBJ := $(SRC:src/%.c=$B/obj/%.o)
 
 $B/obj/%_avx2.o: ISA := -mavx2 -mfma -mf16c
 $B/obj/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c
-$B/obj/%.o: src/%.c
+$B/obj/%.o: src/%.c $B/flags
 	@mkdir -p $(@D)
-	$(CC) $(BASE) $(CFLAGS) $(ISA) $(DEP_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC)$(CC) $(BASE) $(ISA) $(DEP_CFLAGS) -MMD -MP -c -o $@ $<
 
-$B/libmmq.a: $(OBJ)
+# Deleted sources leave no member behind.
+$B/objects: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' $(OBJ) >$@.new; cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+# For tests: every shared symbol can be reached.
+$B/libmmq.a: $(OBJ) $B/objects
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR)$(AR) rcs $@ $(OBJ)
 
-UNIT := $(patsubst %.c,$B/%,$(wildcard test/unit/test_*.c test/ops/test_*.c test/model/test_*.c))
+# For users: one member whose only global symbols are those of mmq.h.
+$B/lib/libmmq.a: $(OBJ) $B/objects
+	@mkdir -p $(@D) && rm -f $@
+	$(call say,AR)$(CC) -r -nostdlib -o $B/obj/libmmq.o $(OBJ) && \
+		$(OBJCOPY) --localize-hidden $B/obj/libmmq.o && $(AR) rcs $@ $B/obj/libmmq.o
+
+SO := libmmq.so.$(VERSION)
+$B/lib/$(SO): $(OBJ) $B/objects src/libmmq.map
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) -shared -o $@ $(OBJ) -Wl,-soname,libmmq.so.$(SOVERSION) \
+		-Wl,--version-script,src/libmmq.map $(if $(SANITIZE),,-Wl$(,)--no-undefined) \
+		-Wl,-z,relro,-z,now -Wl,--as-needed $(SANITIZE) $(LDFLAGS) $(DEP_LIBS)
+, := ,
+
+.DELETE_ON_ERROR:
+
+$B/lib/libmmq.so.$(SOVERSION): $B/lib/$(SO)
+	@ln -sf $(SO) $@
+$B/lib/libmmq.so: $B/lib/libmmq.so.$(SOVERSION)
+	@ln -sf libmmq.so.$(SOVERSION) $@
+$B/libmmq.so: $B/lib/libmmq.so
+	@ln -sf lib/libmmq.so $@
+
+# A sanitized library is of no use to a program that is not: lib/ gets the plain ones only.
+.PHONY: libraries
+libraries: $B/libmmq.so $B/lib/libmmq.a ## build the shared and the static library
+ifeq ($(SANITIZE),)
+	@mkdir -p lib
+	@for file in $(SO) libmmq.a; do \
+		cmp -s $B/lib/$$file lib/$$file || { cp $B/lib/$$file lib/.$$file.$(config) && \
+		mv lib/.$$file.$(config) lib/$$file; } || exit 1; \
+	done
+	@ln -sf $(SO) lib/libmmq.so.$(SOVERSION)
+	@ln -sf libmmq.so.$(SOVERSION) lib/libmmq.so
+endif
+
+# ---- the programs: they see the public header and the shared object, as any user does -----------
+
+PROGRAM_NAMES := $(patsubst examples/%.c,%,$(wildcard examples/mmq-*.c))
+PROGRAMS := $(PROGRAM_NAMES:%=$B/examples/%)
+EXAMPLE_HELP := $(patsubst examples/%.c,$B/examples/%.o,$(wildcard examples/common*.c))
+
+$B/examples/%.o: examples/%.c $B/flags
+	@mkdir -p $(@D)
+	$(call say,CC)$(CC) $(COMMON) -Iinclude -MMD -MP -c -o $@ $<
+
+$(PROGRAMS): $B/examples/%: $B/examples/%.o $(EXAMPLE_HELP) $B/lib/libmmq.so
+	$(call say,LD)$(CC) -o $@ $< $(EXAMPLE_HELP) $(SANITIZE) -L$B/lib -Wl,-rpath,'$$ORIGIN/../lib' $(LDFLAGS) -lmmq -lm
+.SECONDARY: $(PROGRAMS:=.o) $(EXAMPLE_HELP)
+
+.PHONY: examples
+examples: $(PROGRAMS)
+
+# ---- tests -----------------------------------------------------------------------------------
+
+SUITES := $(patsubst %.c,$B/%,$(wildcard test/unit/test_*.c test/ops/test_*.c test/model/test_*.c))
 $B/test/%: test/%.c $B/libmmq.a
 	@mkdir -p $(@D)
-	$(CC) $(BASE) -Itest $(CFLAGS) $(TEST_CFLAGS) -MMD -MP -o $@ $< $B/libmmq.a $(LDFLAGS) $(DEP_LIBS) $(TEST_LIBS)
+	$(call say,LD)$(CC) $(BASE) $(TEST_CFLAGS) -MMD -MP -o $@ $< $B/libmmq.a $(LDFLAGS) $(DEP_LIBS) $(TEST_LIBS)
+
+# A memory limit is tested by asking for more than there is; Check's clock is for a quiet machine.
+export ASAN_OPTIONS ?= allocator_may_return_null=1:detect_stack_use_after_return=1
+export UBSAN_OPTIONS ?= print_stacktrace=1
+export TSAN_OPTIONS ?= second_deadlock_stack=1
+export CK_TIMEOUT_MULTIPLIER ?= $(if $(SANITIZE),15,5)
+
+GOLDEN := $B/test/golden/golden_case
+COMMITTED_CASES := $(patsubst %/golden.json,%,$(wildcard test/golden/*/golden.json))
+# Families that are built; their cases lie beside the checkout and are skipped where they do not.
+SHARED := $(firstword $(wildcard ../shared ../../shared) ../shared)
+SHARED_CASES := llava llava_wide llava_v5
+CASES ?= $(COMMITTED_CASES)
+
+# One target per suite, so that -j runs them side by side; each leaves its output and its exit
+# status in build/$(config)/results, and none stops the others.
+RESULTS := $B/results
+RUN = CC='$(CC)' test/tools/run_suite.sh $(RESULTS)
+SUITE_RUNS := $(SUITES:%=run/%)
+GOLDEN_RUNS := $(if $(wildcard test/golden/golden_case.c),\
+	$(COMMITTED_CASES:%=run/%) $(SHARED_CASES:%=run/shared/golden/%))
+RUNS := $(SUITE_RUNS) $(GOLDEN_RUNS) run/abi run/install run/lint-selftest
+suite_name = $(subst /,.,$(patsubst test/%,%,$(patsubst $B/%,%,$(1:run/%=%))))
+
+.PHONY: $(RUNS)
+$(SUITE_RUNS): run/%: %
+	@$(RUN) $(call suite_name,$@) $<
+$(COMMITTED_CASES:%=run/%): run/%: $(GOLDEN)
+	@$(RUN) $(call suite_name,$@) $< $*
+$(SHARED_CASES:%=run/shared/golden/%): run/shared/golden/%: $(GOLDEN)
+	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(SHARED)/golden/$*
+run/abi:
+	@$(RUN) abi test/abi/run.sh $B/abi
+run/install: all
+	+@SANITIZE='$(SANITIZE)' MAKE='$(MAKE)' $(RUN) install test/install/run.sh $(config)
+run/lint-selftest:
+	@$(RUN) lint-selftest test/lint/selftest.sh
+
+.PHONY: check
+check: all $(RUNS) ## build and run every test
+	@test/tools/sum_up.sh $(RESULTS) $(foreach run,$(RUNS),$(call suite_name,$(run)))
 
 .PHONY: unit
-unit: $(UNIT)
-	@set -e; for t in $(UNIT); do echo "== $$t"; $$t; done
+unit: $(SUITE_RUNS) ## build and run the Check suites alone
+	@test/tools/sum_up.sh $(RESULTS) $(foreach run,$(SUITE_RUNS),$(call suite_name,$(run)))
 
--include $(OBJ:.o=.d)
+.PHONY: golden
+golden: $(GOLDEN) ## compare with reference values: make golden CASES='DIR ...'
+	@status=0; for case in $(CASES); do $(GOLDEN) "$$case" || status=1; done; exit $$status
+
+.PHONY: test-all
+test-all: ## everything that must hold: check in debug, asan and ubsan, then lint
+	@test/tools/test_all.sh '$(MAKE)'
+
+.PHONY: lint
+lint: libraries ## check the rules of the house: include law, symbols, layout, lengths, documentation
+	@CLANG_FORMAT='$(CLANG_FORMAT)' PYTHON='$(PYTHON)' test/lint/run.sh $B
+
+.PHONY: cppcheck
+cppcheck: ## static analysis, by hand: not a part of lint
+	cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,portability \
+		--suppress=unmatchedSuppression --inline-suppr -Iinclude -Isrc src examples
+
+.PHONY: format
+format: ## lay out every C file with clang-format
+	git ls-files -co --exclude-standard '*.c' '*.h' | xargs $(CLANG_FORMAT) -i
+
+.PHONY: abi-record
+abi-record: ## write the ABI of include/mmq.h into test/abi/abi.txt, after a look at the difference
+	test/abi/run.sh $B/abi --record
+
+BENCHES := $(patsubst %.c,$B/%,$(wildcard test/bench/bench_*.c))
+.PHONY: bench
+bench: $(BENCHES) ## time the kernels
+	@status=0; for bench in $(BENCHES); do $$bench || status=1; done; exit $$status
+
+.PHONY: demo
+demo: all ## describe a photograph with the model in ../shared, in 16 bit and in nf4
+	@examples/demo.sh $B '$(SHARED)/models' $(if $(IMAGE),'$(IMAGE)')
+
+# ---- install ---------------------------------------------------------------------------------
+
+DOCDIR := $(PREFIX)/share/doc/libmmq
+DOCS := LICENSE README.md CHANGELOG.md
+DATA_OF_INSTALL = $(PREFIX)/include/mmq.h $(LIBDIR)/pkgconfig/libmmq.pc $(LIBDIR)/libmmq.a \
+	$(LIBDIR)/$(SO) $(LIBDIR)/libmmq.so.$(SOVERSION) $(LIBDIR)/libmmq.so \
+	$(PROGRAM_NAMES:%=$(PREFIX)/bin/%) $(DOCS:%=$(DOCDIR)/%)
+
+.PHONY: install
+install: all ## install into DESTDIR/PREFIX
+	install -d '$(DESTDIR)$(PREFIX)/include' '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(DOCDIR)'
+	install -m 644 include/mmq.h '$(DESTDIR)$(PREFIX)/include'
+	install -m 755 $B/lib/$(SO) '$(DESTDIR)$(LIBDIR)'
+	ln -sf $(SO) '$(DESTDIR)$(LIBDIR)/libmmq.so.$(SOVERSION)'
+	ln -sf libmmq.so.$(SOVERSION) '$(DESTDIR)$(LIBDIR)/libmmq.so'
+	install -m 644 $B/lib/libmmq.a '$(DESTDIR)$(LIBDIR)'
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))|' \
+		-e 's|@VERSION@|$(VERSION)|' -e 's|@PACKAGES@|$(PACKAGES)|' \
+		pkgconfig/libmmq.pc.in >'$(DESTDIR)$(LIBDIR)/pkgconfig/libmmq.pc'
+	install -m 644 $(DOCS) '$(DESTDIR)$(DOCDIR)'
+ifneq ($(PROGRAMS),)
+	install -d '$(DESTDIR)$(PREFIX)/bin'
+	install -m 755 $(PROGRAMS) '$(DESTDIR)$(PREFIX)/bin'
+endif
+
+.PHONY: uninstall
+uninstall: ## remove what install put there, and nothing else
+	rm -f $(foreach file,$(DATA_OF_INSTALL),'$(DESTDIR)$(file)')
+	-test ! -d '$(DESTDIR)$(DOCDIR)' || rmdir '$(DESTDIR)$(DOCDIR)'
+
+.PHONY: dist
+dist: ## pack the committed tree into dist/
+	@mkdir -p dist
+	git archive --prefix=libmmq-$(VERSION)/ -o dist/libmmq-$(VERSION).tar HEAD
+	xz -9f dist/libmmq-$(VERSION).tar
+	@echo dist/libmmq-$(VERSION).tar.xz
+
+.PHONY: clean
+clean: ## remove what was built; unpacked models under build/models stay
+	rm -rf $(addprefix build/,debug release asan ubsan tsan) lib/*.a lib/*.so* dist
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
+	@echo
+	@echo 'config=debug|release|asan|ubsan|tsan  what is built, into build/$$(config); release is the default'
+	@echo 'CC CFLAGS LDFLAGS PREFIX LIBDIR DESTDIR  as usual; CFLAGS replaces the optimisation flags only'
+	@echo 'MMQ_NO_PNG=1 MMQ_NO_JPEG=1            leave a picture format and its library out'
+	@echo 'WERROR=1                              a warning is an error; V=1: show whole commands'
+
+-include $(OBJ:.o=.d) $(wildcard $B/test/*/*.d $B/examples/*.d)

@@ -65,7 +65,7 @@ static mmq_status open_all(struct run *run, const char **operands, int n, const 
         .n_threads = (int32_t)s->threads,
         .isa = s->isa,
         .on_progress = show_progress,
-        .progress_user = "loading",
+        .progress_user = (void *)"loading",
     };
     mmq_session_options session = {.struct_size = sizeof session, .context = (int32_t)s->context};
     mmq_status status;

@@ -29,7 +29,7 @@ int main(int argc, char **argv)
     mmq_quantize_options options = {
         .struct_size = sizeof options,
         .on_progress = show_progress,
-        .progress_user = "quantizing",
+        .progress_user = (void *)"quantizing",
     };
     mmq_model *model = NULL;
     mmq_report *report = NULL;

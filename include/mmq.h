@@ -36,7 +36,7 @@
  *   - Text is UTF-8 and ends with a zero byte. Sizes in bytes are uint64_t.
  *   - A callback gets the `user` that stands beside it, runs on the calling thread, returns 0 to
  *     go on (anything else ends the call with MMQ_ERR_CALLBACK) and may not free the handle at
- * work.
+ *     work.
  *   - Models and images are shared by threads; a session is one thread's at a time.
  *   - The library never prints, exits, aborts, installs signal handlers, changes the locale or
  *     reads environment variables, and keeps no process-wide state.
@@ -187,7 +187,8 @@ typedef struct mmq_model_facts {
     int32_t image_token; /* the id that stands for them */
     int32_t bos, pad;    /* -1: none */
     int32_t n_eos;
-    int32_t eos[8]; /* ids that end an answer */
+    int32_t eos[8];   /* ids that end an answer */
+    int32_t reserved; /* 0 */
 } mmq_model_facts;
 
 /* Fill *facts (its struct_size is set by the caller). Any thread. Since 0.1. */
@@ -221,7 +222,7 @@ typedef struct mmq_session_options {
     size_t struct_size;
     int32_t context;  /* tokens that the session can hold; 0: the model's, at most 4,096 */
     int32_t chunk;    /* rows of a prompt run at once, 1 .. 4,096; 0: 512. More is faster and takes
-                         more memory;    the answer is the same. */
+                         more memory; the answer is the same. */
     const char *mode; /* NULL or "exact": f32 activations and accumulation */
 } mmq_session_options;
 
@@ -412,6 +413,7 @@ typedef struct mmq_generate_request {
     void *text_user;
     const mmq_cancel *cancel; /* checked between chunks, blocks and tokens; NULL: none */
     int32_t ignore_eos;       /* nonzero: end tokens do not end the answer */
+    int32_t reserved;         /* 0 */
 } mmq_generate_request;
 
 /*
@@ -420,10 +422,10 @@ typedef struct mmq_generate_request {
  * session holds prompt and answer. The caller owns *out. Since 0.1.
  *
  *   MMQ_ERR_INVALID       pictures and markers do not match in number
- *   MMQ_ERR_CONTEXT_FULL  the prompt is longer than the context (an answer that reaches the end of
- * the context is no error: its finish reason says so) MMQ_ERR_UNSUPPORTED   messages, but the
- * checkpoint has no chat template MMQ_ERR_CANCELLED, MMQ_ERR_CALLBACK   the session holds what was
- * computed so far
+ *   MMQ_ERR_CONTEXT_FULL  the prompt is longer than the context (an answer that reaches the end
+ *                         of the context is no error: its finish reason says so)
+ *   MMQ_ERR_UNSUPPORTED   messages, but the checkpoint has no chat template
+ *   MMQ_ERR_CANCELLED, MMQ_ERR_CALLBACK  the session holds what was computed so far
  */
 MMQ_API mmq_status mmq_generate(mmq_result **out, mmq_session *session,
                                 const mmq_generate_request *request);

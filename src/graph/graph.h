@@ -144,6 +144,7 @@ void mmqi_plan_free(struct mmqi_plan *plan);            /* accepts NULL */
 uint64_t mmqi_plan_bytes(const struct mmqi_plan *plan); /* exact size of the arena */
 /* Byte offset of an arena value (slices: of their first row). */
 uint64_t mmqi_plan_offset(const struct mmqi_plan *plan, int32_t value);
+int64_t mmqi_plan_max_rows(const struct mmqi_plan *plan, int32_t symbol); /* as planned for */
 
 /* ---- running (execute.c) ---- */
 

@@ -37,8 +37,11 @@ void mmqi_image_release(struct mmqi_image *image);              /* accepts NULL 
 int mmqi_image_equal(const struct mmqi_image *a,
                      const struct mmqi_image *b); /* 1 when size and pixels are equal */
 
-/* Shared by the decoders (png.c, jpeg.c): checks limits and allocates; MMQ_ERR_LIMIT names the
- * sizes. */
+/* Shared by the decoders (png.c, jpeg.c). MMQ_ERR_LIMIT names the sizes; a side of 0 is
+ * MMQ_ERR_FORMAT. */
+int32_t mmqi_image_check(const char *name, uint64_t width, uint64_t height,
+                         const struct mmqi_image_limits *limits);
+/* The same check, then the memory; the pixels are not set. */
 int32_t mmqi_image_create(struct mmqi_image **out, const char *name, uint64_t width,
                           uint64_t height, const struct mmqi_image_limits *limits);
 void mmqi_image_finish(struct mmqi_image *image); /* computes the hash once the pixels are there */

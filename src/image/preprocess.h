@@ -39,9 +39,9 @@ int32_t mmqi_recipe_read(struct mmqi_recipe *recipe, const struct mmqi_settings 
 void mmqi_preprocess_size(const struct mmqi_recipe *recipe, int32_t width, int32_t height,
                           int32_t *out_width, int32_t *out_height);
 
-/* pixel_values [3, height, width] f32, freed with mmqi_free(). x * rescale in float32, then (x -
- * mean) / std in float32, as transformers' Pillow processors compute. Centre crop pads with zeros
- * (before rescaling) where the picture is smaller. */
+/* pixel_values [3, height, width] f32, freed with mmqi_free(). x * rescale in double, rounded to
+ * float32, then (x - mean) / std in float32, as transformers' Pillow processors compute. Centre
+ * crop pads with zeros (before rescaling) where the picture is smaller. */
 int32_t mmqi_preprocess(float **out, int32_t *out_width, int32_t *out_height,
                         const struct mmqi_recipe *recipe, const struct mmqi_image *image);
 

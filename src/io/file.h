@@ -37,7 +37,9 @@ const char *mmqi_store_name(const struct mmqi_store *store); /* the folder's pat
 int32_t mmqi_file_open(struct mmqi_file **out, struct mmqi_store *store, const char *name);
 bool mmqi_file_exists(struct mmqi_store *store, const char *name);
 uint64_t mmqi_file_size(const struct mmqi_file *file);
-const char *mmqi_file_name(const struct mmqi_file *file);
+const char *mmqi_file_name(const struct mmqi_file *file); /* as it was given */
+const char *
+mmqi_file_path(const struct mmqi_file *file); /* with the store's name before it, for messages */
 int32_t mmqi_file_read_at(struct mmqi_file *file, uint64_t offset, void *dst,
                           size_t size);       /* any thread */
 void mmqi_file_close(struct mmqi_file *file); /* accepts NULL */

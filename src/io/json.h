@@ -2,10 +2,11 @@
  * A strict JSON pull parser: no tree, no recursion.
  *
  * The caller asks for one event after the other; memory is a fixed stack of
- * MMQI_JSON_DEPTH bytes and one buffer for the string in hand. It refuses
- * what RFC 8259 does not allow (comments, trailing commas, NaN, leading
- * zeros, raw control bytes, bytes that are not UTF-8, lone surrogates), text
- * after the value, deeper nesting, and longer strings than the limit.
+ * MMQI_JSON_DEPTH levels, one buffer for the string in hand, and the hashes
+ * of the open objects' keys. It refuses what RFC 8259 does not allow
+ * (comments, trailing commas, NaN, leading zeros, raw control bytes, bytes
+ * that are not UTF-8, lone surrogates), text after the value, numbers beyond
+ * a double, deeper nesting, and longer strings than the limit.
  * Duplicate keys are refused within each object by a 64-bit hash and, where the
  * hash meets, by comparing the keys.
  */
@@ -16,7 +17,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { MMQI_JSON_DEPTH = 64 };
+enum {
+    MMQI_JSON_DEPTH = 64,
+    MMQI_JSON_MAX_STRING = 16 << 20, /* bytes of one string or number as spelled */
+    MMQI_JSON_MAX_TEXT = 1 << 30     /* bytes of the whole text */
+};
 
 enum mmqi_json_event {
     MMQI_JSON_END = 0, /* the value is complete and nothing follows */
@@ -38,13 +43,14 @@ struct mmqi_json; /* a parser at work */
 int32_t mmqi_json_open(struct mmqi_json **out, const char *name, const char *text, size_t size);
 void mmqi_json_close(struct mmqi_json *json); /* accepts NULL */
 
-/* The next event. A failed parser stays failed. MMQ_ERR_FORMAT with line and column. */
+/* The next event. A failed parser stays failed. MMQ_ERR_FORMAT with line and column (in bytes). */
 int32_t mmqi_json_next(struct mmqi_json *json, enum mmqi_json_event *event);
 
 /* What the last event carried; valid until the next call. Strings are unescaped, end
  * with a zero byte, and may hold zero bytes inside (compare sizes). */
 const char *mmqi_json_text(const struct mmqi_json *json);
 size_t mmqi_json_size(const struct mmqi_json *json);
+bool mmqi_json_is(const struct mmqi_json *json, const char *text); /* the same, byte for byte? */
 double mmqi_json_number(const struct mmqi_json *json);
 /* The number as an integer; MMQ_ERR_FORMAT when it has a fraction or exponent or does not fit. */
 int32_t mmqi_json_integer(struct mmqi_json *json, int64_t *value);

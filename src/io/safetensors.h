@@ -21,14 +21,18 @@ struct mmqi_safetensors {
     char *names; /* the block that the entries' names point into */
 };
 
-/* Reads the header through read_at of `file`. */
+/*
+ * Reads the header of `file`, and nothing of the data. On failure `out` is empty.
+ * MMQ_ERR_FORMAT: a rule is broken; MMQ_ERR_UNSUPPORTED: a dtype that enum mmqi_dtype lacks.
+ */
 int32_t mmqi_safetensors_parse(struct mmqi_safetensors *out, struct mmqi_file *file);
 void mmqi_safetensors_clear(struct mmqi_safetensors *st);
 
 /*
- * A header for `n` entries (name, dtype, rank, shape; given order kept, offset and bytes filled in:
- * offsets from the start of the file), padded with spaces to a multiple of 8. *header is freed with
- * mmqi_free(); *file_size is the whole file's.
+ * The first bytes of a file: the length and the header for `n` entries (name, dtype, rank and shape
+ * given; their order kept; offset, from the start of the file, and bytes filled in), padded with
+ * spaces to a multiple of 8. *header is freed with mmqi_free(); *file_size is the whole file's.
+ * MMQ_ERR_INVALID where mmqi_safetensors_parse() would refuse the file.
  */
 int32_t mmqi_safetensors_header(char **header, size_t *header_size, uint64_t *file_size,
                                 struct mmqi_entry *entries, size_t n,

@@ -15,7 +15,9 @@
 
 struct mmqi_settings;
 
-/* At most 65,536 entries and 1 MiB of text. */
+/* At most 65,536 entries and 1 MiB of text (4 MiB once every path is spelled out). The text is a
+ * JSON object; keys hold no zero bytes, and no two values have the same path. Nothing of `text` is
+ * kept. */
 int32_t mmqi_settings_parse(struct mmqi_settings **out, const char *name, const char *text,
                             size_t size);
 void mmqi_settings_free(struct mmqi_settings *settings); /* accepts NULL */

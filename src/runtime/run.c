@@ -65,9 +65,8 @@ static int32_t upload_pixels(struct mmqi_session *session, const struct mmqi_ima
     return status;
 }
 
-/* The rows of picture `picture` into session->image. */
-static int32_t encode_picture(struct mmqi_session *session, int32_t picture,
-                              const struct mmqi_watch *watch)
+int32_t mmqi_session_encode(struct mmqi_session *session, int32_t picture,
+                            const struct mmqi_watch *watch)
 {
     const struct mmqi_model *model = session->model;
     int32_t rows = model->spec.image_patches + 1, status, i;
@@ -197,7 +196,7 @@ int32_t mmqi_session_run(struct mmqi_session *session, const struct mmqi_token *
         rows = chunk_rows(session, tokens, begin, n, first_logit, &picture);
         n_pick = begin >= first_logit ? (int32_t)rows : 0;
         if (picture >= 0)
-            status = encode_picture(session, picture, watch);
+            status = mmqi_session_encode(session, picture, watch);
         if (status == MMQ_OK)
             status = run_chunk(session, tokens + begin, (int32_t)rows, n_pick, watch);
         if (status == MMQ_OK)

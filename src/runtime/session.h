@@ -87,6 +87,11 @@ int32_t mmqi_session_match(struct mmqi_session *session, struct mmqi_tokens *tok
                            struct mmqi_image *const *images, size_t n_images, size_t max_keep,
                            int32_t *kept);
 
+/* The rows of the session's picture number `picture` through the tower into session->image, unless
+ * they lie there already. mmqi_session_run() calls it. */
+int32_t mmqi_session_encode(struct mmqi_session *session, int32_t picture,
+                            const struct mmqi_watch *watch);
+
 /*
  * Run tokens[n_tokens of the session .. n) in chunks; logits of the rows from `first_logit` on are
  * given to on_logits in order (host memory, valid during the call; index counts from 0). A failed

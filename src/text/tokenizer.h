@@ -38,6 +38,8 @@ struct mmqi_ids {
     size_t n, capacity;
 };
 
+int32_t mmqi_ids_append(struct mmqi_ids *ids, const int32_t *data, size_t n);
+
 /* Append the ids of `text` (any bytes; what is not UTF-8 is read as U+FFFD per maximal invalid
  * part). */
 int32_t mmqi_tokenizer_encode(const struct mmqi_tokenizer *tokenizer, struct mmqi_ids *ids,

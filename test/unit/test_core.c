@@ -112,7 +112,8 @@ START_TEST(json_strings_escape_and_replace_what_is_not_utf8)
 
     mmqi_buf_json_string(&buf, "a\"\\\n\x01\xC3\xA4\xFF\xED\xA0\x80", 11);
     text = mmqi_buf_take(&buf);
-    ck_assert_str_eq(text, "\"a\\\"\\\\\\n\\u0001\xC3\xA4\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\"");
+    ck_assert_str_eq(text, "\"a\\\"\\\\\\n\\u0001\xC3\xA4\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"
+                           "\xEF\xBF\xBD\"");
     mmqi_free(text);
 }
 END_TEST
@@ -157,8 +158,9 @@ END_TEST
 
 START_TEST(sixteen_bit_types_round_to_nearest_even)
 {
-    ck_assert_uint_eq(mmqi_bf16_from_f32(mmqi_f32_from_bits(0x3f808000)), 0x3f80); /* tie, even below */
-    ck_assert_uint_eq(mmqi_bf16_from_f32(mmqi_f32_from_bits(0x3f818000)), 0x3f82); /* tie, even above */
+    /* Ties: to the even one below, then above. */
+    ck_assert_uint_eq(mmqi_bf16_from_f32(mmqi_f32_from_bits(0x3f808000)), 0x3f80);
+    ck_assert_uint_eq(mmqi_bf16_from_f32(mmqi_f32_from_bits(0x3f818000)), 0x3f82);
     ck_assert_uint_eq(mmqi_bf16_from_f32(mmqi_f32_from_bits(0x3f808001)), 0x3f81);
     ck_assert_uint_eq(mmqi_f16_from_f32(1.0f + 0x1p-11f), 0x3c00);
     ck_assert_uint_eq(mmqi_f16_from_f32(1.0f + 0x3p-11f), 0x3c02);

@@ -1,0 +1,221 @@
+/*
+ * The CPU as a device: choosing the instruction set, memory, streams, and
+ * the two tables.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "core/mem.h"
+#include "cpu/cpu.h"
+#include "graph/graph.h"
+
+const struct mmqi_cpu_kernels mmqi_cpu_kernels_c = {
+    .name = "c",
+    .isa = MMQI_ISA_C,
+    .add = mmqi_c_add,
+    .layer_norm = mmqi_c_layer_norm,
+    .rms_norm = mmqi_c_rms_norm,
+    .activate = mmqi_c_activate,
+    .gate = mmqi_c_gate,
+    .rotate = mmqi_c_rotate,
+    .matmul = mmqi_c_matmul,
+    .attention = mmqi_c_attention,
+    .pick = mmqi_c_pick,
+};
+
+static const struct mmqi_ops cpu_ops = {
+    .embed = mmqi_cpu_embed,
+    .place_rows = mmqi_cpu_place_rows,
+    .copy = mmqi_cpu_copy,
+    .add = mmqi_cpu_add,
+    .layer_norm = mmqi_cpu_layer_norm,
+    .rms_norm = mmqi_cpu_rms_norm,
+    .matmul = mmqi_cpu_matmul,
+    .activate = mmqi_cpu_activate,
+    .gate = mmqi_cpu_gate,
+    .rope = mmqi_cpu_rope,
+    .store_kv = mmqi_cpu_store_kv,
+    .attention = mmqi_cpu_attention,
+    .patches = mmqi_cpu_patches,
+    .pick = mmqi_cpu_pick,
+};
+
+/* The kernels of an instruction set, or NULL where this build or this machine lacks it. */
+static const struct mmqi_cpu_kernels *kernels_of(int32_t isa)
+{
+    switch (isa) {
+    case MMQI_ISA_C:
+        return &mmqi_cpu_kernels_c;
+    default:
+        return NULL;
+    }
+}
+
+static const char *isa_name(int32_t isa)
+{
+    static const char *const names[] = {"automatic", "c", "avx2", "avx512"};
+
+    return isa >= 0 && isa <= MMQI_ISA_AVX512 ? names[isa] : "unknown";
+}
+
+static int32_t cpu_count(void)
+{
+    return 1;
+}
+
+static int32_t cpu_open(struct mmqi_device **out, const struct mmqi_device_options *options)
+{
+    const struct mmqi_cpu_kernels *kernels = NULL;
+    struct mmqi_device *device;
+
+    *out = NULL;
+    if (options->index != 0)
+        return mmqi_fail(MMQ_ERR_NO_DEVICE, "cpu:%d: there is only cpu:0", (int)options->index);
+    if (!options->pool)
+        return mmqi_fail(MMQ_ERR_INVALID, "the CPU needs a thread pool");
+    if (options->isa != MMQI_ISA_AUTO)
+        kernels = kernels_of(options->isa);
+    for (int32_t isa = MMQI_ISA_AVX512; options->isa == MMQI_ISA_AUTO && !kernels; isa--)
+        kernels = kernels_of(isa);
+    if (!kernels)
+        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "instruction set %d (%s) is not here",
+                         (int)options->isa, isa_name(options->isa));
+    device = mmqi_calloc(1, sizeof *device);
+    if (!device)
+        return mmqi_fail(MMQ_ERR_NOMEM, "no memory for the CPU device");
+    device->kernels = kernels;
+    device->pool = options->pool;
+    snprintf(device->text, sizeof device->text, "cpu %s, %d thread%s", kernels->name,
+             (int)mmqi_pool_threads(options->pool),
+             mmqi_pool_threads(options->pool) == 1 ? "" : "s");
+    *out = device;
+    return MMQ_OK;
+}
+
+static void cpu_close(struct mmqi_device *device)
+{
+    mmqi_free(device);
+}
+
+static const char *cpu_describe(const struct mmqi_device *device)
+{
+    return device->text;
+}
+
+static int32_t cpu_alloc(struct mmqi_device *device, void **out, size_t size)
+{
+    (void)device;
+    *out = mmqi_alloc_aligned(size);
+    if (!*out)
+        return mmqi_fail(MMQ_ERR_NOMEM, "cpu: no memory for %zu bytes", size);
+    return MMQ_OK;
+}
+
+static void cpu_free(struct mmqi_device *device, void *memory)
+{
+    (void)device;
+    mmqi_free(memory);
+}
+
+/* Memory of the CPU is the host's: upload, download and copy are one thing. Ranges may overlap. */
+static int32_t cpu_move(struct mmqi_device *device, void *dst, const void *src, size_t size)
+{
+    (void)device;
+    if (size > 0)
+        memmove(dst, src, size);
+    return MMQ_OK;
+}
+
+static int32_t cpu_pack(struct mmqi_device *device, struct mmqi_wmat *w, void *block,
+                        const struct mmqi_layout *layout)
+{
+    (void)device;
+    if (!mmqi_format_info(w->format))
+        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "cpu: weight format %d is unknown", (int)w->format);
+    memset(w->part, 0, sizeof w->part);
+    for (int32_t i = 0; i < layout->n_parts; i++)
+        w->part[i] = (const uint8_t *)block + layout->part[i].offset;
+    return MMQ_OK;
+}
+
+/* The greatest need of: unpacked panels, a block of keys turned on its side, one row. */
+size_t mmqi_cpu_scratch(int64_t max_cols)
+{
+    int64_t cols = mmqi_cpu_ceil_div(max_cols < 1 ? 1 : max_cols, MMQI_LANES) * MMQI_LANES;
+    int64_t panel = MMQI_PANEL_ROWS * (cols < MMQI_MAX_PANEL_COLS ? cols : MMQI_MAX_PANEL_COLS);
+    int64_t panels = MMQI_MAX_PANELS * panel, floats = cols;
+    int64_t keys = MMQI_KEY_BLOCK * (cols < MMQI_MAX_VECTOR_HEAD ? cols : MMQI_MAX_VECTOR_HEAD);
+
+    if (panels > MMQI_PANEL_FLOATS)
+        panels = panel > MMQI_PANEL_FLOATS ? panel : MMQI_PANEL_FLOATS;
+    floats = floats < panels ? panels : floats;
+    return (size_t)(floats < keys ? keys : floats);
+}
+
+static size_t cpu_stream_bytes(const struct mmqi_device *device, int64_t max_cols)
+{
+    return sizeof(struct mmqi_stream) +
+           mmqi_cpu_scratch(max_cols) * (size_t)mmqi_pool_threads(device->pool) * sizeof(float);
+}
+
+static void cpu_stream_close(struct mmqi_stream *stream)
+{
+    if (!stream)
+        return;
+    mmqi_free(stream->scratch);
+    mmqi_free(stream);
+}
+
+static int32_t cpu_stream_open(struct mmqi_device *device, int64_t max_cols,
+                               struct mmqi_stream **out)
+{
+    size_t bytes = cpu_stream_bytes(device, max_cols);
+    struct mmqi_stream *stream = mmqi_calloc(1, sizeof *stream);
+
+    *out = NULL;
+    if (stream)
+        stream->scratch = mmqi_alloc_aligned(bytes - sizeof *stream);
+    if (!stream || !stream->scratch) {
+        cpu_stream_close(stream);
+        return mmqi_fail(MMQ_ERR_NOMEM, "cpu: no memory for a stream of %zu bytes", bytes);
+    }
+    stream->kernels = device->kernels;
+    stream->pool = device->pool;
+    stream->scratch_stride = mmqi_cpu_scratch(max_cols);
+    *out = stream;
+    return MMQ_OK;
+}
+
+/* Every op is done when it returns. */
+static int32_t cpu_stream_wait(struct mmqi_stream *stream)
+{
+    (void)stream;
+    return MMQ_OK;
+}
+
+static int32_t cpu_execute(struct mmqi_stream *stream, const struct mmqi_graph *graph,
+                           const struct mmqi_plan *plan, const struct mmqi_run *run, int32_t begin,
+                           int32_t end)
+{
+    return mmqi_graph_execute(stream, &cpu_ops, graph, plan, run, begin, end);
+}
+
+const struct mmqi_backend mmqi_cpu_backend = {
+    .name = "cpu",
+    .count = cpu_count,
+    .open = cpu_open,
+    .close = cpu_close,
+    .describe = cpu_describe,
+    .alloc = cpu_alloc,
+    .free = cpu_free,
+    .upload = cpu_move,
+    .download = cpu_move,
+    .copy = cpu_move,
+    .pack = cpu_pack,
+    .stream_open = cpu_stream_open,
+    .stream_wait = cpu_stream_wait,
+    .stream_close = cpu_stream_close,
+    .stream_bytes = cpu_stream_bytes,
+    .execute = cpu_execute,
+    .ops = &cpu_ops,
+};

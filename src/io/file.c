@@ -1,0 +1,316 @@
+/*
+ * The stores that files come from, and positioned reads of their files.
+ *
+ * A file holds its store, so either may be let go first.
+ */
+#include "io/file.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+#include "core/mem.h"
+#include "core/os.h"
+#include "core/status.h"
+#include "io/util.h"
+
+struct mmqi_store {
+    atomic_int refs;
+    bool folder;
+    char *name; /* for messages; a folder's path */
+    struct mmqi_reader reader;
+};
+
+struct mmqi_file {
+    struct mmqi_store *store;
+    char *path;              /* the store's name, '/', the file's name */
+    const char *name;        /* the last part of `path` */
+    uint64_t size;           /* as it was when opened */
+    struct mmqi_os_file *os; /* of a folder */
+    void *handle;            /* of a reader */
+    bool open;
+};
+
+/* ---- stores ---- */
+
+static int32_t create_store(struct mmqi_store **out, const char *name)
+{
+    struct mmqi_store *store = mmqi_calloc(1, sizeof *store);
+
+    if (store)
+        store->name = mmqi_strdup(name);
+    if (!store || !store->name) {
+        mmqi_free(store);
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to open it", name);
+    }
+    atomic_init(&store->refs, 1);
+    *out = store;
+    return MMQ_OK;
+}
+
+int32_t mmqi_store_open_folder(struct mmqi_store **out, const char *path)
+{
+    int32_t status;
+
+    *out = NULL;
+    if (!*path)
+        return mmqi_fail(MMQ_ERR_INVALID, "the path of the folder is empty");
+    switch (mmqi_os_kind_of(path)) {
+    case MMQI_OS_FOLDER:
+        break;
+    case MMQI_OS_FILE:
+        return mmqi_fail(MMQ_ERR_IO, "%s: is a file, not a folder", path);
+    case MMQI_OS_NOTHING:
+        return mmqi_fail(MMQ_ERR_NOT_FOUND, "%s: there is no such folder", path);
+    }
+    status = create_store(out, path);
+    if (status == MMQ_OK)
+        (*out)->folder = true;
+    return status;
+}
+
+int32_t mmqi_store_open_reader(struct mmqi_store **out, const char *name,
+                               const struct mmqi_reader *reader)
+{
+    int32_t status;
+
+    *out = NULL;
+    if (!reader->open || !reader->size || !reader->read_at || !reader->close)
+        return mmqi_fail(MMQ_ERR_INVALID, "%s: a reader needs open, size, read_at and close", name);
+    status = create_store(out, name);
+    if (status == MMQ_OK)
+        (*out)->reader = *reader;
+    return status;
+}
+
+void mmqi_store_retain(struct mmqi_store *store)
+{
+    atomic_fetch_add_explicit(&store->refs, 1, memory_order_relaxed);
+}
+
+void mmqi_store_release(struct mmqi_store *store)
+{
+    if (!store || atomic_fetch_sub_explicit(&store->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    mmqi_free(store->name);
+    mmqi_free(store);
+}
+
+const char *mmqi_store_name(const struct mmqi_store *store)
+{
+    return store->name;
+}
+
+/* ---- names ---- */
+
+/* Does `name` stay inside the store on every system that this library knows? */
+static bool is_inside(const char *name)
+{
+    const char *part = name;
+
+    if (!*name || *name == '/' || strpbrk(name, "\\:"))
+        return false;
+    while (part) {
+        if (part[0] == '.' && part[1] == '.' && (!part[2] || part[2] == '/'))
+            return false;
+        part = strchr(part, '/');
+        if (part)
+            part++;
+    }
+    return true;
+}
+
+/* store + '/' + name, and *tail at the name in it; NULL when there is no memory. */
+static char *join(const char *store, const char *name, const char **tail)
+{
+    size_t head = strlen(store);
+    const size_t size = strlen(name);
+    char *path;
+
+    while (head > 0 && store[head - 1] == '/')
+        head--;
+    path = mmqi_alloc(head + size + 2);
+    if (!path)
+        return NULL;
+    memcpy(path, store, head);
+    path[head] = '/';
+    memcpy(path + head + 1, name, size + 1);
+    *tail = path + head + 1;
+    return path;
+}
+
+/* ---- files ---- */
+
+/* A host's reader gives a status, or anything else but 0 for a failure. */
+static int32_t reader_failed(int32_t status, const char *path, const char *verb)
+{
+    if (status == MMQ_ERR_NOT_FOUND)
+        return mmqi_fail(status, "%s: there is no such file", path);
+    return mmqi_fail(status < 0 ? status : MMQ_ERR_CALLBACK,
+                     "%s: the host's reader could not %s it (%d)", path, verb, (int)status);
+}
+
+static int32_t open_with_reader(struct mmqi_file *file)
+{
+    const struct mmqi_reader *reader = &file->store->reader;
+    int32_t status = reader->open(reader->user, file->name, &file->handle);
+
+    if (status != MMQ_OK)
+        return reader_failed(status, file->path, "open");
+    file->open = true;
+    status = reader->size(reader->user, file->handle, &file->size);
+    if (status != MMQ_OK)
+        return reader_failed(status, file->path, "measure");
+    return MMQ_OK;
+}
+
+static int32_t open_in_folder(struct mmqi_file *file)
+{
+    int32_t status;
+
+    switch (mmqi_os_kind_of(file->path)) {
+    case MMQI_OS_FILE:
+        break;
+    case MMQI_OS_FOLDER:
+        return mmqi_fail(MMQ_ERR_IO, "%s: is a folder, not a file", file->path);
+    case MMQI_OS_NOTHING:
+        return mmqi_fail(MMQ_ERR_NOT_FOUND, "%s: there is no such file", file->path);
+    }
+    status = mmqi_os_open_read(&file->os, file->path);
+    if (status == MMQ_OK)
+        file->size = mmqi_os_file_size(file->os);
+    return status;
+}
+
+int32_t mmqi_file_open(struct mmqi_file **out, struct mmqi_store *store, const char *name)
+{
+    struct mmqi_file *file;
+    int32_t status;
+
+    *out = NULL;
+    if (!is_inside(name))
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: '%.*s' names no file inside it", store->name,
+                         mmqi_clip(name, strlen(name)), name);
+    file = mmqi_calloc(1, sizeof *file);
+    if (file)
+        file->path = join(store->name, name, &file->name);
+    if (!file || !file->path) {
+        mmqi_free(file);
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to open %s", store->name, name);
+    }
+    file->store = store;
+    mmqi_store_retain(store);
+    status = store->folder ? open_in_folder(file) : open_with_reader(file);
+    if (status == MMQ_OK && file->size > INT64_MAX)
+        status = mmqi_fail(MMQ_ERR_FORMAT, "%s: no file has %llu bytes", file->path,
+                           (unsigned long long)file->size);
+    if (status != MMQ_OK) {
+        mmqi_file_close(file);
+        return status;
+    }
+    *out = file;
+    return MMQ_OK;
+}
+
+bool mmqi_file_exists(struct mmqi_store *store, const char *name)
+{
+    const struct mmqi_reader *reader = &store->reader;
+    const char *tail;
+    void *handle = NULL;
+    char *path;
+    bool exists;
+
+    if (!is_inside(name))
+        return false;
+    if (!store->folder) {
+        if (reader->open(reader->user, name, &handle) != MMQ_OK)
+            return false;
+        reader->close(reader->user, handle);
+        return true;
+    }
+    path = join(store->name, name, &tail);
+    exists = path && mmqi_os_kind_of(path) == MMQI_OS_FILE;
+    mmqi_free(path);
+    return exists;
+}
+
+uint64_t mmqi_file_size(const struct mmqi_file *file)
+{
+    return file->size;
+}
+
+const char *mmqi_file_name(const struct mmqi_file *file)
+{
+    return file->name;
+}
+
+const char *mmqi_file_path(const struct mmqi_file *file)
+{
+    return file->path;
+}
+
+int32_t mmqi_file_read_at(struct mmqi_file *file, uint64_t offset, void *dst, size_t size)
+{
+    const struct mmqi_reader *reader = &file->store->reader;
+    int32_t status;
+
+    /* offset + size may wrap; file->size - offset, checked first, cannot. */
+    if (offset > file->size || size > file->size - offset)
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: needs bytes %llu..+%zu of %llu", file->path,
+                         (unsigned long long)offset, size, (unsigned long long)file->size);
+    if (size == 0)
+        return MMQ_OK;
+    if (file->store->folder)
+        return mmqi_os_read_at(file->os, offset, dst, size);
+    status = reader->read_at(reader->user, file->handle, offset, dst, size);
+    if (status != MMQ_OK)
+        return reader_failed(status, file->path, "read");
+    return MMQ_OK;
+}
+
+void mmqi_file_close(struct mmqi_file *file)
+{
+    if (!file)
+        return;
+    if (file->open)
+        file->store->reader.close(file->store->reader.user, file->handle);
+    mmqi_os_close(file->os);
+    mmqi_store_release(file->store);
+    mmqi_free(file->path);
+    mmqi_free(file);
+}
+
+int32_t mmqi_file_read_all(char **out, size_t *size, struct mmqi_store *store, const char *name,
+                           size_t limit)
+{
+    struct mmqi_file *file;
+    char *text = NULL;
+    int32_t status;
+
+    *out = NULL;
+    *size = 0;
+    status = mmqi_file_open(&file, store, name);
+    if (status != MMQ_OK)
+        return status;
+    if (file->size > limit || file->size > SIZE_MAX - 1) {
+        status = mmqi_fail(MMQ_ERR_FORMAT, "%s: has %llu bytes, at most %zu are read", file->path,
+                           (unsigned long long)file->size, limit);
+        goto done;
+    }
+    text = mmqi_alloc((size_t)file->size + 1);
+    if (!text) {
+        status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for its %llu bytes", file->path,
+                           (unsigned long long)file->size);
+        goto done;
+    }
+    status = mmqi_file_read_at(file, 0, text, (size_t)file->size);
+    if (status != MMQ_OK)
+        goto done;
+    text[file->size] = 0;
+    *size = (size_t)file->size;
+    *out = text;
+    text = NULL;
+done:
+    mmqi_free(text);
+    mmqi_file_close(file);
+    return status;
+}

@@ -1,0 +1,105 @@
+/*
+ * int8, one scale per row, as LLM.int8 stores it (bitsandbytes).
+ *
+ *   part 0   NAME.weight [rows, cols]  I8 codes in -127..127
+ *   part 1   NAME.SCB    [rows]        F32 greatest magnitude of the row
+ *
+ *   q = round to nearest even(w * (127 * (1 / absmax)))    every step rounded to f32
+ *   w = q * (absmax / 127)                                 the division first
+ *
+ * A row whose 127 / absmax is beyond f32 (all below 3.8e-37, zeros too) has the codes 0.
+ */
+#include "quant/format_parts.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "core/dtype.h"
+#include "core/status.h"
+
+static int32_t int8_layout(struct mmqi_layout *layout, int64_t rows, int64_t cols)
+{
+    int64_t count;
+    int32_t status;
+
+    memset(layout, 0, sizeof *layout);
+    status = mmqi_layout_count(&count, rows, cols);
+    if (status == MMQ_OK)
+        status = mmqi_layout_add(layout, "", MMQI_I8, rows, cols);
+    if (status == MMQ_OK)
+        status = mmqi_layout_add(layout, "@SCB", MMQI_F32, rows, -1);
+    return status;
+}
+
+static int64_t int8_row_step(int64_t cols)
+{
+    (void)cols;
+    return 1;
+}
+
+/*
+ * The nearest integer, ties to even, for |x| < 2^22: adding 1.5 * 2^23 leaves
+ * no fraction bits, so the f32 addition itself rounds, and the sum's low
+ * mantissa bits are the integer.
+ */
+static inline int32_t round_to_even(float x)
+{
+    return (int32_t)(mmqi_bits_from_f32(x + 12582912.0f) - 0x4b400000u);
+}
+
+static float pack_row(uint8_t *codes, const float *w, int64_t cols)
+{
+    float absmax = 0.0f, scale;
+
+    for (int64_t i = 0; i < cols; i++) {
+        float magnitude = fabsf(w[i]);
+
+        absmax = magnitude > absmax ? magnitude : absmax;
+    }
+    scale = 127.0f * (1.0f / absmax);
+    if (!(scale <= FLT_MAX)) {
+        memset(codes, 0, (size_t)cols);
+        return absmax;
+    }
+    for (int64_t i = 0; i < cols; i++)
+        codes[i] = (uint8_t)round_to_even(w[i] * scale);
+    return absmax;
+}
+
+static void int8_pack(uint8_t *const part[], const float *w, int64_t rows, int64_t cols)
+{
+    for (int64_t row = 0; row < rows; row++) {
+        float absmax = pack_row(part[0] + row * cols, w + row * cols, cols);
+
+        memcpy(part[1] + 4 * row, &absmax, sizeof absmax);
+    }
+}
+
+static void int8_unpack(float *w, const uint8_t *const part[], int64_t rows, int64_t cols,
+                        int64_t begin, int64_t n)
+{
+    int64_t end = begin + n;
+
+    (void)rows;
+    while (begin < end) {
+        int64_t row = begin / cols;
+        int64_t stop = (row + 1) * cols < end ? (row + 1) * cols : end;
+        float scale;
+
+        memcpy(&scale, part[1] + 4 * row, sizeof scale);
+        scale /= 127.0f;
+        for (; begin < stop; begin++)
+            *w++ = (float)(int8_t)part[0][begin] * scale;
+    }
+}
+
+const struct mmqi_format_info mmqi_format_int8_info = {
+    .name = "int8",
+    .format = MMQI_FORMAT_INT8,
+    .dtype = MMQI_I8,
+    .layout = int8_layout,
+    .row_step = int8_row_step,
+    .pack = int8_pack,
+    .unpack = int8_unpack,
+};

@@ -1,0 +1,335 @@
+#include "text/bpe.h"
+
+#include <string.h>
+
+#include "core/mem.h"
+#include "core/status.h"
+#include "text/merge_queue.h"
+#include "text/utf8.h"
+
+static size_t hash_pair(int32_t left, int32_t right)
+{
+    uint64_t hash = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+
+    hash *= UINT64_C(0xD6E8FEB86659FD93);
+    hash ^= hash >> 32;
+    hash *= UINT64_C(0xD6E8FEB86659FD93);
+    return (size_t)(hash >> 32);
+}
+
+/* The slot that holds the pair, or the free one where it would go. */
+static struct mmqi_bpe_pair *pair_slot(const struct mmqi_bpe *bpe, int32_t left, int32_t right)
+{
+    size_t at = hash_pair(left, right) & (bpe->n_slots - 1);
+
+    while (bpe->pairs[at].left >= 0 &&
+           (bpe->pairs[at].left != left || bpe->pairs[at].right != right))
+        at = (at + 1) & (bpe->n_slots - 1);
+    return &bpe->pairs[at];
+}
+
+static uint32_t pair_rank(const struct mmqi_bpe *bpe, int32_t left, int32_t right)
+{
+    const struct mmqi_bpe_pair *pair;
+
+    if (bpe->n_slots == 0)
+        return MMQI_NO_RANK;
+    pair = pair_slot(bpe, left, right);
+    return pair->left >= 0 ? pair->rank : MMQI_NO_RANK;
+}
+
+/* The slot for a new pair or the one it has already; NULL when its chain is too long. */
+static struct mmqi_bpe_pair *bounded_slot(const struct mmqi_bpe *bpe, int32_t left, int32_t right)
+{
+    size_t first = hash_pair(left, right) & (bpe->n_slots - 1);
+    struct mmqi_bpe_pair *slot = pair_slot(bpe, left, right);
+    size_t chain = ((size_t)(slot - bpe->pairs) - first) & (bpe->n_slots - 1);
+
+    return chain < MMQI_MAX_CHAIN ? slot : NULL;
+}
+
+static int32_t grow_pairs(struct mmqi_bpe *bpe, const char *name)
+{
+    struct mmqi_bpe_pair *before = bpe->pairs, *slot;
+    size_t n_before = bpe->n_slots, i;
+    int32_t status = MMQ_OK;
+
+    bpe->n_slots = n_before ? n_before * 2 : 1024;
+    bpe->pairs = mmqi_alloc_array(bpe->n_slots, sizeof *bpe->pairs);
+    if (!bpe->pairs) {
+        bpe->pairs = before;
+        bpe->n_slots = n_before;
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the merges", name);
+    }
+    for (i = 0; i < bpe->n_slots; i++)
+        bpe->pairs[i].left = -1;
+    for (i = 0; i < n_before && status == MMQ_OK; i++) {
+        if (before[i].left < 0)
+            continue;
+        slot = bounded_slot(bpe, before[i].left, before[i].right);
+        if (slot)
+            *slot = before[i];
+        else
+            status = mmqi_fail(MMQ_ERR_LIMIT, "%s: the merges collide", name);
+    }
+    mmqi_free(before);
+    return status;
+}
+
+/* The id of left + right, -1 if the vocabulary lacks it. */
+static int32_t find_union(const struct mmqi_bpe *bpe, const char *left, size_t left_size,
+                          const char *right, size_t right_size, bool *no_memory)
+{
+    char small[128], *text = small;
+    int32_t id;
+
+    if (left_size + right_size > sizeof small) {
+        text = mmqi_alloc(left_size + right_size);
+        *no_memory = !text;
+        if (!text)
+            return -1;
+    }
+    memcpy(text, left, left_size);
+    memcpy(text + left_size, right, right_size);
+    id = mmqi_vocab_find(&bpe->vocab, text, left_size + right_size);
+    if (text != small)
+        mmqi_free(text);
+    return id;
+}
+
+static int32_t next_rank(struct mmqi_bpe *bpe, const char *name, int32_t id)
+{
+    size_t capacity = bpe->capacity ? bpe->capacity * 2 : 1024;
+    int32_t *merged;
+
+    if (bpe->n_ranks > MMQI_MAX_ID)
+        return mmqi_fail(MMQ_ERR_LIMIT, "%s: more than %d merges", name, MMQI_MAX_ID);
+    if (bpe->n_ranks == bpe->capacity) {
+        merged = mmqi_realloc_array(bpe->merged, capacity, sizeof *merged);
+        if (!merged)
+            return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the merges", name);
+        bpe->merged = merged;
+        bpe->capacity = capacity;
+    }
+    bpe->merged[bpe->n_ranks++] = id;
+    return MMQ_OK;
+}
+
+int32_t mmqi_bpe_add_merge(struct mmqi_bpe *bpe, const char *name, const char *left,
+                           size_t left_size, const char *right, size_t right_size)
+{
+    int32_t left_id = mmqi_vocab_find(&bpe->vocab, left, left_size);
+    int32_t right_id = mmqi_vocab_find(&bpe->vocab, right, right_size), id, status;
+    struct mmqi_bpe_pair *slot;
+    bool no_memory = false;
+
+    if (left_id < 0 || right_id < 0)
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: merge %zu: '%.*s' is not in the vocabulary", name,
+                         bpe->n_ranks, (int)(left_id < 0 ? left_size : right_size),
+                         left_id < 0 ? left : right);
+    id = find_union(bpe, left, left_size, right, right_size, &no_memory);
+    if (no_memory)
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for merge %zu", name, bpe->n_ranks);
+    if (id < 0)
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: merge %zu: '%.*s%.*s' is not in the vocabulary", name,
+                         bpe->n_ranks, (int)left_size, left, (int)right_size, right);
+    status = next_rank(bpe, name, id);
+    if (status == MMQ_OK && (bpe->n_pairs + 1) * 2 > bpe->n_slots)
+        status = grow_pairs(bpe, name);
+    if (status != MMQ_OK)
+        return status;
+    slot = bounded_slot(bpe, left_id, right_id);
+    if (!slot)
+        return mmqi_fail(MMQ_ERR_LIMIT, "%s: the merges collide", name);
+    bpe->n_pairs += slot->left < 0;
+    slot->left = left_id;
+    slot->right = right_id;
+    slot->rank = (uint32_t)bpe->n_ranks - 1; /* of a pair given twice the last counts */
+    return MMQ_OK;
+}
+
+void mmqi_bpe_seal(struct mmqi_bpe *bpe)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    char text[4], byte[] = "<0x00>";
+    int32_t code;
+    int i;
+
+    for (code = 0; code < MMQI_BPE_DIRECT; code++)
+        bpe->direct[code] = mmqi_vocab_find(&bpe->vocab, text, mmqi_utf8_encode(text, code));
+    for (i = 0; i < 256; i++) {
+        byte[3] = digits[i >> 4];
+        byte[4] = digits[i & 15];
+        bpe->bytes[i] = mmqi_vocab_find(&bpe->vocab, byte, 6);
+    }
+}
+
+void mmqi_bpe_free(struct mmqi_bpe *bpe)
+{
+    mmqi_vocab_free(&bpe->vocab);
+    mmqi_free(bpe->pairs);
+    mmqi_free(bpe->merged);
+    memset(bpe, 0, sizeof *bpe);
+}
+
+/* ---- one word ---- */
+
+static void add_symbol(struct mmqi_bpe_work *work, int32_t id)
+{
+    struct mmqi_symbol *symbol = &work->symbols[work->n];
+
+    symbol->id = id;
+    symbol->previous = (int32_t)work->n - 1;
+    symbol->next = (int32_t)work->n + 1;
+    symbol->rank = MMQI_NO_RANK;
+    work->n++;
+}
+
+/* The bytes of a character that has no token, as byte tokens; false unless there are all of them. */
+static bool add_bytes(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work, const char *text,
+                      size_t size)
+{
+    size_t i;
+
+    for (i = 0; i < size; i++)
+        if (bpe->bytes[(unsigned char)text[i]] < 0)
+            return false;
+    for (i = 0; i < size; i++)
+        add_symbol(work, bpe->bytes[(unsigned char)text[i]]);
+    return true;
+}
+
+/*
+ * One symbol per character. An unknown one waits in `pending` so that its
+ * neighbours may join it; a character that falls back to bytes does not send
+ * it off (so unknown characters can come out after later bytes, as they do
+ * in the tokenizers library).
+ */
+static void split_word(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work, const char *text,
+                       size_t size)
+{
+    bool pending = false;
+    size_t at, length;
+    int32_t code, id;
+
+    work->n = 0;
+    for (at = 0; at < size; at += length) {
+        code = mmqi_utf8_decode(text + at, size - at, &length);
+        id = code >= 0 && code < MMQI_BPE_DIRECT ? bpe->direct[code]
+                                                 : mmqi_vocab_find(&bpe->vocab, text + at, length);
+        if (id < 0 && bpe->byte_fallback && add_bytes(bpe, work, text + at, length))
+            continue;
+        if (id < 0 && bpe->unk < 0)
+            continue;
+        if (pending && (id >= 0 || !bpe->fuse_unk))
+            add_symbol(work, bpe->unk);
+        pending = id < 0;
+        if (id >= 0)
+            add_symbol(work, id);
+    }
+    if (pending)
+        add_symbol(work, bpe->unk);
+    if (work->n > 0)
+        work->symbols[work->n - 1].next = -1;
+}
+
+/* Look the pair at `at` up again and let it wait if it has a rank. */
+static bool requeue(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work, int32_t at)
+{
+    struct mmqi_symbol *symbols = work->symbols;
+    uint32_t rank;
+
+    mmqi_merge_queue_drop(work->queue, symbols, at);
+    if (symbols[at].next < 0)
+        return true;
+    rank = pair_rank(bpe, symbols[at].id, symbols[symbols[at].next].id);
+    return rank == MMQI_NO_RANK || mmqi_merge_queue_put(work->queue, symbols, at, rank);
+}
+
+/* Join the symbol at `at` with the one on its right under `id`. */
+static bool merge_at(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work, int32_t at, int32_t id)
+{
+    struct mmqi_symbol *symbols = work->symbols;
+    int32_t right = symbols[at].next;
+
+    mmqi_merge_queue_drop(work->queue, symbols, right);
+    symbols[at].id = id;
+    symbols[at].next = symbols[right].next;
+    if (symbols[at].next >= 0)
+        symbols[symbols[at].next].previous = at;
+    symbols[right].id = -1;
+    return (symbols[at].previous < 0 || requeue(bpe, work, symbols[at].previous)) &&
+           requeue(bpe, work, at);
+}
+
+static int32_t merge_word(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work)
+{
+    uint32_t rank;
+    size_t i;
+    int32_t at;
+
+    if (!work->queue)
+        work->queue = mmqi_merge_queue_create(bpe->n_ranks);
+    if (!work->queue)
+        goto no_memory;
+    for (i = 0; i + 1 < work->n; i++)
+        if (!requeue(bpe, work, (int32_t)i))
+            goto no_memory;
+    while ((at = mmqi_merge_queue_take(work->queue, work->symbols, &rank)) >= 0)
+        if (!merge_at(bpe, work, at, bpe->merged[rank]))
+            goto no_memory;
+    return MMQ_OK;
+no_memory:
+    return mmqi_fail(MMQ_ERR_NOMEM, "tokenizer: no memory for a word of %zu symbols", work->n);
+}
+
+/* Room for the symbols of a word: one per byte where bytes are tokens, else one per character. */
+static int32_t reserve_symbols(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work,
+                               const char *text, size_t size)
+{
+    size_t capacity = work->capacity ? work->capacity : 256, n = size, i;
+
+    if (size < work->capacity)
+        return MMQ_OK;
+    for (i = 0; i < size && !bpe->byte_fallback; i++)
+        n -= ((unsigned char)text[i] & 0xC0) == 0x80;
+    if (n < work->capacity)
+        return MMQ_OK;
+    while (capacity <= n)
+        capacity *= 2;
+    mmqi_free(work->symbols);
+    work->symbols = mmqi_alloc_array(capacity, sizeof *work->symbols);
+    work->capacity = work->symbols ? capacity : 0;
+    return work->symbols ? MMQ_OK
+                         : mmqi_fail(MMQ_ERR_NOMEM, "tokenizer: no memory for a word of %zu bytes",
+                                     size);
+}
+
+int32_t mmqi_bpe_encode(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work,
+                        struct mmqi_ids *ids, const char *text, size_t size)
+{
+    int32_t id, status, at;
+
+    if (bpe->ignore_merges) {
+        id = mmqi_vocab_find(&bpe->vocab, text, size);
+        if (id >= 0)
+            return mmqi_ids_append(ids, &id, 1);
+    }
+    status = reserve_symbols(bpe, work, text, size);
+    if (status != MMQ_OK)
+        return status;
+    split_word(bpe, work, text, size);
+    if (work->n == 0)
+        return MMQ_OK;
+    status = work->n > 1 ? merge_word(bpe, work) : MMQ_OK;
+    for (at = 0; at >= 0 && status == MMQ_OK; at = work->symbols[at].next)
+        status = mmqi_ids_append(ids, &work->symbols[at].id, 1);
+    return status;
+}
+
+void mmqi_bpe_work_free(struct mmqi_bpe_work *work)
+{
+    mmqi_free(work->symbols);
+    mmqi_merge_queue_free(work->queue);
+    memset(work, 0, sizeof *work);
+}

@@ -1,0 +1,107 @@
+/*
+ * The stages of a tokenizer: how they are named, read and kept.
+ *
+ * A section of tokenizer.json (normalizer, pre_tokenizer, post_processor,
+ * decoder) is null, one stage, or a Sequence of stages, which may nest; it
+ * is kept as a flat list in order. Each section has a table of kinds; a new
+ * kind is a row of its table, a function that reads its fields and one that
+ * runs it.
+ */
+#ifndef MMQI_TEXT_STAGE_H
+#define MMQI_TEXT_STAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/buf.h"
+#include "text/replace.h"
+#include "text/tokenizer.h"
+
+enum {
+    MMQI_MAX_STAGES = 32,
+    MMQI_MAX_STAGE_DEPTH = 8,         /* Sequence in Sequence */
+    MMQI_MAX_SECTION_BYTES = 1 << 20, /* of the JSON text of one section */
+    MMQI_MAX_FIELDS = 24              /* of one stage */
+};
+
+struct mmqi_stage;
+struct mmqi_fields;
+struct mmqi_pieces;
+struct mmqi_decode_step;
+
+struct mmqi_stage_kind {
+    const char *type; /* as the file has it; NULL ends the table */
+    /* Take the stage's fields; NULL: it has none that matter. */
+    int32_t (*read)(struct mmqi_stage *stage, struct mmqi_fields *fields);
+    /* Runs the stage: the one of its section; a post-processor is data alone. */
+    void (*normalize)(const struct mmqi_stage *stage, struct mmqi_buf *out, const char *text,
+                      size_t size);
+    void (*cut)(const struct mmqi_stage *stage, struct mmqi_pieces *out,
+                const struct mmqi_pieces *in);
+    void (*decode)(struct mmqi_decode_step *step, const char *text, size_t size, int32_t end);
+};
+
+extern const struct mmqi_stage_kind mmqi_normalizer_kinds[];
+extern const struct mmqi_stage_kind mmqi_pre_tokenizer_kinds[];
+extern const struct mmqi_stage_kind mmqi_post_processor_kinds[];
+extern const struct mmqi_stage_kind mmqi_decoder_kinds[];
+
+struct mmqi_stage {
+    const struct mmqi_stage_kind *kind;
+    struct mmqi_replace replace;   /* Replace; of Prepend, `content` alone */
+    char letter[4];                /* Strip: the character, UTF-8 */
+    size_t letter_size;
+    int64_t start, stop;           /* Strip: how many at most */
+    bool individual;               /* Digits */
+    bool prefix_space, use_regex;  /* ByteLevel */
+    struct mmqi_ids before, after; /* TemplateProcessing */
+};
+
+struct mmqi_stages {
+    struct mmqi_stage *list; /* MMQI_MAX_STAGES of them; NULL while the section is null */
+    size_t n;
+};
+
+/*
+ * Read one section from its JSON text, which the parser has passed over
+ * already. `name` is the file, `section` the key.
+ */
+int32_t mmqi_stages_read(struct mmqi_stages *stages, const struct mmqi_stage_kind *kinds,
+                         const char *name, const char *section, const char *json, size_t size);
+void mmqi_stages_free(struct mmqi_stages *stages);
+
+/* ---- for the functions that read a stage ---- */
+
+enum mmqi_field_kind { MMQI_FIELD_TEXT, MMQI_FIELD_INTEGER, MMQI_FIELD_BOOL, MMQI_FIELD_OTHER };
+
+struct mmqi_field {
+    char key[32];
+    int32_t kind;
+    char *text; /* the string; of an object or array its JSON text */
+    size_t size;
+    int64_t integer; /* a bool is 0 or 1 */
+};
+
+struct mmqi_fields {
+    const char *name;
+    char where[96]; /* "decoder.decoders[3]" */
+    struct mmqi_field list[MMQI_MAX_FIELDS];
+    size_t n;
+};
+
+/* NULL when there is no such field or it is null. */
+const struct mmqi_field *mmqi_field_find(const struct mmqi_fields *fields, const char *key);
+/* The field, of this kind; else MMQ_ERR_FORMAT and NULL. */
+int32_t mmqi_field_need(const struct mmqi_fields *fields, const char *key, int32_t kind,
+                        const struct mmqi_field **field);
+/* The field or, where it is absent, `missing`. */
+int32_t mmqi_field_bool(const struct mmqi_fields *fields, const char *key, bool missing, bool *out);
+/* mmqi_fail() that names the file and the place. */
+int32_t mmqi_fields_fail(const struct mmqi_fields *fields, int32_t status, const char *format, ...)
+    __attribute__((format(printf, 3, 4), cold));
+
+/* Replace's fields, {"pattern": {"String": ..}, "content": ..}; normalizers and decoders have it. */
+int32_t mmqi_stage_read_replace(struct mmqi_stage *stage, struct mmqi_fields *fields);
+
+#endif

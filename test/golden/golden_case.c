@@ -1,0 +1,433 @@
+/*
+ * golden_case DIR...: does libmmq compute what the family's own code computed?
+ *
+ * Each DIR has the form of a golden case: model/ (a checkpoint), golden.json and the tensors it
+ * names. One line per case; exit status 0 only if every case holds. A case that is absent, or of a
+ * family that the library does not run, does not hold.
+ */
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/api.h"
+#include "core/mem.h"
+#include "core/text.h"
+#include "io/safetensors.h"
+
+/* What a case may differ by: absolute, against float32 references. */
+static const double most_pixels = 1e-5, most_vision = 2e-4, most_logits = 2e-4;
+
+enum { MOST_IMAGES = 16, MOST_MESSAGES = 32, MOST_PARTS = 128, MOST_IDS = 65536 };
+
+struct golden {
+    const char *dir;
+    struct mmqi_settings *json;
+    struct mmqi_store *store; /* of the folder that holds the tensors */
+    struct mmqi_file *file;
+    struct mmqi_safetensors tensors;
+    mmq_model *model;
+    mmq_session *session;
+};
+
+/* Sums over the prompts of a case. */
+struct tally {
+    int n_prompts, n_ids, n_texts; /* prompts; with equal ids; with equal texts */
+    size_t greedy, n_greedy;       /* tokens equal, of how many */
+    double pixels, vision, logits; /* greatest absolute differences */
+    int n_pictures, n_logits;      /* pictures and rows of logits compared */
+};
+
+/* One prompt in the form that the public API takes. */
+struct conversation {
+    mmq_message messages[MOST_MESSAGES];
+    const mmq_message *message_list[MOST_MESSAGES];
+    mmq_part parts[MOST_PARTS];
+    const mmq_part *part_list[MOST_PARTS];
+    mmq_image *images[MOST_IMAGES];
+    size_t n_messages, n_parts, n_images;
+    mmq_prompt prompt;
+};
+
+/* Formatted text that lives for a few more calls. */
+static const char *text_of(const char *format, ...)
+{
+    static char ring[8][4096];
+    static unsigned next;
+    char *text = ring[next++ % 8];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof ring[0], format, args);
+    va_end(args);
+    return text;
+}
+
+static int complain(const struct golden *golden, const char *what)
+{
+    fprintf(stderr, "%s: %s: %s\n", golden->dir, what, mmq_last_error_message());
+    return 1;
+}
+
+static const char *string_at(const struct golden *golden, const char *path)
+{
+    const char *value = NULL;
+
+    mmqi_settings_string(golden->json, path, &value);
+    return value;
+}
+
+/* The whole numbers of the array at `path`, to be freed; n 0 when it is absent. */
+static int32_t *ids_at(const struct golden *golden, const char *path, size_t *n)
+{
+    int64_t count = mmqi_settings_count(golden->json, path), value, i;
+    int32_t *ids = calloc(MOST_IDS, sizeof *ids);
+
+    *n = count < 0 || count > MOST_IDS ? 0 : (size_t)count;
+    for (i = 0; i < (int64_t)*n; i++) {
+        value = -1;
+        mmqi_settings_int(golden->json, text_of("%s.%lld", path, (long long)i), INT32_MIN,
+                          INT32_MAX, &value);
+        ids[i] = (int32_t)value;
+    }
+    return ids;
+}
+
+/* f32 of a golden tensor, to be freed; NULL when the case has none of that name. */
+static float *tensor_at(const struct golden *golden, const char *name, size_t *n)
+{
+    const struct mmqi_entry *entry;
+    float *data;
+    size_t i;
+
+    for (i = 0; i < golden->tensors.n_entries; i++) {
+        entry = &golden->tensors.entries[i];
+        if (strcmp(entry->name, name) != 0 || entry->dtype != 0 /* F32 */)
+            continue;
+        data = malloc((size_t)entry->bytes);
+        *n = (size_t)entry->bytes / sizeof *data;
+        if (mmqi_file_read_at(golden->file, entry->offset, data, (size_t)entry->bytes) == MMQ_OK)
+            return data;
+        free(data);
+    }
+    *n = 0;
+    return NULL;
+}
+
+/* Raise *most to the greatest |a - b|; anything not finite is infinitely far. */
+static void compare(double *most, const float *a, const float *b, size_t n)
+{
+    double d;
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        d = fabs((double)a[i] - (double)b[i]);
+        if (!(d <= *most))
+            *most = isfinite(d) ? d : INFINITY;
+    }
+}
+
+/* ---- opening a case ---- */
+
+static int open_golden(struct golden *golden, const char *dir)
+{
+    struct mmqi_store *folder = NULL;
+    char *text = NULL, *slash;
+    const char *tensors;
+    char path[4096];
+    size_t size;
+    int32_t status;
+
+    golden->dir = dir;
+    status = mmqi_store_open_folder(&folder, dir);
+    if (status == MMQ_OK)
+        status = mmqi_file_read_all(&text, &size, folder, "golden.json", 1 << 24);
+    if (status == MMQ_OK)
+        status = mmqi_settings_parse(&golden->json, "golden.json", text, size);
+    mmqi_store_release(folder);
+    mmqi_free(text);
+    if (status != MMQ_OK)
+        return complain(golden, "golden.json");
+    tensors = string_at(golden, "tensors");
+    snprintf(path, sizeof path, "%s/%s", dir, tensors ? tensors : "golden.safetensors");
+    slash = strrchr(path, '/');
+    *slash = '\0';
+    status = mmqi_store_open_folder(&golden->store, path);
+    if (status == MMQ_OK)
+        status = mmqi_file_open(&golden->file, golden->store, slash + 1);
+    if (status == MMQ_OK)
+        status = mmqi_safetensors_parse(&golden->tensors, golden->file);
+    if (status != MMQ_OK)
+        return complain(golden, "tensors");
+    if (mmq_load(&golden->model, text_of("%s/model", dir), NULL) != MMQ_OK ||
+        mmq_session_create(&golden->session, golden->model, NULL) != MMQ_OK)
+        return complain(golden, "model");
+    return 0;
+}
+
+static void close_golden(struct golden *golden)
+{
+    mmq_session_free(golden->session);
+    mmq_model_free(golden->model);
+    mmqi_safetensors_clear(&golden->tensors);
+    mmqi_file_close(golden->file);
+    mmqi_store_release(golden->store);
+    mmqi_settings_free(golden->json);
+}
+
+/* ---- one prompt ---- */
+
+/* "photos/X" is a shared photograph unless the case brings one; other names lie in the case. */
+static mmq_image *read_picture(const struct golden *golden, const char *name)
+{
+    const char *places[] = {"%s/%s", "%s/../../data/%s", "%s/../../data/photos/%s"};
+    mmq_image *image = NULL;
+    size_t i;
+
+    for (i = 0; i < 3 && !image; i++)
+        if (mmq_image_read_file(&image, text_of(places[i], golden->dir, name), NULL) == MMQ_OK)
+            break;
+    return image;
+}
+
+static int add_part(struct conversation *c, const struct golden *golden, const char *path)
+{
+    const char *picture = string_at(golden, text_of("%s.image", path));
+    mmq_part *part = &c->parts[c->n_parts];
+
+    if (c->n_parts == MOST_PARTS || c->n_images == MOST_IMAGES)
+        return complain(golden, "too many parts");
+    *part = (mmq_part){.struct_size = sizeof *part};
+    if (picture) {
+        part->image = c->images[c->n_images] = read_picture(golden, picture);
+        if (!part->image)
+            return complain(golden, picture);
+        c->n_images++;
+    } else {
+        part->text = string_at(golden, text_of("%s.text", path));
+    }
+    c->part_list[c->n_parts++] = part;
+    return 0;
+}
+
+static int read_conversation(struct conversation *c, const struct golden *golden, int prompt)
+{
+    const char *base = text_of("prompts.%d.messages", prompt);
+    char messages[64], content[128];
+    int64_t n, n_parts, i, j;
+    mmq_message *message;
+
+    snprintf(messages, sizeof messages, "%s", base);
+    n = mmqi_settings_count(golden->json, messages);
+    for (i = 0; i < n && i < MOST_MESSAGES; i++) {
+        message = &c->messages[i];
+        snprintf(content, sizeof content, "%s.%lld.content", messages, (long long)i);
+        *message = (mmq_message){sizeof *message, NULL, &c->part_list[c->n_parts], 0};
+        message->role = string_at(golden, text_of("%s.%lld.role", messages, (long long)i));
+        n_parts = mmqi_settings_count(golden->json, content);
+        for (j = 0; j < n_parts; j++)
+            if (add_part(c, golden, text_of("%s.%lld", content, (long long)j)) != 0)
+                return 1;
+        message->n_parts = (size_t)(n_parts < 0 ? 0 : n_parts);
+        c->message_list[i] = message;
+    }
+    c->prompt = (mmq_prompt){.struct_size = sizeof c->prompt,
+                             .messages = c->message_list,
+                             .n_messages = (size_t)(n < 0 ? 0 : i)};
+    return 0;
+}
+
+/* The words and the ids that the prompt becomes. */
+static int check_ids(struct tally *tally, struct mmqi_tokens *tokens, const struct golden *golden,
+                     const struct mmqi_prompt *taken, const char *at)
+{
+    const char *rendered = string_at(golden, text_of("%s.rendered", at));
+    size_t n, size, i;
+    int32_t *want = ids_at(golden, text_of("%s.input_ids", at), &n);
+    char *text = NULL;
+    int same;
+
+    if (mmqi_prompt_text(&text, &size, golden->model->core, taken) != MMQ_OK ||
+        mmqi_prompt_tokens(tokens, golden->model->core, taken) != MMQ_OK) {
+        free(want);
+        mmqi_free(text);
+        return complain(golden, "prompt");
+    }
+    same = rendered && strcmp(rendered, text) == 0 && tokens->n == n && n > 0;
+    for (i = 0; same && i < n; i++)
+        same = tokens->data[i].id == want[i];
+    tally->n_ids += same;
+    free(want);
+    mmqi_free(text);
+    return 0;
+}
+
+static int check_pictures(struct tally *tally, const struct golden *golden,
+                          const struct mmqi_prompt *taken, struct mmqi_tokens *tokens, int prompt)
+{
+    struct mmqi_session *core = golden->session->core;
+    const struct mmqi_spec *spec = &golden->model->core->spec;
+    size_t n_pixels, n_vision, i, one, rows = (size_t)spec->image_rows * (size_t)spec->hidden;
+    size_t seen_pixels = 0, seen_vision = 0;
+    float *pixels = tensor_at(golden, text_of("p%d.pixel_values", prompt), &n_pixels);
+    float *vision = tensor_at(golden, text_of("p%d.vision_out", prompt), &n_vision), *made;
+    int32_t kept, width, height, status = MMQ_OK;
+
+    mmqi_session_truncate(core, 0);
+    status = mmqi_session_match(core, tokens, taken->images, taken->n_images, 0, &kept);
+    for (i = 0; i < taken->n_images && status == MMQ_OK; i++) {
+        status = mmqi_preprocess(&made, &width, &height, &spec->recipe, taken->images[i]);
+        if (status != MMQ_OK)
+            break;
+        one = (size_t)width * (size_t)height * 3;
+        if (seen_pixels + one <= n_pixels)
+            compare(&tally->pixels, made, pixels + seen_pixels, one);
+        seen_pixels += one;
+        mmqi_free(made);
+        status = mmqi_session_encode(core, (int32_t)i, NULL);
+        if (status == MMQ_OK && seen_vision + rows <= n_vision)
+            compare(&tally->vision, core->image, vision + seen_vision, rows);
+        seen_vision += rows;
+    }
+    tally->n_pictures += (int)taken->n_images;
+    if (seen_pixels != n_pixels) /* all of the reference must have been compared */
+        tally->pixels = INFINITY;
+    if (seen_vision != n_vision)
+        tally->vision = INFINITY;
+    mmqi_session_truncate(core, 0);
+    free(pixels);
+    free(vision);
+    return status == MMQ_OK ? 0 : complain(golden, "picture");
+}
+
+struct rows {
+    const float *want;
+    size_t n;
+    struct tally *tally;
+};
+
+static int32_t compare_row(void *user, size_t index, const float *logits, size_t n_vocab)
+{
+    struct rows *rows = user;
+
+    if ((index + 1) * n_vocab > rows->n)
+        return 1;
+    compare(&rows->tally->logits, logits, rows->want + index * n_vocab, n_vocab);
+    rows->tally->n_logits++;
+    return 0;
+}
+
+static int check_answer(struct tally *tally, const struct golden *golden, struct conversation *c,
+                        int prompt, const char *at)
+{
+    size_t n, n_made, size, i;
+    int32_t *want = ids_at(golden, text_of("%s.new_ids", at), &n);
+    struct rows rows = {.tally = tally};
+    float *logits = tensor_at(golden, text_of("p%d.logits", prompt), &rows.n);
+    mmq_evaluate_request evaluate = {.struct_size = sizeof evaluate,
+                                     .prompt = &c->prompt,
+                                     .targets = want,
+                                     .n_targets = n,
+                                     .on_logits = compare_row,
+                                     .logits_user = &rows};
+    mmq_generate_request generate = {.struct_size = sizeof generate,
+                                     .prompt = &c->prompt,
+                                     .max_new_tokens = (int32_t)n,
+                                     .ignore_eos = 1};
+    mmq_evaluation *evaluation = NULL;
+    mmq_result *result = NULL;
+    const int32_t *made;
+    const char *text = string_at(golden, text_of("%s.text", at));
+    const char *plain = string_at(golden, text_of("%s.text_skip_special", at));
+    char *decoded = NULL;
+    int bad;
+
+    rows.want = logits;
+    bad = mmq_evaluate(&evaluation, golden->session, &evaluate) != MMQ_OK ||
+          mmq_session_reset(golden->session) != MMQ_OK ||
+          mmq_generate(&result, golden->session, &generate) != MMQ_OK ||
+          mmq_detokenize(&decoded, &size, golden->model, want, n, 0) != MMQ_OK;
+    if (bad) {
+        complain(golden, "answer");
+    } else {
+        made = mmq_result_ids(result, &n_made);
+        tally->n_greedy += n;
+        for (i = 0; i < n && i < n_made; i++)
+            tally->greedy += made[i] == want[i];
+        tally->n_texts += text && plain && strcmp(text, decoded) == 0 &&
+                          strcmp(plain, mmq_result_text(result)) == 0;
+    }
+    mmq_text_free(decoded);
+    mmq_result_free(result);
+    mmq_evaluation_free(evaluation);
+    free(logits);
+    free(want);
+    return bad;
+}
+
+static int check_prompt(struct tally *tally, const struct golden *golden, int prompt)
+{
+    struct conversation *c = calloc(1, sizeof *c);
+    char at[32];
+    struct mmqi_prompt taken;
+    struct mmqi_tokens tokens = {0};
+    void *held = NULL;
+    size_t i;
+    int bad;
+
+    snprintf(at, sizeof at, "prompts.%d", prompt);
+    bad = read_conversation(c, golden, prompt);
+    if (!bad && mmqi_take_prompt(&taken, &held, &c->prompt) != MMQ_OK)
+        bad = complain(golden, "prompt");
+    if (!bad)
+        bad = check_ids(tally, &tokens, golden, &taken, at) ||
+              check_pictures(tally, golden, &taken, &tokens, prompt) ||
+              check_answer(tally, golden, c, prompt, at);
+    mmqi_tokens_free(&tokens);
+    mmqi_free(held);
+    for (i = 0; i < c->n_images; i++)
+        mmq_image_free(c->images[i]);
+    free(c);
+    return bad;
+}
+
+/* ---- a case ---- */
+
+static int check_case(const char *dir)
+{
+    struct golden golden = {0};
+    struct tally tally = {0};
+    int64_t n = 0, i;
+    int bad, holds = 0;
+
+    bad = open_golden(&golden, dir);
+    if (!bad)
+        n = mmqi_settings_count(golden.json, "prompts");
+    for (i = 0; i < n && !bad; i++, tally.n_prompts++)
+        bad = check_prompt(&tally, &golden, (int)i);
+    if (!bad && n > 0)
+        holds = tally.n_ids == n && tally.n_texts == n && tally.n_greedy > 0 &&
+                tally.greedy == tally.n_greedy && tally.n_logits == (int)tally.n_greedy &&
+                tally.n_pictures > 0 && tally.pixels <= most_pixels &&
+                tally.vision <= most_vision && tally.logits <= most_logits;
+    printf("%s: ids %d/%d text %d/%d pixels %.1e vision %.1e logits %.1e greedy %zu/%zu: %s\n", dir,
+           tally.n_ids, (int)n, tally.n_texts, (int)n, tally.pixels, tally.vision, tally.logits,
+           tally.greedy, tally.n_greedy, holds ? "holds" : "DOES NOT HOLD");
+    close_golden(&golden);
+    return holds ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    int failed = 0, i;
+
+    if (argc < 2) {
+        fprintf(stderr, "usage: golden_case DIR...\n");
+        return 2;
+    }
+    for (i = 1; i < argc; i++)
+        failed += check_case(argv[i]);
+    printf("%d passed, %d failed\n", argc - 1 - failed, failed);
+    return failed ? 1 : 0;
+}

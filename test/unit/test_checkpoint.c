@@ -1,0 +1,403 @@
+/* src/io/checkpoint: one index over one file or many, and every way they can disagree. */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/buf.h"
+#include "core/dtype.h"
+#include "core/mem.h"
+#include "core/status.h"
+#include "io/checkpoint.h"
+#include "io/safetensors.h"
+#include "memory_files.h"
+
+enum { MAX_FILES = 8 };
+
+/* The files of one test. A tensor's bytes are all the first letter of its name. */
+struct fixture {
+    struct memory_files memory;
+    struct mmqi_store *store;
+    char *data[MAX_FILES];
+    int n_data;
+};
+
+static struct fixture fx;
+
+static void set_up(void)
+{
+    memset(&fx, 0, sizeof fx);
+    fx.store = memory_store(&fx.memory);
+}
+
+static void tear_down(void)
+{
+    ck_assert_int_eq(fx.memory.n_open, 0);
+    while (fx.n_data > 0)
+        free(fx.data[--fx.n_data]);
+    mmqi_store_release(fx.store);
+}
+
+/* A shard with the named tensors, 4 bytes each; names are separated by spaces. */
+static void add_shard(const char *file, const char *names)
+{
+    struct mmqi_entry entries[16] = {{0}};
+    char copy[256], *header, *part;
+    size_t n = 0, size, i;
+    uint64_t whole;
+
+    snprintf(copy, sizeof copy, "%s", names);
+    for (part = strtok(copy, " "); part; part = strtok(NULL, " "))
+        entries[n++] = (struct mmqi_entry){.name = part, .dtype = MMQI_U8, .rank = 1, .shape = {4}};
+    ck_assert_int_eq(mmqi_safetensors_header(&header, &size, &whole, entries, n, NULL), MMQ_OK);
+    fx.data[fx.n_data] = malloc(whole);
+    memcpy(fx.data[fx.n_data], header, size);
+    for (i = 0; i < n; i++)
+        memset(fx.data[fx.n_data] + entries[i].offset, entries[i].name[0], 4);
+    memory_add(&fx.memory, file, fx.data[fx.n_data++], whole);
+    mmqi_free(header);
+}
+
+static void add_text(const char *file, const char *text)
+{
+    memory_add(&fx.memory, file, text, strlen(text));
+}
+
+static const char index_file[] = "model.safetensors.index.json";
+
+#define INDEX(map) "{\"metadata\":{\"total_size\":24,\"x\":[1,{}]},\"weight_map\":{" map "}}"
+
+static void expect_failure(int32_t status, const char *why)
+{
+    struct mmqi_checkpoint *checkpoint;
+
+    ck_assert_int_eq(mmqi_checkpoint_open(&checkpoint, fx.store), status);
+    ck_assert_ptr_null(checkpoint);
+    ck_assert_msg(strstr(mmqi_message(), why) != NULL, "'%s' says not '%s'", mmqi_message(), why);
+}
+
+START_TEST(lists_the_tensors_of_one_file_by_name)
+{
+    struct mmqi_checkpoint *checkpoint;
+    const struct mmqi_entry *entry;
+    char bytes[5] = "";
+
+    add_shard("model.safetensors", "c.weight a.weight b.weight");
+    ck_assert_int_eq(mmqi_checkpoint_open(&checkpoint, fx.store), MMQ_OK);
+    ck_assert_uint_eq(mmqi_checkpoint_count(checkpoint), 3);
+    ck_assert_str_eq(mmqi_checkpoint_entry(checkpoint, 0)->name, "a.weight");
+    ck_assert_str_eq(mmqi_checkpoint_entry(checkpoint, 1)->name, "b.weight");
+    ck_assert_str_eq(mmqi_checkpoint_entry(checkpoint, 2)->name, "c.weight");
+    ck_assert_ptr_null(mmqi_checkpoint_entry(checkpoint, 3));
+    entry = mmqi_checkpoint_find(checkpoint, "b.weight");
+    ck_assert_ptr_eq(entry, mmqi_checkpoint_entry(checkpoint, 1));
+    ck_assert_int_eq(entry->dtype, MMQI_U8);
+    ck_assert_int_eq(entry->rank, 1);
+    ck_assert_int_eq(entry->shape[0], 4);
+    ck_assert_str_eq(mmqi_checkpoint_shard_name(checkpoint, entry->shard), "model.safetensors");
+    ck_assert_int_eq(mmqi_checkpoint_read(checkpoint, entry, 0, bytes, 4), MMQ_OK);
+    ck_assert_str_eq(bytes, "bbbb");
+    ck_assert_ptr_null(mmqi_checkpoint_find(checkpoint, "b"));
+    ck_assert_ptr_null(mmqi_checkpoint_find(checkpoint, ""));
+    ck_assert_ptr_null(mmqi_checkpoint_find(checkpoint, "z"));
+    mmqi_checkpoint_release(checkpoint);
+    mmqi_checkpoint_release(NULL);
+}
+END_TEST
+
+START_TEST(reads_no_byte_outside_a_tensor)
+{
+    struct mmqi_checkpoint *checkpoint;
+    const struct mmqi_entry *entry;
+    char bytes[8] = "";
+
+    add_shard("model.safetensors", "a b");
+    ck_assert_int_eq(mmqi_checkpoint_open(&checkpoint, fx.store), MMQ_OK);
+    entry = mmqi_checkpoint_find(checkpoint, "a");
+    ck_assert_int_eq(mmqi_checkpoint_read(checkpoint, entry, 2, bytes, 2), MMQ_OK);
+    ck_assert_str_eq(bytes, "aa");
+    ck_assert_int_eq(mmqi_checkpoint_read(checkpoint, entry, 4, bytes, 0), MMQ_OK);
+    ck_assert_int_eq(mmqi_checkpoint_read(checkpoint, entry, 2, bytes, 3), MMQ_ERR_INVALID);
+    ck_assert_str_eq(mmqi_message(), "tensor 'a': asked for bytes 2..+3 of 4");
+    ck_assert_int_eq(mmqi_checkpoint_read(checkpoint, entry, 5, bytes, 0), MMQ_ERR_INVALID);
+    ck_assert_int_eq(mmqi_checkpoint_read(checkpoint, entry, UINT64_MAX, bytes, 2),
+                     MMQ_ERR_INVALID);
+    fx.memory.fail_with = MMQ_ERR_IO;
+    ck_assert_int_eq(mmqi_checkpoint_read(checkpoint, entry, 0, bytes, 4), MMQ_ERR_IO);
+    fx.memory.fail_with = 0;
+    ck_assert_int_eq(mmqi_checkpoint_read(checkpoint, entry, 0, bytes, 4), MMQ_OK);
+    mmqi_checkpoint_release(checkpoint);
+}
+END_TEST
+
+START_TEST(joins_shards_and_opens_each_once)
+{
+    struct mmqi_checkpoint *checkpoint;
+    char bytes[5] = "";
+    int i;
+
+    add_shard("s-2.safetensors", "d a");
+    add_shard("s-1.safetensors", "c b e");
+    add_text(index_file, INDEX("\"a\":\"s-2.safetensors\",\"b\":\"s-1.safetensors\","
+                               "\"d\":\"s-2.safetensors\",\"c\":\"s-1.safetensors\","
+                               "\"e\":\"s-1.safetensors\""));
+    ck_assert_msg(mmqi_checkpoint_open(&checkpoint, fx.store) == MMQ_OK, "%s", mmqi_message());
+    ck_assert_uint_eq(mmqi_checkpoint_count(checkpoint), 5);
+    for (i = 0; i < 5; i++) {
+        const struct mmqi_entry *entry = mmqi_checkpoint_entry(checkpoint, (size_t)i);
+        const char want[] = {(char)('a' + i), 0};
+
+        ck_assert_str_eq(entry->name, want);
+        ck_assert_ptr_eq(mmqi_checkpoint_find(checkpoint, want), entry);
+        ck_assert_str_eq(mmqi_checkpoint_shard_name(checkpoint, entry->shard),
+                         strchr("ad", 'a' + i) ? "s-2.safetensors" : "s-1.safetensors");
+        ck_assert_int_eq(mmqi_checkpoint_read(checkpoint, entry, 0, bytes, 4), MMQ_OK);
+        ck_assert_int_eq(bytes[3], 'a' + i);
+    }
+    ck_assert_int_eq(fx.memory.files[0].opened, 1);
+    ck_assert_int_eq(fx.memory.files[1].opened, 1);
+    mmqi_checkpoint_release(checkpoint);
+}
+END_TEST
+
+START_TEST(prefers_the_single_file_to_the_index)
+{
+    struct mmqi_checkpoint *checkpoint;
+
+    add_shard("model.safetensors", "a");
+    add_text(index_file, "broken");
+    ck_assert_int_eq(mmqi_checkpoint_open(&checkpoint, fx.store), MMQ_OK);
+    mmqi_checkpoint_release(checkpoint);
+}
+END_TEST
+
+START_TEST(outlives_its_store_and_lives_as_long_as_the_last_holder)
+{
+    struct mmqi_checkpoint *checkpoint;
+
+    add_shard("model.safetensors", "a");
+    mmqi_store_retain(fx.store);
+    ck_assert_int_eq(mmqi_checkpoint_open(&checkpoint, fx.store), MMQ_OK);
+    mmqi_store_release(fx.store);
+    mmqi_checkpoint_retain(checkpoint);
+    mmqi_checkpoint_release(checkpoint);
+    ck_assert_int_eq(fx.memory.n_open, 1);
+    ck_assert_uint_eq(mmqi_checkpoint_count(checkpoint), 1);
+    mmqi_checkpoint_release(checkpoint);
+}
+END_TEST
+
+START_TEST(names_the_folder_that_holds_no_checkpoint)
+{
+    expect_failure(MMQ_ERR_NOT_FOUND, "memory: holds neither model.safetensors nor");
+}
+END_TEST
+
+START_TEST(names_the_shard_that_is_not_there)
+{
+    add_shard("s-1.safetensors", "a");
+    add_text(index_file, INDEX("\"a\":\"s-1.safetensors\",\"b\":\"s-2.safetensors\""));
+    expect_failure(MMQ_ERR_NOT_FOUND, "s-2.safetensors");
+}
+END_TEST
+
+START_TEST(names_the_shard_that_is_broken)
+{
+    add_shard("s-1.safetensors", "a");
+    add_text("s-2.safetensors", "not a shard at all");
+    add_text(index_file, INDEX("\"a\":\"s-1.safetensors\",\"b\":\"s-2.safetensors\""));
+    expect_failure(MMQ_ERR_FORMAT, "s-2.safetensors: a header of");
+}
+END_TEST
+
+START_TEST(refuses_a_mapped_tensor_that_its_shard_has_not)
+{
+    add_shard("s-1.safetensors", "a d");
+    add_shard("s-2.safetensors", "e");
+    add_text(index_file, INDEX("\"d\":\"s-1.safetensors\",\"c\":\"s-2.safetensors\","
+                               "\"b\":\"s-1.safetensors\",\"a\":\"s-1.safetensors\","
+                               "\"e\":\"s-2.safetensors\""));
+    expect_failure(MMQ_ERR_FORMAT, "tensor 'b' is mapped to, but not in, s-1.safetensors");
+}
+END_TEST
+
+START_TEST(refuses_a_tensor_that_the_map_puts_into_another_shard)
+{
+    add_shard("s-1.safetensors", "a b");
+    add_shard("s-2.safetensors", "c");
+    add_text(index_file, INDEX("\"a\":\"s-1.safetensors\",\"b\":\"s-2.safetensors\","
+                               "\"c\":\"s-2.safetensors\""));
+    expect_failure(MMQ_ERR_FORMAT, "tensor 'b' is mapped to, but not in, s-2.safetensors");
+}
+END_TEST
+
+START_TEST(refuses_a_tensor_of_a_shard_that_is_not_mapped)
+{
+    add_shard("s-1.safetensors", "a b");
+    add_shard("s-2.safetensors", "c d");
+    add_text(index_file, INDEX("\"a\":\"s-1.safetensors\",\"b\":\"s-1.safetensors\","
+                               "\"c\":\"s-2.safetensors\""));
+    expect_failure(MMQ_ERR_FORMAT, "tensor 'd' is not mapped, but in s-2.safetensors");
+}
+END_TEST
+
+START_TEST(refuses_one_name_in_two_shards)
+{
+    add_shard("s-1.safetensors", "a b");
+    add_shard("s-2.safetensors", "b c");
+    add_text(index_file, INDEX("\"a\":\"s-1.safetensors\",\"b\":\"s-1.safetensors\","
+                               "\"c\":\"s-2.safetensors\""));
+    expect_failure(MMQ_ERR_FORMAT, "tensor 'b' is in s-1.safetensors and in s-2.safetensors");
+}
+END_TEST
+
+static const struct {
+    const char *why, *text;
+} broken[] = {
+    {"plain name", INDEX("\"a\":\"../s.safetensors\"")},
+    {"plain name", INDEX("\"a\":\"/etc/passwd\"")},
+    {"plain name", INDEX("\"a\":\"sub/s.safetensors\"")},
+    {"plain name", INDEX("\"a\":\"..\\\\s.safetensors\"")},
+    {"plain name", INDEX("\"a\":\"C:s.safetensors\"")},
+    {"plain name", INDEX("\"a\":\"..\"")},
+    {"plain name", INDEX("\"a\":\".\"")},
+    {"plain name", INDEX("\"a\":\"\"")},
+    {"plain name", INDEX("\"a\":\"s.safetensors\\u0000x\"")},
+    {"plain name", INDEX("\"a\":1")},
+    {"plain name", INDEX("\"a\":null")},
+    {"plain name", INDEX("\"a\":[\"s.safetensors\"]")},
+    {"zero byte", INDEX("\"a\\u0000\":\"s.safetensors\"")},
+    {"stands here again", INDEX("\"a\":\"s.safetensors\",\"a\":\"s.safetensors\"")},
+    {"names no tensor", INDEX("")},
+    {"names no tensor", "{}"},
+    {"names no tensor", "{\"weight_map\\u0000\":{\"a\":\"s.safetensors\"}}"},
+    {"to be an object", "{\"weight_map\":[]}"},
+    {"expected an object", "[]"},
+    {"the end of the text", INDEX("\"a\":\"s.safetensors\"") "x"},
+    {"expected", "{\"weight_map\":{\"a\":\"s.safetensors\""},
+};
+
+START_TEST(refuses_an_index_that_breaks_a_rule)
+{
+    add_shard("s.safetensors", "a");
+    add_text(index_file, broken[_i].text);
+    expect_failure(MMQ_ERR_FORMAT, broken[_i].why);
+    ck_assert_int_eq(fx.memory.files[0].opened, 0); /* seen before any shard is opened */
+}
+END_TEST
+
+/* t0..tn-1, each in a shard of its own. */
+START_TEST(opens_a_thousand_shards_and_no_more)
+{
+    static char shards[MAX_MEMORY_FILES][96];
+    struct mmqi_checkpoint *checkpoint;
+    struct mmqi_buf index = {0};
+    int i, n;
+
+    for (n = 1000; n <= 1001; n++) {
+        mmqi_buf_clear(&index);
+        fx.memory.n_files = 0;
+        mmqi_buf_text(&index, "{\"weight_map\":{");
+        for (i = 0; i < n; i++) {
+            struct mmqi_entry entry = {.dtype = MMQI_U8, .rank = 1, .shape = {0}};
+            char name[16], *header;
+            size_t size;
+            uint64_t whole;
+
+            snprintf(name, sizeof name, "t%d", i);
+            entry.name = name;
+            ck_assert_int_eq(mmqi_safetensors_header(&header, &size, &whole, &entry, 1, NULL),
+                             MMQ_OK);
+            ck_assert_uint_le(size, sizeof shards[i]);
+            memcpy(shards[i], header, size);
+            mmqi_free(header);
+            snprintf(name, sizeof name, "s%d", i);
+            memory_add(&fx.memory, name, shards[i], size);
+            mmqi_buf_format(&index, "%s\"t%d\":\"s%d\"", i ? "," : "", i, i);
+        }
+        mmqi_buf_text(&index, "}}");
+        memory_add(&fx.memory, index_file, index.data, index.size);
+        if (n > 1000) {
+            expect_failure(MMQ_ERR_FORMAT, "names more than 1000 shards");
+            ck_assert_int_eq(fx.memory.files[0].opened, 0);
+            continue;
+        }
+        ck_assert_int_eq(mmqi_checkpoint_open(&checkpoint, fx.store), MMQ_OK);
+        ck_assert_uint_eq(mmqi_checkpoint_count(checkpoint), 1000);
+        mmqi_checkpoint_release(checkpoint);
+    }
+    mmqi_buf_free(&index);
+}
+END_TEST
+
+static void *limited_alloc(void *user, size_t size)
+{
+    int *left = user;
+
+    if (*left == 0)
+        return NULL;
+    --*left;
+    return malloc(size);
+}
+
+static void limited_free(void *user, void *block)
+{
+    (void)user;
+    free(block);
+}
+
+START_TEST(fails_cleanly_wherever_memory_runs_out_and_opens_on_a_retry)
+{
+    int left, n;
+    struct mmqi_mem_hooks hooks = {limited_alloc, limited_free, &left};
+    int32_t status = MMQ_ERR_NOMEM;
+
+    add_shard("s-1.safetensors", "a");
+    add_shard("s-2.safetensors", "b");
+    add_text(index_file, INDEX("\"a\":\"s-1.safetensors\",\"b\":\"s-2.safetensors\""));
+    for (n = 0; status == MMQ_ERR_NOMEM; n++) {
+        const struct mmqi_mem_hooks *before = mmqi_mem_enter(&hooks);
+        struct mmqi_checkpoint *checkpoint;
+
+        left = n;
+        status = mmqi_checkpoint_open(&checkpoint, fx.store);
+        mmqi_checkpoint_release(checkpoint);
+        mmqi_mem_enter(before);
+        ck_assert_int_eq(fx.memory.n_open, 0);
+        ck_assert_int_lt(n, 100);
+    }
+    ck_assert_int_eq(status, MMQ_OK);
+    ck_assert_int_gt(n, 10);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("checkpoint");
+    TCase *tests = tcase_create("checkpoint");
+    SRunner *runner = srunner_create(suite);
+    int failed;
+
+    tcase_set_timeout(tests, 60);
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_test(tests, lists_the_tensors_of_one_file_by_name);
+    tcase_add_test(tests, reads_no_byte_outside_a_tensor);
+    tcase_add_test(tests, joins_shards_and_opens_each_once);
+    tcase_add_test(tests, prefers_the_single_file_to_the_index);
+    tcase_add_test(tests, outlives_its_store_and_lives_as_long_as_the_last_holder);
+    tcase_add_test(tests, names_the_folder_that_holds_no_checkpoint);
+    tcase_add_test(tests, names_the_shard_that_is_not_there);
+    tcase_add_test(tests, names_the_shard_that_is_broken);
+    tcase_add_test(tests, refuses_a_mapped_tensor_that_its_shard_has_not);
+    tcase_add_test(tests, refuses_a_tensor_that_the_map_puts_into_another_shard);
+    tcase_add_test(tests, refuses_a_tensor_of_a_shard_that_is_not_mapped);
+    tcase_add_test(tests, refuses_one_name_in_two_shards);
+    tcase_add_loop_test(tests, refuses_an_index_that_breaks_a_rule, 0,
+                        (int)(sizeof broken / sizeof broken[0]));
+    tcase_add_test(tests, opens_a_thousand_shards_and_no_more);
+    tcase_add_test(tests, fails_cleanly_wherever_memory_runs_out_and_opens_on_a_retry);
+    suite_add_tcase(suite, tests);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,665 @@
+/*
+ * Weight formats: the bytes that bitsandbytes makes, and the promises that
+ * every format gives (chunks do not matter, odd sizes work, packing settles).
+ */
+#include <check.h>
+#include <jansson.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/dtype.h"
+#include "core/status.h"
+#include "quant/format.h"
+
+/* ---- reading the reference vectors, with jansson rather than the library's own parser ---- */
+
+struct vectors {
+    json_t *index, *header;
+    uint8_t *data;
+};
+
+static FILE *open_shared(const char *name)
+{
+    static const char *const roots[] = {"../shared", "../../shared"};
+
+    for (size_t i = 0; i < sizeof roots / sizeof *roots; i++) {
+        char path[512];
+        FILE *file;
+
+        snprintf(path, sizeof path, "%s/golden/quant/%s", roots[i], name);
+        file = fopen(path, "rb");
+        if (file)
+            return file;
+    }
+    return NULL;
+}
+
+static char *read_shared(const char *name, size_t *size)
+{
+    FILE *file = open_shared(name);
+    char *text;
+    long end;
+
+    if (!file)
+        return NULL;
+    fseek(file, 0, SEEK_END);
+    end = ftell(file);
+    rewind(file);
+    text = malloc((size_t)end);
+    *size = fread(text, 1, (size_t)end, file);
+    ck_assert_uint_eq(*size, (size_t)end);
+    fclose(file);
+    return text;
+}
+
+/* False, having said so, where the shared folder is absent. */
+static bool open_vectors(struct vectors *v)
+{
+    size_t index_size, size;
+    uint64_t header_size;
+    char *index = read_shared("index.json", &index_size);
+    char *file = read_shared("vectors.safetensors", &size);
+
+    if (!index || !file) {
+        printf("SKIPPED: ../shared/golden/quant is absent\n");
+        fflush(stdout);
+        return false;
+    }
+    memcpy(&header_size, file, 8);
+    v->index = json_loadb(index, index_size, 0, NULL);
+    v->header = json_loadb(file + 8, header_size, 0, NULL);
+    ck_assert_ptr_nonnull(v->index);
+    ck_assert_ptr_nonnull(v->header);
+    v->data = malloc(size - 8 - header_size);
+    memcpy(v->data, file + 8 + header_size, size - 8 - header_size);
+    free(file);
+    free(index);
+    return true;
+}
+
+static void close_vectors(struct vectors *v)
+{
+    json_decref(v->index);
+    json_decref(v->header);
+    free(v->data);
+}
+
+/* The bytes of tensor "PREFIX SUFFIX"; they stay with the vectors. */
+static const uint8_t *tensor(const struct vectors *v, const char *prefix, const char *suffix,
+                             size_t *bytes, int32_t *dtype)
+{
+    char name[256];
+    const json_t *entry, *offsets;
+
+    snprintf(name, sizeof name, "%s%s", prefix, suffix);
+    entry = json_object_get(v->header, name);
+    ck_assert_msg(entry != NULL, "no tensor %s", name);
+    offsets = json_object_get(entry, "data_offsets");
+    *bytes = (size_t)(json_integer_value(json_array_get(offsets, 1)) -
+                      json_integer_value(json_array_get(offsets, 0)));
+    *dtype = mmqi_dtype_from_name(json_string_value(json_object_get(entry, "dtype")));
+    return v->data + json_integer_value(json_array_get(offsets, 0));
+}
+
+static float *tensor_f32(const struct vectors *v, const char *name, const char *suffix,
+                         size_t count)
+{
+    size_t bytes;
+    int32_t dtype;
+    const uint8_t *data = tensor(v, name, suffix, &bytes, &dtype);
+    float *w = malloc(count * sizeof *w);
+
+    ck_assert_uint_eq(bytes, count * mmqi_dtype_size(dtype));
+    mmqi_to_f32(w, data, dtype, count);
+    return w;
+}
+
+/* ---- a packed matrix ---- */
+
+struct packed {
+    const struct mmqi_format_info *info;
+    struct mmqi_layout layout;
+    int64_t rows, cols;
+    uint8_t *block;
+    const uint8_t *part[MMQI_MAX_PARTS];
+};
+
+/* Pack in chunks of `chunk` rows, as the quantizer does; each part ends where the next begins. */
+static struct packed pack(const char *format, const float *w, int64_t rows, int64_t cols,
+                          int64_t chunk)
+{
+    struct packed p = {.info = mmqi_format_find(format), .rows = rows, .cols = cols};
+
+    ck_assert_ptr_nonnull(p.info);
+    ck_assert_int_eq(p.info->layout(&p.layout, rows, cols), MMQ_OK);
+    p.block = malloc(p.layout.bytes + 1);
+    memset(p.block, 0xa5, p.layout.bytes);
+    for (int64_t begin = 0; begin < rows; begin += chunk) {
+        int64_t n = rows - begin < chunk ? rows - begin : chunk;
+        uint8_t *part[MMQI_MAX_PARTS] = {NULL};
+        struct mmqi_layout before;
+
+        ck_assert_int_eq(p.info->layout(&before, begin, cols), MMQ_OK);
+        for (int32_t i = 0; i < p.layout.n_parts; i++)
+            part[i] = p.block + p.layout.part[i].offset + before.part[i].bytes;
+        p.info->pack(part, w + begin * cols, n, cols);
+    }
+    for (int32_t i = 0; i < p.layout.n_parts; i++)
+        p.part[i] = p.block + p.layout.part[i].offset;
+    return p;
+}
+
+static float *unpack(const struct packed *p)
+{
+    float *w = malloc((size_t)(p->rows * p->cols) * sizeof *w + 1);
+
+    p->info->unpack(w, p->part, p->rows, p->cols, 0, p->rows * p->cols);
+    return w;
+}
+
+static void assert_part(const struct packed *p, int32_t i, const uint8_t *expected, size_t bytes)
+{
+    ck_assert_uint_eq(p->layout.part[i].bytes, bytes);
+    ck_assert_mem_eq(p->part[i], expected, bytes);
+}
+
+static void assert_tensor(const struct vectors *v, const struct packed *p, int32_t i,
+                          const char *name, const char *suffix)
+{
+    size_t bytes;
+    int32_t dtype;
+    const uint8_t *expected = tensor(v, name, suffix, &bytes, &dtype);
+
+    ck_assert_int_eq(p->layout.part[i].dtype, dtype);
+    assert_part(p, i, expected, bytes);
+}
+
+/* Numbers of a fixed sequence in (-1, 1), some exactly zero. */
+static float *numbers(int64_t count, uint32_t seed)
+{
+    float *w = malloc((size_t)count * sizeof *w + 1);
+
+    for (int64_t i = 0; i < count; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        w[i] = seed >> 28 == 0 ? 0.0f : (float)(int32_t)seed / 2147483648.0f;
+    }
+    return w;
+}
+
+/* ---- reference vectors ---- */
+
+static float round_to(float value, const char *dtype)
+{
+    if (strcmp(dtype, "bfloat16") == 0)
+        return mmqi_f32_from_bf16(mmqi_bf16_from_f32(value));
+    if (strcmp(dtype, "float16") == 0)
+        return mmqi_f32_from_f16(mmqi_f16_from_f32(value));
+    return value;
+}
+
+static void check_nf4_vector(const struct vectors *v, const json_t *item)
+{
+    const char *name = json_string_value(json_object_get(item, "name"));
+    const char *dtype = json_string_value(json_object_get(item, "dtype"));
+    const json_t *shape = json_object_get(item, "shape");
+    int64_t rows = json_integer_value(json_array_get(shape, 0));
+    int64_t cols = json_integer_value(json_array_get(shape, 1));
+    size_t count = (size_t)(rows * cols), bytes;
+    int32_t type;
+    float *input = tensor_f32(v, json_string_value(json_object_get(item, "input")), "", count);
+    float *expected = tensor_f32(v, name, ".dequant", count);
+    struct packed p = pack("nf4", input, rows, cols, rows);
+    float *w = unpack(&p);
+
+    assert_tensor(v, &p, 0, name, ".weight");
+    assert_tensor(v, &p, 1, name, ".weight.absmax");
+    ck_assert_mem_eq(mmqi_nf4_table, tensor(v, name, ".weight.quant_map", &bytes, &type), 64);
+    for (size_t i = 0; i < count; i++)
+        w[i] = round_to(w[i], dtype);
+    ck_assert_mem_eq(w, expected, count * sizeof *w);
+    free(w);
+    free(p.block);
+    free(expected);
+    free(input);
+}
+
+START_TEST(nf4_makes_the_bytes_of_bitsandbytes)
+{
+    struct vectors v;
+    size_t i;
+    json_t *item;
+    int n = 0;
+
+    if (!open_vectors(&v))
+        return;
+    json_array_foreach(json_object_get(v.index, "bnb4"), i, item)
+    {
+        if (strcmp(json_string_value(json_object_get(item, "quant_type")), "nf4") != 0 ||
+            json_is_true(json_object_get(item, "nested")) ||
+            json_integer_value(json_object_get(item, "blocksize")) != 64)
+            continue;
+        check_nf4_vector(&v, item);
+        n++;
+    }
+    ck_assert_int_ge(n, 7);
+    close_vectors(&v);
+}
+END_TEST
+
+/* The module casts a weight to f16 before it quantizes; input_weight is that f16
+ * weight, so these vectors do not depend on the cast, which libmmq does not make. */
+START_TEST(int8_makes_the_bytes_of_llm_int8)
+{
+    struct vectors v;
+    size_t i;
+    json_t *item;
+    int n = 0;
+
+    if (!open_vectors(&v))
+        return;
+    json_array_foreach(json_object_get(v.index, "int8"), i, item)
+    {
+        const char *name = json_string_value(json_object_get(item, "name"));
+        int64_t rows = json_integer_value(json_object_get(item, "N"));
+        int64_t cols = json_integer_value(json_object_get(item, "K"));
+        size_t count = (size_t)(rows * cols), bytes;
+        int32_t dtype;
+        float *input, *expected, *w;
+        struct packed p;
+
+        tensor(&v, name, ".input_weight", &bytes, &dtype);
+        ck_assert_int_eq(dtype, MMQI_F16);
+        input = tensor_f32(&v, name, ".input_weight", count);
+        expected = tensor_f32(&v, name, ".dequant", count);
+        p = pack("int8", input, rows, cols, rows);
+        w = unpack(&p);
+        assert_tensor(&v, &p, 0, name, ".weight");
+        assert_tensor(&v, &p, 1, name, ".SCB");
+        ck_assert_mem_eq(w, expected, count * sizeof *w);
+        free(w);
+        free(p.block);
+        free(expected);
+        free(input);
+        n++;
+    }
+    ck_assert_int_eq(n, 3);
+    close_vectors(&v);
+}
+END_TEST
+
+/* x[i] = (((37 i + 11) mod 101) - 50) / 64 * (1 + i / 64), i / 64 whole: exact in f32. */
+START_TEST(nf4_packs_the_sheet_s_sequence)
+{
+    static const uint8_t first[16] = {0x17, 0xe2, 0x9f, 0x3b, 0x05, 0xd1, 0x7e, 0x2a,
+                                      0xf4, 0xc0, 0x6d, 0x18, 0xe2, 0xa0, 0x4c, 0x16};
+    static const float absmax[8] = {.78125f,  1.53125f, 2.34375f, 3.125f,
+                                    3.90625f, 4.6875f,  5.46875f, 6.25f};
+    float w[512];
+    struct packed p;
+
+    for (int i = 0; i < 512; i++)
+        w[i] = (float)((i * 37 + 11) % 101 - 50) / 64.0f * (float)(1 + i / 64);
+    p = pack("nf4", w, 8, 64, 8);
+    ck_assert_mem_eq(p.part[0], first, sizeof first);
+    ck_assert_mem_eq(p.part[1], absmax, sizeof absmax);
+    free(p.block);
+}
+END_TEST
+
+START_TEST(int8_packs_the_sheet_s_row)
+{
+    static const float w[4] = {.5f, -1.25f, 3.0f, -2.0f};
+    static const int8_t codes[4] = {21, -53, 127, -85};
+    struct packed p = pack("int8", w, 1, 4, 1);
+    float scb;
+
+    memcpy(&scb, p.part[1], sizeof scb);
+    ck_assert_mem_eq(p.part[0], codes, sizeof codes);
+    ck_assert(scb == 3.0f);
+    free(p.block);
+}
+END_TEST
+
+/* ---- rounding ---- */
+
+/* A second way to say it: the C library's rounding, one number at a time. */
+START_TEST(int8_rounds_ties_to_even)
+{
+    float w[512];
+    struct packed p;
+
+    for (int i = 0; i < 509; i++)
+        w[i] = ((float)i - 254.0f) / 2.0f;
+    w[509] = 127.0f;
+    w[510] = -0.0f;
+    w[511] = 0.5f;
+    p = pack("int8", w, 1, 512, 1);
+    for (int i = 0; i < 512; i++) {
+        float scale = 127.0f * (1.0f / 127.0f);
+
+        ck_assert_int_eq((int8_t)p.part[0][i], (int8_t)nearbyintf(w[i] * scale));
+    }
+    free(p.block);
+}
+END_TEST
+
+START_TEST(nf4_takes_the_lower_code_at_a_threshold)
+{
+    /* absmax 1, so the scaled number is the number: t7, the next f32 above, and both ends */
+    float w[64] = {1.0f, 0.03979014977812767f, 0.0f, -1.0f};
+    struct packed p;
+
+    w[2] = nextafterf(w[1], 1.0f);
+    p = pack("nf4", w, 1, 64, 1);
+    ck_assert_uint_eq(p.part[0][0], 0xf7);
+    ck_assert_uint_eq(p.part[0][1], 0x80);
+    ck_assert_uint_eq(p.part[0][2], 0x77);
+    free(p.block);
+}
+END_TEST
+
+START_TEST(rows_and_blocks_of_zeros_and_of_the_smallest_numbers_stay_finite)
+{
+    static const char *const names[] = {"int8", "nf4"};
+    float w[256] = {0.0f};
+
+    for (int i = 0; i < 64; i++) {
+        w[64 + i] = i % 3 ? 1e-45f : -2e-39f;
+        w[128 + i] = i % 2 ? 3.4e38f : -3.4e38f;
+        w[192 + i] = -0.0f;
+    }
+    for (size_t f = 0; f < 2; f++) {
+        struct packed p = pack(names[f], w, 4, 64, 4);
+        float *back = unpack(&p);
+
+        for (int i = 0; i < 256; i++) {
+            ck_assert(isfinite(back[i]));
+            ck_assert(fabsf(back[i] - w[i]) <= fabsf(w[i]));
+        }
+        ck_assert(back[0] == 0.0f && back[200] == 0.0f && back[129] == 3.4e38f);
+        ck_assert_uint_eq(p.part[0][0], f == 0 ? 0x00 : 0x77);
+        free(back);
+        free(p.block);
+    }
+}
+END_TEST
+
+START_TEST(nf4_pads_an_odd_count_with_the_code_of_zero)
+{
+    static const int64_t counts[] = {1, 7, 63, 65, 129};
+
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        float *w = numbers(counts[i], 9);
+        struct packed p = pack("nf4", w, 1, counts[i], 1);
+
+        ck_assert_uint_eq(p.layout.part[0].bytes, (uint64_t)(counts[i] + 1) / 2);
+        ck_assert_uint_eq(p.part[0][counts[i] / 2] & 15, 7);
+        free(p.block);
+        free(w);
+    }
+}
+END_TEST
+
+/* ---- promises of every format ---- */
+
+static const struct {
+    int64_t rows, cols;
+} shapes[] = {{1, 1},    {1, 7},   {3, 5},    {64, 64}, {33, 130},
+              {130, 66}, {17, 96}, {5, 4304}, {9, 3420}};
+
+START_TEST(bytes_do_not_depend_on_how_rows_are_cut)
+{
+    for (int32_t f = 0; f < MMQI_N_FORMATS; f++)
+        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+            int64_t rows = shapes[s].rows, cols = shapes[s].cols;
+            const struct mmqi_format_info *info = mmqi_format_info(f);
+            int64_t step = info->row_step(cols);
+            float *w = numbers(rows * cols, 17);
+            struct packed whole = pack(info->name, w, rows, cols, rows);
+
+            for (int64_t chunk = step; chunk < rows; chunk += step) {
+                struct packed cut = pack(info->name, w, rows, cols, chunk);
+
+                for (int32_t i = 0; i < whole.layout.n_parts; i++)
+                    assert_part(&cut, i, whole.part[i], whole.layout.part[i].bytes);
+                free(cut.block);
+            }
+            free(whole.block);
+            free(w);
+        }
+}
+END_TEST
+
+START_TEST(a_row_step_ends_at_whole_blocks_and_is_the_smallest)
+{
+    const struct mmqi_format_info *nf4 = mmqi_format_find("nf4");
+
+    for (int64_t cols = 0; cols < 300; cols++) {
+        int64_t step = nf4->row_step(cols);
+
+        ck_assert_int_eq(step * cols % 64, 0);
+        for (int64_t less = 1; less < step; less++)
+            ck_assert_int_ne(less * cols % 64, 0);
+    }
+    ck_assert_int_eq(mmqi_format_find("int8")->row_step(4304), 1);
+    ck_assert_int_eq(mmqi_format_find("bf16")->row_step(4304), 1);
+}
+END_TEST
+
+START_TEST(any_range_unpacks_as_the_whole_does)
+{
+    for (int32_t f = 0; f < MMQI_N_FORMATS; f++) {
+        float *w = numbers(33 * 37, 5), *whole, part[33 * 37];
+        struct packed p = pack(mmqi_format_info(f)->name, w, 33, 37, 33);
+
+        whole = unpack(&p);
+        for (int64_t begin = 0; begin < 33 * 37; begin += 11)
+            for (int64_t n = 0; begin + n <= 33 * 37; n += 61) {
+                p.info->unpack(part, p.part, 33, 37, begin, n);
+                ck_assert_mem_eq(part, whole + begin, (size_t)n * sizeof *part);
+            }
+        free(whole);
+        free(p.block);
+        free(w);
+    }
+}
+END_TEST
+
+/* Greatest step of the codes, relative to the greatest magnitude, halved: no weight errs by more.
+ */
+START_TEST(a_weight_errs_by_half_a_step_at_most)
+{
+    static const struct {
+        const char *name;
+        float bound;
+    } formats[] = {{"f32", 0.0f},
+                   {"f16", 0.000489f},
+                   {"bf16", 0.00391f},
+                   {"int8", 0.5001f / 127.0f},
+                   {"nf4", 0.15191f}};
+
+    for (size_t f = 0; f < sizeof formats / sizeof *formats; f++)
+        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+            int64_t count = shapes[s].rows * shapes[s].cols;
+            float *w = numbers(count, 3), *back;
+            struct packed p =
+                pack(formats[f].name, w, shapes[s].rows, shapes[s].cols, shapes[s].rows);
+
+            back = unpack(&p);
+            for (int64_t i = 0; i < count; i++)
+                ck_assert(fabsf(back[i] - w[i]) <= formats[f].bound);
+            free(back);
+            free(p.block);
+            free(w);
+        }
+}
+END_TEST
+
+/* The greatest magnitude of each row or block comes back exactly, so a second packing finds the
+ * same scales; each code's value lies within its own interval, so it finds the same codes. */
+START_TEST(packing_what_was_unpacked_gives_the_same_bytes)
+{
+    for (int32_t f = 0; f < MMQI_N_FORMATS; f++)
+        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+            int64_t rows = shapes[s].rows, cols = shapes[s].cols;
+            float *w = numbers(rows * cols, 29), *back;
+            struct packed first = pack(mmqi_format_info(f)->name, w, rows, cols, rows), second;
+
+            back = unpack(&first);
+            second = pack(first.info->name, back, rows, cols, rows);
+            assert_part(&second, 0, first.part[0], first.layout.part[0].bytes);
+            free(back);
+            free(second.block);
+            free(first.block);
+            free(w);
+        }
+}
+END_TEST
+
+/* ---- the table and the layouts ---- */
+
+START_TEST(every_format_is_found_by_number_and_by_name)
+{
+    static const char *const names[MMQI_N_FORMATS] = {"f32", "f16", "bf16", "int8", "nf4"};
+
+    for (int32_t f = 0; f < MMQI_N_FORMATS; f++) {
+        ck_assert_int_eq(mmqi_format_info(f)->format, f);
+        ck_assert_str_eq(mmqi_format_info(f)->name, names[f]);
+        ck_assert_ptr_eq(mmqi_format_find(names[f]), mmqi_format_info(f));
+    }
+    ck_assert_int_eq(mmqi_format_from_dtype(MMQI_F32), MMQI_FORMAT_F32);
+    ck_assert_int_eq(mmqi_format_from_dtype(MMQI_F16), MMQI_FORMAT_F16);
+    ck_assert_int_eq(mmqi_format_from_dtype(MMQI_BF16), MMQI_FORMAT_BF16);
+}
+END_TEST
+
+START_TEST(unknown_formats_are_not_found)
+{
+    ck_assert_ptr_null(mmqi_format_info(-1));
+    ck_assert_ptr_null(mmqi_format_info(MMQI_N_FORMATS));
+    ck_assert_ptr_null(mmqi_format_find("q3_k"));
+    ck_assert_ptr_null(mmqi_format_find("INT8"));
+    ck_assert_ptr_null(mmqi_format_find(""));
+    ck_assert_ptr_null(mmqi_format_find(NULL));
+    ck_assert_int_eq(mmqi_format_from_dtype(MMQI_I8), -1);
+    ck_assert_int_eq(mmqi_format_from_dtype(MMQI_U8), -1);
+    ck_assert_int_eq(mmqi_format_from_dtype(MMQI_F64), -1);
+    ck_assert_int_eq(mmqi_format_from_dtype(-1), -1);
+}
+END_TEST
+
+START_TEST(layouts_are_as_the_file_holds_them)
+{
+    struct mmqi_layout layout;
+
+    ck_assert_int_eq(mmqi_format_find("int8")->layout(&layout, 33, 130), MMQ_OK);
+    ck_assert_int_eq(layout.n_parts, 2);
+    ck_assert_str_eq(layout.part[1].suffix, "@SCB");
+    ck_assert_int_eq(layout.part[1].rank, 1);
+    ck_assert_int_eq(layout.part[1].shape[0], 33);
+    ck_assert_uint_eq(layout.part[1].offset, 4352); /* 4290 to the next multiple of 64 */
+    ck_assert_uint_eq(layout.bytes, 4352 + 192);
+
+    ck_assert_int_eq(mmqi_format_find("nf4")->layout(&layout, 3, 5), MMQ_OK);
+    ck_assert_int_eq(layout.n_parts, 2);
+    ck_assert_int_eq(layout.part[0].rank, 2);
+    ck_assert_int_eq(layout.part[0].shape[0], 8);
+    ck_assert_int_eq(layout.part[0].shape[1], 1);
+    ck_assert_uint_eq(layout.part[0].bytes, 8);
+    ck_assert_str_eq(layout.part[1].suffix, ".absmax");
+    ck_assert_int_eq(layout.part[1].shape[0], 1);
+    ck_assert_uint_eq(layout.part[1].offset, 64);
+
+    ck_assert_int_eq(mmqi_format_find("bf16")->layout(&layout, 3, 5), MMQ_OK);
+    ck_assert_int_eq(layout.n_parts, 1);
+    ck_assert_uint_eq(layout.part[0].bytes, 30);
+    ck_assert_uint_eq(layout.bytes, 64);
+}
+END_TEST
+
+START_TEST(an_empty_matrix_has_empty_parts)
+{
+    float none = 1.0f;
+
+    for (int32_t f = 0; f < MMQI_N_FORMATS; f++) {
+        struct packed p = pack(mmqi_format_info(f)->name, NULL, 0, 5, 1);
+
+        ck_assert_uint_eq(p.layout.part[0].bytes, 0);
+        p.info->unpack(&none, p.part, 0, 5, 0, 0);
+        ck_assert(none == 1.0f);
+        free(p.block);
+    }
+}
+END_TEST
+
+START_TEST(a_layout_that_would_wrap_is_refused)
+{
+    static const int64_t bad[][2] = {
+        {INT64_MAX, 2}, {INT64_MAX / 2, 2}, {-1, 4}, {4, -1}, {INT64_C(1) << 32, INT64_C(1) << 31},
+        {INT64_MAX, 1}};
+
+    for (int32_t f = 0; f < MMQI_N_FORMATS; f++)
+        for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+            struct mmqi_layout layout;
+            int32_t status = mmqi_format_info(f)->layout(&layout, bad[i][0], bad[i][1]);
+            uint64_t total = 0;
+
+            if (status == MMQ_OK) { /* it may fit: half a byte to a weight */
+                for (int32_t k = 0; k < layout.n_parts; k++)
+                    total += layout.part[k].bytes;
+                ck_assert_uint_le(total, layout.bytes);
+                ck_assert_uint_ge(layout.bytes, (uint64_t)bad[i][0] / 2 * (uint64_t)bad[i][1]);
+            } else {
+                ck_assert_int_eq(status, MMQ_ERR_LIMIT);
+            }
+        }
+    {
+        struct mmqi_layout layout;
+
+        ck_assert_int_eq(mmqi_format_find("f32")->layout(&layout, INT64_MAX, 1), MMQ_ERR_LIMIT);
+        ck_assert_int_eq(mmqi_format_find("nf4")->layout(&layout, INT64_MAX, 2), MMQ_ERR_LIMIT);
+        ck_assert_int_eq(mmqi_format_find("int8")->layout(&layout, -1, 4), MMQ_ERR_LIMIT);
+        ck_assert_ptr_nonnull(strstr(mmqi_message(), "-1 x 4"));
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("format");
+    TCase *vectors = tcase_create("vectors");
+    TCase *promises = tcase_create("promises");
+    SRunner *runner;
+    int failed;
+
+    tcase_add_test(vectors, nf4_makes_the_bytes_of_bitsandbytes);
+    tcase_add_test(vectors, int8_makes_the_bytes_of_llm_int8);
+    tcase_add_test(vectors, nf4_packs_the_sheet_s_sequence);
+    tcase_add_test(vectors, int8_packs_the_sheet_s_row);
+    tcase_add_test(promises, int8_rounds_ties_to_even);
+    tcase_add_test(promises, nf4_takes_the_lower_code_at_a_threshold);
+    tcase_add_test(promises, rows_and_blocks_of_zeros_and_of_the_smallest_numbers_stay_finite);
+    tcase_add_test(promises, nf4_pads_an_odd_count_with_the_code_of_zero);
+    tcase_add_test(promises, bytes_do_not_depend_on_how_rows_are_cut);
+    tcase_add_test(promises, a_row_step_ends_at_whole_blocks_and_is_the_smallest);
+    tcase_add_test(promises, any_range_unpacks_as_the_whole_does);
+    tcase_add_test(promises, a_weight_errs_by_half_a_step_at_most);
+    tcase_add_test(promises, packing_what_was_unpacked_gives_the_same_bytes);
+    tcase_add_test(promises, every_format_is_found_by_number_and_by_name);
+    tcase_add_test(promises, unknown_formats_are_not_found);
+    tcase_add_test(promises, layouts_are_as_the_file_holds_them);
+    tcase_add_test(promises, an_empty_matrix_has_empty_parts);
+    tcase_add_test(promises, a_layout_that_would_wrap_is_refused);
+    suite_add_tcase(suite, vectors);
+    suite_add_tcase(suite, promises);
+    tcase_set_timeout(vectors, 60);
+    tcase_set_timeout(promises, 60);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
