@@ -1,7 +1,9 @@
 # libmmq. `make help` lists the targets.
 
 # Without config=, a goal build/NAME/... builds in that configuration, anything else in release.
-config ?= $(or $(word 2,$(subst /, ,$(filter build/%,$(firstword $(MAKECMDGOALS))))),release)
+CONFIGS := debug release asan ubsan tsan
+config ?= $(or $(filter $(CONFIGS),$(word 2,$(subst /, ,$(filter build/%,$(firstword \
+	$(MAKECMDGOALS)))))),release)
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 DESTDIR ?=
@@ -16,7 +18,7 @@ VERSION := 0.1.0
 SOVERSION := 0
 B := build/$(config)
 
-ifeq ($(filter $(config),debug release asan ubsan tsan),)
+ifeq ($(filter $(config),$(CONFIGS)),)
 $(error config=$(config): one of debug release asan ubsan tsan)
 endif
 
@@ -203,6 +205,16 @@ run/install: all
 	+@SANITIZE='$(SANITIZE)' MAKE='$(MAKE)' $(RUN) install test/install/run.sh $(config)
 run/lint-selftest:
 	@$(RUN) lint-selftest test/lint/selftest.sh
+
+# The tokenizer of Llama-2, which may not be shipped, made from the SentencePiece model beside the
+# checkout; the test of its vectors is skipped where it cannot be made.
+LLAMA2 := build/tokenizers/llama2/tokenizer.json
+$(LLAMA2): test/tools/llama2_tokenizer_json.py
+	@mkdir -p $(@D)
+	$(call say,GEN)$(PYTHON) $< $(SHARED)/data/tokenizers.tar.xz $@
+ifneq ($(and $(wildcard $(SHARED)/data/tokenizers.tar.xz),$(shell command -v $(PYTHON))),)
+run/$B/test/unit/test_tokenizer: $(LLAMA2)
+endif
 
 .PHONY: check
 check: all $(RUNS) ## build and run every test
