@@ -142,14 +142,19 @@ endif
 
 PROGRAM_NAMES := $(patsubst examples/%.c,%,$(wildcard examples/mmq-*.c))
 PROGRAMS := $(PROGRAM_NAMES:%=$B/examples/%)
-EXAMPLE_HELP := $(patsubst examples/%.c,$B/examples/%.o,$(wildcard examples/common*.c))
+# What the programs share, as an archive: each takes only what it calls.
+EXAMPLE_HELP := $(patsubst examples/%.c,$B/examples/%.o,$(filter-out examples/mmq-%.c,$(wildcard examples/*.c)))
 
 $B/examples/%.o: examples/%.c $B/flags
 	@mkdir -p $(@D)
 	$(call say,CC)$(CC) $(COMMON) -Iinclude -MMD -MP -c -o $@ $<
 
-$(PROGRAMS): $B/examples/%: $B/examples/%.o $(EXAMPLE_HELP) $B/lib/libmmq.so
-	$(call say,LD)$(CC) -o $@ $< $(EXAMPLE_HELP) $(SANITIZE) -L$B/lib -Wl,-rpath,'$$ORIGIN/../lib' $(LDFLAGS) -lmmq -lm
+$B/examples/help.a: $(EXAMPLE_HELP)
+	@rm -f $@
+	$(call say,AR)$(AR) rcs $@ $^
+
+$(PROGRAMS): $B/examples/%: $B/examples/%.o $B/examples/help.a $B/lib/libmmq.so
+	$(call say,LD)$(CC) -o $@ $< $B/examples/help.a $(SANITIZE) -L$B/lib -Wl,-rpath,'$$ORIGIN/../lib' $(LDFLAGS) -lmmq -lm
 .SECONDARY: $(PROGRAMS:=.o) $(EXAMPLE_HELP)
 
 .PHONY: examples

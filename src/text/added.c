@@ -110,13 +110,15 @@ static int32_t take_match(const struct mmqi_added *added, struct mmqi_segments *
     if ((flags & MMQI_ADDED_SINGLE_WORD) &&
         (word_before(text, begin) || word_after(text, size, stop)))
         return MMQ_OK;
-    if ((flags & MMQI_ADDED_LSTRIP) && begin > *end)
-        begin = spaces_before(text, begin, *end);
+    if (flags & MMQI_ADDED_LSTRIP)
+        begin = begin > *end ? spaces_before(text, begin, *end) : *end;
     if (flags & MMQI_ADDED_RSTRIP) { /* white space is walked over once, not once per match */
         if (stop >= *spaces_end)
             *spaces_end = spaces_after(text, size, stop);
         stop = *spaces_end;
     }
+    if (begin >= stop) /* all of it went to the token before */
+        return MMQ_OK;
     if (begin > *end)
         status = push_segment(segments, *end, begin, -1);
     if (status == MMQ_OK)

@@ -502,16 +502,22 @@ static int32_t finish_added(struct reading *reading)
     return status;
 }
 
-/* The ids of the post-processors must be tokens. */
+/* The ids of the post-processor must be tokens; of two templates, the tokenizers library would
+ * run the second one on pairs. */
 static int32_t check_post_processor(const struct reading *reading)
 {
     const struct mmqi_tokenizer *tokenizer = reading->tokenizer;
+    const struct mmqi_stages *stages = &tokenizer->post_processor;
     const struct mmqi_ids *ids;
-    size_t i, j;
+    size_t i, j, n_templates = 0;
 
-    for (i = 0; i < 2 * tokenizer->post_processor.n; i++) {
-        ids = i % 2 ? &tokenizer->post_processor.list[i / 2].after
-                    : &tokenizer->post_processor.list[i / 2].before;
+    for (i = 0; i < stages->n; i++)
+        n_templates += stages->list[i].kind->read != NULL;
+    if (n_templates > 1)
+        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: post_processor: more than one template",
+                         reading->name);
+    for (i = 0; i < 2 * stages->n; i++) {
+        ids = i % 2 ? &stages->list[i / 2].after : &stages->list[i / 2].before;
         for (j = 0; j < ids->n; j++)
             if (!mmqi_tokenizer_content(tokenizer, ids->data[j]))
                 return mmqi_fail(MMQ_ERR_FORMAT, "%s: post_processor: there is no token %d",

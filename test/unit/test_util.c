@@ -93,6 +93,7 @@ START_TEST(clips_long_names_at_whole_characters)
     ck_assert_int_eq(mmqi_clip(name, sizeof name), MMQI_CLIP_BYTES);
     memcpy(name + MMQI_CLIP_BYTES - 2, "\xE2\x82\xAC", 3);
     ck_assert_int_eq(mmqi_clip(name, sizeof name), MMQI_CLIP_BYTES - 2);
+    name[MMQI_CLIP_BYTES] = 'x';
     memcpy(name + MMQI_CLIP_BYTES - 3, "\xE2\x82\xAC", 3);
     ck_assert_int_eq(mmqi_clip(name, sizeof name), MMQI_CLIP_BYTES);
     memset(name, 0x80, sizeof name); /* no UTF-8 at all */
