@@ -29,7 +29,8 @@ static int32_t find_bias(const struct mmqi_build *b, const char *name)
     return mmqi_model_find(b->model, full);
 }
 
-/* Does the weight have this shape? No width (0) is that of a value which the graph failed to make. */
+/* Does the weight have this shape? A width of 0 is that of a value which the graph failed to
+ * make. */
 static void check_shape(struct mmqi_build *b, int32_t weight, int64_t rows, int64_t cols)
 {
     const struct mmqi_weight *w;
