@@ -29,12 +29,13 @@ static int32_t find_bias(const struct mmqi_build *b, const char *name)
     return mmqi_model_find(b->model, full);
 }
 
-/* Does the weight have this shape? */
+/* Does the weight have this shape? A width of 0 is that of a value which the graph failed to
+ * make. */
 static void check_shape(struct mmqi_build *b, int32_t weight, int64_t rows, int64_t cols)
 {
     const struct mmqi_weight *w;
 
-    if (b->status != MMQ_OK || weight < 0)
+    if (b->status != MMQ_OK || weight < 0 || rows == 0 || cols == 0)
         return;
     w = &b->model->weights[weight];
     if (w->rows != rows || w->cols != cols)

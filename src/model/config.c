@@ -15,6 +15,7 @@
 
 enum {
     MAX_KEY = 128,
+    MAX_LABEL = 256,
     MAX_CONFIG_BYTES = 1 << 20,
     MAX_TOKENIZER_BYTES = 1 << 28,
     MAX_TEMPLATE_BYTES = 1 << 18
@@ -111,15 +112,23 @@ int32_t mmqi_config_only(const struct mmqi_settings *settings, const char *prefi
 
 /* ---- files ---- */
 
+/* How messages name a file: below the model's path, unless that would crowd out the message. */
+static const char *label_of(char label[MAX_LABEL], const struct mmqi_model *model, const char *name)
+{
+    int length = snprintf(label, MAX_LABEL, "%s/%s", model->path, name);
+
+    return length >= 0 && length < MAX_LABEL ? label : name;
+}
+
 static int32_t read_settings(const struct mmqi_model *model, struct mmqi_settings **out,
                              const char *name)
 {
-    char *text = NULL;
+    char label[MAX_LABEL], *text = NULL;
     size_t size;
     int32_t status = mmqi_file_read_all(&text, &size, model->store, name, MAX_CONFIG_BYTES);
 
     if (status == MMQ_OK)
-        status = mmqi_settings_parse(out, name, text, size);
+        status = mmqi_settings_parse(out, label_of(label, model, name), text, size);
     mmqi_free(text);
     return status;
 }
@@ -137,13 +146,13 @@ int32_t mmqi_config_read(struct mmqi_model *model)
 
 static int32_t read_tokenizer(struct mmqi_model *model)
 {
-    char *text = NULL;
+    static const char name[] = "tokenizer.json";
+    char label[MAX_LABEL], *text = NULL;
     size_t size;
-    int32_t status =
-        mmqi_file_read_all(&text, &size, model->store, "tokenizer.json", MAX_TOKENIZER_BYTES);
+    int32_t status = mmqi_file_read_all(&text, &size, model->store, name, MAX_TOKENIZER_BYTES);
 
     if (status == MMQ_OK)
-        status = mmqi_tokenizer_parse(&model->tokenizer, "tokenizer.json", text, size);
+        status = mmqi_tokenizer_parse(&model->tokenizer, label_of(label, model, name), text, size);
     mmqi_free(text);
     return status;
 }
@@ -163,12 +172,12 @@ static int32_t compile_template(struct mmqi_model *model, const char *name, cons
 static int32_t read_jinja(struct mmqi_model *model)
 {
     static const char name[] = "chat_template.jinja";
-    char *text = NULL;
+    char label[MAX_LABEL], *text = NULL;
     size_t size;
     int32_t status = mmqi_file_read_all(&text, &size, model->store, name, MAX_TEMPLATE_BYTES);
 
     if (status == MMQ_OK)
-        status = compile_template(model, name, text, size);
+        status = compile_template(model, label_of(label, model, name), text, size);
     mmqi_free(text);
     return status;
 }

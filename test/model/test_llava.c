@@ -248,7 +248,8 @@ static void run_vision(struct rig *r, struct golden *g, const char *pixels_name,
     free(pixels);
 }
 
-/* Rows of the timeline from `begin`; logits of the last n_pick of them. Picture rows count on from *image_row. */
+/* Rows of the timeline from `begin`; logits of the last n_pick of them. Picture rows count on from
+ * *image_row. */
 static void run_language(struct rig *r, struct golden *g, const int32_t *ids, int64_t begin,
                          int64_t rows, int64_t n_pick, int32_t *image_row, bool hidden)
 {

@@ -141,7 +141,7 @@ static struct matrix matrix_random(struct target *t, int64_t rows, int64_t cols,
 }
 
 /* Bring the elements here, and see that nothing else was written. */
-static void matrix_read(struct target *t, struct matrix *m)
+__attribute__((unused)) static void matrix_read(struct target *t, struct matrix *m)
 {
     int64_t rows = (int64_t)m->floats / m->mat.stride, row, col;
 

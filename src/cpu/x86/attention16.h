@@ -48,24 +48,30 @@ V16_INLINE void transpose8(float *to, const float *const from[8], int64_t d, int
                                             _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
     __m256 a[8], b[8];
 
-    for (int32_t i = 0; i < 8; i++)
-        a[i] = n >= 8 ? _mm256_loadu_ps(from[i] + d) : _mm256_maskload_ps(from[i] + d, keep);
-    for (int32_t i = 0; i < 8; i += 2) {
-        b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
-        b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+    V16_EACH(i, 8)
+    a[i] = n >= 8 ? _mm256_loadu_ps(from[i] + d) : _mm256_maskload_ps(from[i] + d, keep);
+    V16_EACH(i, 4)
+    {
+        b[2 * i] = _mm256_unpacklo_ps(a[2 * i], a[2 * i + 1]);
+        b[2 * i + 1] = _mm256_unpackhi_ps(a[2 * i], a[2 * i + 1]);
     }
-    for (int32_t i = 0; i < 8; i += 4) {
-        a[i] = _mm256_shuffle_ps(b[i], b[i + 2], 0x44);
-        a[i + 1] = _mm256_shuffle_ps(b[i], b[i + 2], 0xEE);
-        a[i + 2] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0x44);
-        a[i + 3] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0xEE);
+    V16_EACH(i, 2)
+    {
+        a[4 * i] = _mm256_shuffle_ps(b[4 * i], b[4 * i + 2], 0x44);
+        a[4 * i + 1] = _mm256_shuffle_ps(b[4 * i], b[4 * i + 2], 0xEE);
+        a[4 * i + 2] = _mm256_shuffle_ps(b[4 * i + 1], b[4 * i + 3], 0x44);
+        a[4 * i + 3] = _mm256_shuffle_ps(b[4 * i + 1], b[4 * i + 3], 0xEE);
     }
-    for (int32_t i = 0; i < 4; i++) {
+    V16_EACH(i, 4)
+    {
         b[i] = _mm256_permute2f128_ps(a[i], a[i + 4], 0x20);
         b[i + 4] = _mm256_permute2f128_ps(a[i], a[i + 4], 0x31);
     }
-    for (int32_t i = 0; i < 8 && i < n; i++)
-        _mm256_storeu_ps(to + i * MMQI_KEY_BLOCK, b[i]);
+    V16_EACH(i, 8)
+    {
+        if (i < n)
+            _mm256_storeu_ps(to + i * MMQI_KEY_BLOCK, b[i]);
+    }
 }
 
 static const float no_key[MMQI_MAX_VECTOR_HEAD];
@@ -99,23 +105,21 @@ V16_INLINE void score(struct group *group, const struct block *block, int32_t he
     const float *q[ATTEND_ROWS], *keys = block->keys + at;
     v16 acc[ATTEND_ROWS][ATTEND_VECTORS], query[ATTEND_ROWS], key;
 
-    for (int32_t r = 0; r < ATTEND_ROWS; r++) {
-        q[r] = group->query[r < group->n ? r : group->n - 1]->q;
-        for (int32_t v = 0; v < n_v; v++)
-            acc[r][v] = v16_zero();
+    V16_EACH(r, ATTEND_ROWS)
+    {
+        q[r] = group->query[r < group->n ? r : 0]->q;
+        V16_EACH(v, n_v) acc[r][v] = v16_zero();
     }
-    for (int32_t d = 0; d < head_dim; d++, keys += MMQI_KEY_BLOCK) {
-        for (int32_t r = 0; r < ATTEND_ROWS; r++)
-            query[r] = v16_set1(q[r][d]);
-        for (int32_t v = 0; v < n_v; v++) {
+    for (int64_t d = 0; d < head_dim; d++, keys += MMQI_KEY_BLOCK) {
+        V16_EACH(r, ATTEND_ROWS) query[r] = v16_set1(q[r][d]);
+        V16_EACH(v, n_v)
+        {
             key = v16_load(keys + v * MMQI_LANES);
-            for (int32_t r = 0; r < ATTEND_ROWS; r++)
-                acc[r][v] = v16_fma(query[r], key, acc[r][v]);
+            V16_EACH(r, ATTEND_ROWS) acc[r][v] = v16_fma(query[r], key, acc[r][v]);
         }
     }
-    for (int32_t r = 0; r < ATTEND_ROWS; r++)
-        for (int32_t v = 0; v < n_v; v++)
-            v16_store(group->weight[r] + at + v * MMQI_LANES, acc[r][v]);
+    V16_EACH(r, ATTEND_ROWS)
+    V16_EACH(v, n_v) v16_store(group->weight[r] + at + v * MMQI_LANES, acc[r][v]);
 }
 
 static void score_group(struct group *group, const struct block *block, int32_t head_dim)
@@ -167,21 +171,23 @@ V16_INLINE void mix(const struct group *group, int32_t first, const float *again
                     const int32_t n_q, const int32_t n_v, const int64_t lanes)
 {
     v16 acc[ATTEND_ROWS][ATTEND_VECTORS], value;
+    float *o[ATTEND_ROWS];
 
-    for (int32_t r = 0; r < n_q; r++)
-        for (int32_t v = 0; v < n_v; v++)
-            acc[r][v] =
-                v16_mul(v16_load_some(group->query[first + r]->o + d + v * MMQI_LANES, lanes),
-                        v16_set1(again[r]));
-    for (int32_t j = begin; j < end; j++)
-        for (int32_t v = 0; v < n_v; v++) {
+    V16_EACH(r, n_q)
+    {
+        o[r] = group->query[first + r]->o + d;
+        V16_EACH(v, n_v)
+        acc[r][v] = v16_mul(v16_load_some(o[r] + v * MMQI_LANES, lanes), v16_set1(again[r]));
+    }
+    for (int64_t j = begin; j < end; j++)
+        V16_EACH(v, n_v)
+        {
             value = v16_load_some(block->value[j] + d + v * MMQI_LANES, lanes);
-            for (int32_t r = 0; r < n_q; r++)
-                acc[r][v] = v16_fma(v16_set1(group->weight[first + r][j]), value, acc[r][v]);
+            V16_EACH(r, n_q)
+            acc[r][v] = v16_fma(v16_set1(group->weight[first + r][j]), value, acc[r][v]);
         }
-    for (int32_t r = 0; r < n_q; r++)
-        for (int32_t v = 0; v < n_v; v++)
-            v16_store_some(group->query[first + r]->o + d + v * MMQI_LANES, acc[r][v], lanes);
+    V16_EACH(r, n_q)
+    V16_EACH(v, n_v) v16_store_some(o[r] + v * MMQI_LANES, acc[r][v], lanes);
 }
 
 /* mix() over the whole head. */

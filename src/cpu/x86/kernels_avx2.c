@@ -20,26 +20,35 @@ V16_INLINE void panel_store(float *panel, int64_t steps, int64_t row, int64_t st
     _mm256_storeu_ps(to + 2 * steps * 32, v.high);
 }
 
-/* Lanes [half, half + 8) of 3 x 4 sums; panel [steps, 4, 8]. */
+/* One step of 8 lanes for n_x rows. */
+V16_INLINE void half_step(__m256 acc[TILE_ROWS][4], const __m256 in[TILE_ROWS], const float *panel,
+                          const int32_t n_x)
+{
+    __m256 w;
+
+    V16_EACH(i, 4)
+    {
+        w = _mm256_loadu_ps(panel + i * 8);
+        V16_EACH(j, n_x) acc[j][i] = _mm256_fmadd_ps(in[j], w, acc[j][i]);
+    }
+}
+
+/* Lanes [half, half + 8) of 3 x 4 sums; x begins at lane `half`; panel [steps, 4, 8]. */
 V16_INLINE void half_tile(__m256 acc[TILE_ROWS][4], const float *x, int64_t stride,
                           const float *panel, int64_t cols, int64_t half, const int32_t n_x)
 {
-    __m256 in[TILE_ROWS], w;
+    __m256 in[TILE_ROWS];
+    int64_t k = 0;
 
-    for (int32_t j = 0; j < n_x; j++)
-        for (int32_t i = 0; i < 4; i++)
-            acc[j][i] = _mm256_setzero_ps();
-    for (int64_t k = 0; k < cols; k += 16, panel += 32) {
-        for (int32_t j = 0; j < n_x; j++)
-            in[j] = cols - k >= 16
-                        ? _mm256_loadu_ps(x + j * stride + k + half)
-                        : _mm256_maskload_ps(x + j * stride + k + half, v8_first(cols - k - half));
-#pragma GCC unroll 4
-        for (int32_t i = 0; i < 4; i++) {
-            w = _mm256_loadu_ps(panel + i * 8);
-            for (int32_t j = 0; j < n_x; j++)
-                acc[j][i] = _mm256_fmadd_ps(in[j], w, acc[j][i]);
-        }
+    V16_EACH(j, n_x) V16_EACH(i, 4) acc[j][i] = _mm256_setzero_ps();
+    for (; k + 16 <= cols; k += 16, panel += 32) {
+        V16_EACH(j, n_x) in[j] = _mm256_loadu_ps(x + j * stride + k);
+        half_step(acc, in, panel, n_x);
+    }
+    if (k < cols) {
+        V16_EACH(j, n_x)
+        in[j] = _mm256_maskload_ps(x + j * stride + k, v8_first(cols - k - half));
+        half_step(acc, in, panel, n_x);
     }
 }
 
@@ -48,19 +57,20 @@ V16_INLINE void tile_sums(__m256 *sums, const float *x, int64_t stride, const fl
                           int64_t cols, const int32_t n_x)
 {
     int64_t quarter = (cols + 15) / 16 * 32;
-    __m256 low[TILE_ROWS][4], high[TILE_ROWS][4];
+    __m256 acc[TILE_ROWS][4], low[TILE_ROWS][4];
     __m128 four[2][TILE_ROWS];
 
-    for (int32_t rows = 0; rows < 2; rows++) {
+    V16_EACH(rows, 2)
+    {
         half_tile(low, x, stride, panel + rows * quarter, cols, 0, n_x);
-        half_tile(high, x, stride, panel + (2 + rows) * quarter, cols, 8, n_x);
-        for (int32_t j = 0; j < n_x; j++)
-            four[rows][j] =
-                tree4(_mm256_add_ps(low[j][0], high[j][0]), _mm256_add_ps(low[j][1], high[j][1]),
-                      _mm256_add_ps(low[j][2], high[j][2]), _mm256_add_ps(low[j][3], high[j][3]));
+        half_tile(acc, x + 8, stride, panel + (2 + rows) * quarter, cols, 8, n_x);
+        V16_EACH(j, n_x)
+        {
+            V16_EACH(i, 4) acc[j][i] = _mm256_add_ps(low[j][i], acc[j][i]);
+            four[rows][j] = tree4(acc[j][0], acc[j][1], acc[j][2], acc[j][3]);
+        }
     }
-    for (int32_t j = 0; j < n_x; j++)
-        sums[j] = _mm256_set_m128(four[1][j], four[0][j]);
+    V16_EACH(j, n_x) sums[j] = _mm256_set_m128(four[1][j], four[0][j]);
 }
 
 #include "cpu/x86/attention16.h"

@@ -18,32 +18,39 @@ V16_INLINE void panel_store(float *panel, int64_t steps, int64_t row, int64_t st
     v16_store(panel + (step * 8 + row) * 16, v);
 }
 
+/* One step of 16 columns for n_x rows. */
+V16_INLINE void tile_step(v16 acc[TILE_ROWS][8], const v16 in[TILE_ROWS], const float *panel,
+                          const int32_t n_x)
+{
+    v16 w;
+
+    V16_EACH(i, 8)
+    {
+        w = v16_load(panel + i * 16);
+        V16_EACH(j, n_x) acc[j][i] = v16_fma(in[j], w, acc[j][i]);
+    }
+}
+
 /* sums[j][i]: the 16-lane sum of row j of x with panel row i. */
 V16_INLINE void tile_sums(__m256 *sums, const float *x, int64_t stride, const float *panel,
                           int64_t cols, const int32_t n_x)
 {
-    v16 acc[TILE_ROWS][8], in[TILE_ROWS], w;
+    v16 acc[TILE_ROWS][8], in[TILE_ROWS];
     int64_t k = 0;
 
-    for (int32_t j = 0; j < n_x; j++)
-        for (int32_t i = 0; i < 8; i++)
-            acc[j][i] = v16_zero();
-    for (; k < cols; k += 16, panel += 8 * 16) {
-        for (int32_t j = 0; j < n_x; j++)
-            in[j] = cols - k >= 16 ? v16_load(x + j * stride + k)
-                                   : v16_load_n(x + j * stride + k, cols - k);
-#pragma GCC unroll 8
-        for (int32_t i = 0; i < 8; i++) {
-            w = v16_load(panel + i * 16);
-            for (int32_t j = 0; j < n_x; j++)
-                acc[j][i] = v16_fma(in[j], w, acc[j][i]);
-        }
+    V16_EACH(j, n_x) V16_EACH(i, 8) acc[j][i] = v16_zero();
+    for (; k + 16 <= cols; k += 16, panel += 8 * 16) {
+        V16_EACH(j, n_x) in[j] = v16_load(x + j * stride + k);
+        tile_step(acc, in, panel, n_x);
     }
-    for (int32_t j = 0; j < n_x; j++)
-        sums[j] = _mm256_set_m128(tree4(v16_fold(acc[j][4]), v16_fold(acc[j][5]),
-                                        v16_fold(acc[j][6]), v16_fold(acc[j][7])),
-                                  tree4(v16_fold(acc[j][0]), v16_fold(acc[j][1]),
-                                        v16_fold(acc[j][2]), v16_fold(acc[j][3])));
+    if (k < cols) {
+        V16_EACH(j, n_x) in[j] = v16_load_n(x + j * stride + k, cols - k);
+        tile_step(acc, in, panel, n_x);
+    }
+    V16_EACH(j, n_x)
+    sums[j] = _mm256_set_m128(
+        tree4(v16_fold(acc[j][4]), v16_fold(acc[j][5]), v16_fold(acc[j][6]), v16_fold(acc[j][7])),
+        tree4(v16_fold(acc[j][0]), v16_fold(acc[j][1]), v16_fold(acc[j][2]), v16_fold(acc[j][3])));
 }
 
 #include "cpu/x86/attention16.h"

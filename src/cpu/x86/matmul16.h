@@ -122,50 +122,60 @@ V16_INLINE void finish_tile(float *y, __m256 sums, const struct finish *finish)
 
 /* ---- few rows ---- */
 
+/* One step of 16 columns: lanes of x past the row's end are left out. */
+V16_INLINE void dot_step(v16 acc[2][4], const float *const x[2], int64_t k, const int64_t lanes,
+                         v16 w, const int32_t i, const int32_t n_x)
+{
+    V16_EACH(j, n_x) acc[j][i] = v16_fma(v16_load_some(x[j] + k, lanes), w, acc[j][i]);
+}
+
+/* Columns [begin, cols) by way of the format's table. */
+V16_INLINE void dot_slow(v16 acc[2][4], const struct mmqi_matmul_job *job, const float *const x[2],
+                         const int64_t n[4], int64_t begin, const int32_t n_x, const int32_t n_w)
+{
+    int64_t cols = job->w->cols, lanes;
+    float slow[4][UNPACK];
+
+    for (int64_t k = begin; k < cols; k += UNPACK) {
+        for (int32_t i = 0; i < n_w; i++)
+            unpack64(slow[i], job->w, n[i], k);
+        for (int64_t s = k; s < k + UNPACK && s < cols; s += MMQI_LANES) {
+            lanes = cols - s < MMQI_LANES ? cols - s : MMQI_LANES;
+            V16_EACH(i, n_w) dot_step(acc, x, s, lanes, v16_load(slow[i] + s - k), i, n_x);
+        }
+    }
+}
+
 /* sums[j][i]: row r + j of x with weight row n + i; those past the last repeat it. */
 V16_INLINE void dot_rows(float *sums, const struct mmqi_matmul_job *job, int64_t r, int64_t n,
                          const int32_t format, const int32_t n_x, const int32_t n_w)
 {
-    int64_t fast = fast_cols(job->w, format), cols = job->w->cols, lanes;
+    int64_t fast = fast_cols(job->w, format), at[4];
     struct stored_row row[4];
-    float slow[4][UNPACK];
     const float *x[2];
     v16_table table[4];
-    v16 acc[2][4], w;
+    v16 acc[2][4];
 
-    for (int32_t i = 0; i < n_w; i++)
-        row[i] = stored_row(job->w, format, n + i < job->end ? n + i : job->end - 1);
-    for (int32_t j = 0; j < n_x; j++) {
+    V16_EACH(i, n_w)
+    {
+        at[i] = n + i < job->end ? n + i : job->end - 1;
+        row[i] = stored_row(job->w, format, at[i]);
+    }
+    V16_EACH(j, n_x)
+    {
         x[j] = mmqi_cpu_row(job->x, r + j);
-        for (int32_t i = 0; i < n_w; i++)
-            acc[j][i] = v16_zero();
+        V16_EACH(i, n_w) acc[j][i] = v16_zero();
     }
     for (int64_t k = 0; k < fast; k += UNPACK) {
-        for (int32_t i = 0; i < n_w; i++)
-            table[i] = block_table(row[i], format, k);
-#pragma GCC unroll 4
-        for (int64_t s = k; s < k + UNPACK; s += MMQI_LANES)
-#pragma GCC unroll 4
-            for (int32_t i = 0; i < n_w; i++) {
-                w = stored16(row[i], format, s, table[i]);
-                for (int32_t j = 0; j < n_x; j++)
-                    acc[j][i] = v16_fma(v16_load(x[j] + s), w, acc[j][i]);
-            }
+        V16_EACH(i, n_w) table[i] = block_table(row[i], format, k);
+        V16_EACH(s, STEPS)
+        V16_EACH(i, n_w)
+        dot_step(acc, x, k + s * MMQI_LANES, MMQI_LANES,
+                 stored16(row[i], format, k + s * MMQI_LANES, table[i]), i, n_x);
     }
-    for (int64_t k = fast; k < cols; k += UNPACK) {
-        for (int32_t i = 0; i < n_w; i++)
-            unpack64(slow[i], job->w, n + i < job->end ? n + i : job->end - 1, k);
-        for (int64_t s = k; s < k + UNPACK && s < cols; s += MMQI_LANES) {
-            lanes = cols - s < MMQI_LANES ? cols - s : MMQI_LANES;
-            for (int32_t i = 0; i < n_w; i++)
-                for (int32_t j = 0; j < n_x; j++)
-                    acc[j][i] =
-                        v16_fma(v16_load_n(x[j] + s, lanes), v16_load(slow[i] + s - k), acc[j][i]);
-        }
-    }
-    for (int32_t j = 0; j < n_x; j++)
-        for (int32_t i = 0; i < n_w; i++)
-            sums[j * MMQI_PANEL_ROWS + i] = v16_sum(acc[j][i]);
+    if (fast < job->w->cols)
+        dot_slow(acc, job, x, at, fast, n_x, n_w);
+    V16_EACH(j, n_x) V16_EACH(i, n_w) sums[j * MMQI_PANEL_ROWS + i] = v16_sum(acc[j][i]);
 }
 
 V16_INLINE void few_rows_of(const struct mmqi_matmul_job *job, const int32_t format)
@@ -178,6 +188,7 @@ V16_INLINE void few_rows_of(const struct mmqi_matmul_job *job, const int32_t for
     for (int64_t n = job->begin; n < job->end; n += MMQI_PANEL_ROWS) {
         finish = tile_finish(job, n);
         for (r = 0; r + 2 <= job->x->rows; r += 2) {
+#pragma GCC unroll 1
             for (int32_t i = 0; i < MMQI_PANEL_ROWS; i += DOT_ROWS_OF_2)
                 dot_rows(&sums[0][i], job, r, n + i, format, 2, DOT_ROWS_OF_2);
             finish_tile(mmqi_cpu_row(job->y, r) + n, _mm256_loadu_ps(sums[0]), &finish);
@@ -185,6 +196,7 @@ V16_INLINE void few_rows_of(const struct mmqi_matmul_job *job, const int32_t for
         }
         if (r == job->x->rows)
             continue;
+#pragma GCC unroll 1
         for (int32_t i = 0; i < MMQI_PANEL_ROWS; i += n_w)
             dot_rows(&sums[0][i], job, r, n + i, format, 1, n_w);
         finish_tile(mmqi_cpu_row(job->y, r) + n, _mm256_loadu_ps(sums[0]), &finish);
@@ -251,8 +263,7 @@ V16_INLINE void tile_of(const struct mmqi_matmul_job *job, const float *panel, i
     __m256 sums[TILE_ROWS];
 
     tile_sums(sums, mmqi_cpu_row(job->x, r), job->x->stride, panel, job->w->cols, n_x);
-    for (int32_t j = 0; j < n_x; j++)
-        finish_tile(mmqi_cpu_row(job->y, r + j) + n, sums[j], finish);
+    V16_EACH(j, n_x) finish_tile(mmqi_cpu_row(job->y, r + j) + n, sums[j], finish);
 }
 
 static void panel_rows(const struct mmqi_matmul_job *job, const float *panel, int64_t n,

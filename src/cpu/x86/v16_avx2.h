@@ -11,11 +11,14 @@
 
 #define V16_INLINE static inline __attribute__((always_inline))
 
+/* for (i = 0; i < n; i++) with a constant n, unrolled, so that arrays of vectors are registers. */
+#define V16_EACH(i, n) _Pragma("GCC unroll 16") for (int32_t i = 0; i < (n); i++)
+
 typedef struct {
     __m256 low, high; /* lanes 0..7 and 8..15 */
 } v16;
 
-#define V16_EACH(op, a, b) ((v16){op((a).low, (b).low), op((a).high, (b).high)})
+#define V16_BOTH(op, a, b) ((v16){op((a).low, (b).low), op((a).high, (b).high)})
 
 V16_INLINE v16 v16_zero(void)
 {
@@ -73,22 +76,22 @@ V16_INLINE v16 v16_keep_n(v16 v, int64_t n)
 
 V16_INLINE v16 v16_add(v16 a, v16 b)
 {
-    return V16_EACH(_mm256_add_ps, a, b);
+    return V16_BOTH(_mm256_add_ps, a, b);
 }
 
 V16_INLINE v16 v16_sub(v16 a, v16 b)
 {
-    return V16_EACH(_mm256_sub_ps, a, b);
+    return V16_BOTH(_mm256_sub_ps, a, b);
 }
 
 V16_INLINE v16 v16_mul(v16 a, v16 b)
 {
-    return V16_EACH(_mm256_mul_ps, a, b);
+    return V16_BOTH(_mm256_mul_ps, a, b);
 }
 
 V16_INLINE v16 v16_div(v16 a, v16 b)
 {
-    return V16_EACH(_mm256_div_ps, a, b);
+    return V16_BOTH(_mm256_div_ps, a, b);
 }
 
 /* a * b + c, rounded once. */
@@ -100,12 +103,12 @@ V16_INLINE v16 v16_fma(v16 a, v16 b, v16 c)
 /* b where either is NaN. */
 V16_INLINE v16 v16_max(v16 a, v16 b)
 {
-    return V16_EACH(_mm256_max_ps, a, b);
+    return V16_BOTH(_mm256_max_ps, a, b);
 }
 
 V16_INLINE v16 v16_min(v16 a, v16 b)
 {
-    return V16_EACH(_mm256_min_ps, a, b);
+    return V16_BOTH(_mm256_min_ps, a, b);
 }
 
 V16_INLINE __m256 v8_sign(void)
@@ -124,7 +127,7 @@ V16_INLINE v16 v16_copysign(v16 a, v16 s)
     v16 sign = {_mm256_and_ps(v8_sign(), s.low), _mm256_and_ps(v8_sign(), s.high)};
     v16 size = v16_abs(a);
 
-    return V16_EACH(_mm256_or_ps, sign, size);
+    return V16_BOTH(_mm256_or_ps, sign, size);
 }
 
 /* a < b ? yes : no. */

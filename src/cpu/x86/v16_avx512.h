@@ -10,6 +10,9 @@
 
 #define V16_INLINE static inline __attribute__((always_inline))
 
+/* for (i = 0; i < n; i++) with a constant n, unrolled, so that arrays of vectors are registers. */
+#define V16_EACH(i, n) _Pragma("GCC unroll 16") for (int32_t i = 0; i < (n); i++)
+
 typedef __m512 v16;
 
 V16_INLINE v16 v16_zero(void)
