@@ -122,6 +122,8 @@ typedef struct mmq_result mmq_result;         /* what mmq_generate() made */
 typedef struct mmq_evaluation mmq_evaluation; /* what mmq_evaluate() measured */
 typedef struct mmq_report mmq_report;         /* what mmq_quantize_layerwise() did */
 typedef struct mmq_cancel mmq_cancel;         /* a flag that any thread may raise */
+typedef struct mmq_runtime mmq_runtime;       /* the host's allocator, log and threads */
+typedef struct mmq_plan mmq_plan;             /* the format of every tensor, with reasons */
 
 /* Long work tells how far it is: `done` of `total` bytes. */
 typedef int32_t (*mmq_progress_fn)(void *user, uint64_t done, uint64_t total);
@@ -133,8 +135,54 @@ MMQ_API void mmq_cancel_raise(mmq_cancel *cancel);
 MMQ_API void mmq_cancel_free(mmq_cancel *cancel); /* accepts NULL */
 
 /* ------------------------------------------------------------------------------------------
+ * Runtime (optional): the host's allocator, log and threads
+ */
+
+#define MMQ_LOG_INFO 1
+#define MMQ_LOG_WARNING 2
+
+typedef struct mmq_runtime_options {
+    size_t struct_size;
+    /* Memory of everything that the runtime's models and sessions make on the host; both or none.
+     * alloc returns NULL when there is none; blocks are aligned to 16. Any thread may call them. */
+    void *(*alloc)(void *user, size_t size);
+    void (*free)(void *user, void *block);
+    void *memory_user;
+    /* One line about what the library does; level is MMQ_LOG_.... Any thread; NULL: nothing is told. */
+    void (*log)(void *user, int32_t level, const char *line);
+    void *log_user;
+    /* The host's threads: run body(arg, i, worker) for every i in [0, n), return when all are done. `worker` is
+     * below n_threads and two calls with one worker never overlap. NULL: threads of the library. */
+    void (*parallel_for)(void *user, int64_t n, void (*body)(void *arg, int64_t i, int32_t worker),
+                         void *arg);
+    void *parallel_user;
+    int32_t n_threads; /* of parallel_for, or of the library's pool; 0: one per processor */
+    int32_t reserved;  /* 0 */
+} mmq_runtime_options;
+
+/* A runtime that any number of models share; they keep it alive. The callbacks must stay good until
+ * the last model is freed. Since 0.1. */
+MMQ_API mmq_status mmq_runtime_create(mmq_runtime **out, const mmq_runtime_options *options);
+MMQ_API void mmq_runtime_free(mmq_runtime *runtime); /* accepts NULL */
+
+/* ------------------------------------------------------------------------------------------
  * Models
  */
+
+/*
+ * Where a model's files come from instead of a folder: assets of a phone, an archive, memory. Each
+ * returns MMQ_OK or a status; `open` says MMQ_ERR_NOT_FOUND for a file that is not there. `name` is relative,
+ * without "..". read_at fills all of dst or fails; it may be called by several threads at once. The struct is copied; what
+ * `user` points to must outlive the model.
+ */
+typedef struct mmq_reader {
+    size_t struct_size;
+    int32_t (*open)(void *user, const char *name, void **file);
+    int32_t (*size)(void *user, void *file, uint64_t *size);
+    int32_t (*read_at)(void *user, void *file, uint64_t offset, void *dst, size_t size);
+    void (*close)(void *user, void *file);
+    void *user;
+} mmq_reader;
 
 typedef struct mmq_load_options {
     size_t struct_size;
@@ -146,6 +194,10 @@ typedef struct mmq_load_options {
     void *progress_user;
     const mmq_cancel *cancel; /* checked while weights are placed; NULL: none. It must live until
                                  the model is placed (the first session, or mmq_model_place()). */
+    const char *quantize; /* NULL: as stored; a format, preset or rules as in mmq_quantize_options:
+                             weights are packed as they are read, so the 16-bit model is never held */
+    const mmq_reader *reader;   /* NULL: files of the folder `path`; else where files come from */
+    const mmq_runtime *runtime; /* NULL: malloc, no log, threads of its own */
 } mmq_load_options;
 
 /*
@@ -244,14 +296,41 @@ MMQ_API mmq_status mmq_estimate(mmq_memory *memory, const mmq_model *model,
  * Quantization
  */
 
+/*
+ * A policy is text: the name of a format ("nf4": every linear of tower, projector and decoder), a
+ * preset ("int8", "nf4", "int4", "layered"), or rules, one per line or separated by ';':
+ *
+ *     vision.* = nf4
+ *     language.layers.{5-9}.attn.* = bf16     # a comment
+ *     language.layers.*.mlp.down = int4-g32 search
+ *
+ * Patterns are over canonical names: '*' is any text, '{a,b}' a choice, '{5-9}' a range of numbers.
+ * The last rule that matches wins; weights that none matches are kept. A rule that matches no weight is
+ * an error, told with line and column. After the format may stand a method: "rtn" (round to nearest,
+ * the default) or "search" (the scale of a grid with the least squared error). "keep" keeps.
+ * Formats: f32 f16 bf16 int8 nf4 nf4-32 nf4-128 fp4 fp4-32 fp4-128 (each 4-bit one with "-nested"), int4-g32 int4-g64
+ * int4-g128 (each with "-bf16"); "int4" is int4-g64. q, k, v and gate, up of one layer share one format.
+ */
+
+/* What a policy would do, before any work. The caller owns *out. Any thread. Since 0.1.
+ *   MMQ_ERR_INVALID      a rule that does not parse or matches nothing: line and column
+ *   MMQ_ERR_UNSUPPORTED  an unknown format or method
+ */
+MMQ_API mmq_status mmq_plan_create(mmq_plan **out, const mmq_model *model, const char *policy);
+/* Totals, and per tensor name, format, method, bytes and reason; lives with the plan. Since 0.1. */
+MMQ_API const char *mmq_plan_json(const mmq_plan *plan);
+MMQ_API void mmq_plan_free(mmq_plan *plan); /* accepts NULL */
+
 typedef struct mmq_quantize_options {
     size_t struct_size;
-    const char *format;   /* "int8" or "nf4": of every linear of tower, projector and decoder */
+    const char *format;   /* a format for every linear, a preset, or rules (see above) */
     const char *out_path; /* a folder to make, which mmq_load() reads; NULL: memory only */
     uint64_t chunk_bytes; /* of the f32 rows in hand; 0: 4 MiB. The result does not depend on it. */
     mmq_progress_fn on_progress; /* bytes of the source; NULL: none */
     void *progress_user;
     const mmq_cancel *cancel; /* NULL: none */
+    const char *method;       /* of rules that name none: NULL or "rtn", "search" */
+    const mmq_plan *plan;     /* instead of `format`: made for a model of the same tensors */
 } mmq_quantize_options;
 
 /*
@@ -396,6 +475,9 @@ MMQ_API mmq_status mmq_session_reset(mmq_session *session);
 typedef int32_t (*mmq_text_fn)(void *user, const char *text, size_t size, const int32_t *ids,
                                size_t n_ids);
 
+/* Logits of the position that predicts target (or token) `index`; valid during the call. */
+typedef int32_t (*mmq_logits_fn)(void *user, size_t index, const float *logits, size_t n_vocab);
+
 typedef struct mmq_generate_request {
     size_t struct_size;
     const mmq_prompt *prompt;
@@ -414,6 +496,8 @@ typedef struct mmq_generate_request {
     const mmq_cancel *cancel; /* checked between chunks, blocks and tokens; NULL: none */
     int32_t ignore_eos;       /* nonzero: end tokens do not end the answer */
     int32_t reserved;         /* 0 */
+    mmq_logits_fn on_logits;  /* the logits that choose token `index` of the answer; NULL: none */
+    void *logits_user;
 } mmq_generate_request;
 
 /*
@@ -457,9 +541,6 @@ MMQ_API mmq_status mmq_result_info(mmq_result_facts *facts, const mmq_result *re
 /* ------------------------------------------------------------------------------------------
  * Measuring
  */
-
-/* Logits of the position that predicts target `index`; valid during the call. */
-typedef int32_t (*mmq_logits_fn)(void *user, size_t index, const float *logits, size_t n_vocab);
 
 typedef struct mmq_evaluate_request {
     size_t struct_size;

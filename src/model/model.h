@@ -39,8 +39,15 @@ struct mmqi_weight {
     int64_t rows, cols; /* a vector is [1, n] */
     int32_t rank;       /* of the plain tensor in a file, with `shape` */
     int64_t shape[4];
-    int32_t format; /* enum mmqi_format, as its canonical bytes are */
-    struct mmqi_layout layout;
+    /*
+     * `format` is what the weight is when placed; `stored` what its source holds. They differ while a
+     * weight is to be quantized as it is placed (quantize-at-load): placing then reads rows of the
+     * plain source, packs them by `method` and uploads, a chunk at a time. Everything that reads a
+     * weight (mmqi_model_read_rows, _read_part) reads the source.
+     */
+    int32_t format, stored; /* enum mmqi_format */
+    int32_t method;         /* enum mmqi_method, of the packing at placing */
+    struct mmqi_layout layout, stored_layout;
     int32_t same_as; /* index of the weight whose storage this one shares (tied head), or -1 */
     /* Canonical bytes come from file tensors, one per part ... */
     const struct mmqi_entry *entry[MMQI_MAX_PARTS];
