@@ -32,6 +32,10 @@ void mmqi_utf8_repair(struct mmqi_buf *out, const char *text, size_t size);
 /* Write `code` (at most 0x10FFFF); returns the bytes written, 1 to 4. */
 size_t mmqi_utf8_encode(char out[4], int32_t code);
 
+/* What the patterns of byte-level tokenizers tell apart, in one look-up. */
+enum mmqi_class { MMQI_LETTER, MMQI_NUMBER, MMQI_SPACE, MMQI_OTHER };
+
+enum mmqi_class mmqi_class_of(int32_t code);
 bool mmqi_is_letter(int32_t code); /* \p{L} */
 bool mmqi_is_number(int32_t code); /* \p{N} */
 bool mmqi_is_space(int32_t code);  /* White_Space, what \s means in a Unicode regex */
