@@ -31,6 +31,20 @@ START_TEST(a_message_is_one_printable_line_cut_at_a_whole_character)
 }
 END_TEST
 
+START_TEST(a_message_is_utf8_that_moves_no_cursor_and_turns_no_line)
+{
+    /* A path's own bytes, a C1 control, a line separator and a right-to-left override. */
+    mmqi_fail(MMQ_ERR_IO, "a\xFF"
+                          "b\xC2\x9B"
+                          "c\xE2\x80\xA8"
+                          "d\xE2\x80\xAE"
+                          "e\xC3\xA4");
+    ck_assert_str_eq(mmqi_message(), "a?b?c?d?e\xC3\xA4");
+    mmqi_fail(MMQ_ERR_IO, "%s", "\xE2\x82");
+    ck_assert_str_eq(mmqi_message(), "");
+}
+END_TEST
+
 START_TEST(sizes_that_would_wrap_give_no_block)
 {
     size_t out = 7;
@@ -290,6 +304,7 @@ int main(void)
     int failed;
 
     tcase_add_test(tests, a_message_is_one_printable_line_cut_at_a_whole_character);
+    tcase_add_test(tests, a_message_is_utf8_that_moves_no_cursor_and_turns_no_line);
     tcase_add_test(tests, sizes_that_would_wrap_give_no_block);
     tcase_add_test(tests, a_block_goes_back_to_the_hooks_that_made_it);
     tcase_add_test(tests, a_buffer_that_was_refused_memory_says_so_at_the_end);
