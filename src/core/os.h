@@ -32,8 +32,9 @@ enum mmqi_os_kind {
 enum mmqi_os_kind mmqi_os_kind_of(const char *path);
 int32_t mmqi_os_make_folder(const char *path); /* MMQ_ERR_EXISTS where it exists */
 int32_t mmqi_os_rename(const char *from, const char *to);
-void mmqi_os_remove_file(const char *path);   /* best effort, for clearing up */
-void mmqi_os_remove_folder(const char *path); /* an empty one; best effort */
+bool mmqi_os_take_back(const char *from, const char *to); /* a rename without a message */
+void mmqi_os_remove_file(const char *path);               /* best effort, for clearing up */
+void mmqi_os_remove_folder(const char *path);             /* an empty one; best effort */
 int32_t mmqi_os_sync_folder(const char *path);
 
 /* ---- threads ---- */

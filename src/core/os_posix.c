@@ -167,6 +167,11 @@ int32_t mmqi_os_rename(const char *from, const char *to)
     return MMQ_OK;
 }
 
+bool mmqi_os_take_back(const char *from, const char *to)
+{
+    return rename(from, to) == 0;
+}
+
 void mmqi_os_remove_file(const char *path)
 {
     unlink(path);
