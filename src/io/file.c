@@ -211,26 +211,39 @@ int32_t mmqi_file_open(struct mmqi_file **out, struct mmqi_store *store, const c
     return MMQ_OK;
 }
 
-bool mmqi_file_exists(struct mmqi_store *store, const char *name)
+static int32_t exists_in_reader(bool *exists, const struct mmqi_reader *reader, const char *path,
+                                const char *name)
 {
-    const struct mmqi_reader *reader = &store->reader;
-    const char *tail;
     void *handle = NULL;
-    char *path;
-    bool exists;
+    int32_t status = reader->open(reader->user, name, &handle);
 
+    if (status == MMQ_ERR_NOT_FOUND)
+        return MMQ_OK;
+    if (status != MMQ_OK)
+        return reader_failed(status, path, "open");
+    reader->close(reader->user, handle);
+    *exists = true;
+    return MMQ_OK;
+}
+
+int32_t mmqi_file_exists(bool *exists, struct mmqi_store *store, const char *name)
+{
+    const char *tail;
+    char *path;
+    int32_t status = MMQ_OK;
+
+    *exists = false;
     if (!is_inside(name))
-        return false;
-    if (!store->folder) {
-        if (reader->open(reader->user, name, &handle) != MMQ_OK)
-            return false;
-        reader->close(reader->user, handle);
-        return true;
-    }
+        return MMQ_OK;
     path = join(store->name, name, &tail);
-    exists = path && mmqi_os_kind_of(path) == MMQI_OS_FILE;
+    if (!path)
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to look for %s", store->name, name);
+    if (store->folder)
+        *exists = mmqi_os_kind_of(path) == MMQI_OS_FILE;
+    else
+        status = exists_in_reader(exists, &store->reader, path, name);
     mmqi_free(path);
-    return exists;
+    return status;
 }
 
 uint64_t mmqi_file_size(const struct mmqi_file *file)

@@ -35,7 +35,9 @@ const char *mmqi_store_name(const struct mmqi_store *store); /* the folder's pat
 
 /* MMQ_ERR_NOT_FOUND when the store has no such file (message written all the same). */
 int32_t mmqi_file_open(struct mmqi_file **out, struct mmqi_store *store, const char *name);
-bool mmqi_file_exists(struct mmqi_store *store, const char *name);
+/* Is there such a file (no folder)? What keeps it from being known is a failure and not "no": files
+ * that may be absent change how a model is read. */
+int32_t mmqi_file_exists(bool *exists, struct mmqi_store *store, const char *name);
 uint64_t mmqi_file_size(const struct mmqi_file *file);
 const char *mmqi_file_name(const struct mmqi_file *file); /* as it was given */
 const char *

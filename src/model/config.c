@@ -136,7 +136,10 @@ static int32_t read_settings(const struct mmqi_model *model, struct mmqi_setting
 static int32_t read_settings_if_there(const struct mmqi_model *model, struct mmqi_settings **out,
                                       const char *name)
 {
-    return mmqi_file_exists(model->store, name) ? read_settings(model, out, name) : MMQ_OK;
+    bool exists;
+    int32_t status = mmqi_file_exists(&exists, model->store, name);
+
+    return status == MMQ_OK && exists ? read_settings(model, out, name) : status;
 }
 
 int32_t mmqi_config_read(struct mmqi_model *model)
@@ -221,15 +224,16 @@ static int32_t read_template_of(struct mmqi_model *model, const struct mmqi_sett
 static int32_t read_template(struct mmqi_model *model)
 {
     struct mmqi_settings *settings = NULL;
-    int32_t status;
+    bool exists;
+    int32_t status = mmqi_file_exists(&exists, model->store, "chat_template.jinja");
 
-    if (mmqi_file_exists(model->store, "chat_template.jinja"))
+    if (status != MMQ_OK)
+        return status;
+    if (exists)
         return read_jinja(model);
-    if (!mmqi_file_exists(model->store, "chat_template.json"))
-        return read_template_of(model, model->tokenizer_config);
-    status = read_settings(model, &settings, "chat_template.json");
+    status = read_settings_if_there(model, &settings, "chat_template.json");
     if (status == MMQ_OK)
-        status = read_template_of(model, settings);
+        status = read_template_of(model, settings ? settings : model->tokenizer_config);
     mmqi_settings_free(settings);
     return status;
 }

@@ -379,10 +379,11 @@ int32_t mmqi_save_copy(struct mmqi_save *save, struct mmqi_store *store, const c
     struct mmqi_file *source = NULL;
     struct mmqi_os_file *file = NULL;
     uint64_t size;
-    int32_t status;
+    bool exists;
+    int32_t status = mmqi_file_exists(&exists, store, name);
 
-    if (!mmqi_file_exists(store, name))
-        return MMQ_OK;
+    if (status != MMQ_OK || !exists)
+        return status;
     status = mmqi_file_open(&source, store, name);
     if (status != MMQ_OK)
         return status;

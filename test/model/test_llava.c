@@ -37,6 +37,7 @@ static void golden_open(struct golden *g, const char *name)
 {
     const char *path;
     json_error_t error;
+    bool exists;
 
     memset(g, 0, sizeof *g);
     path = shared_path(support_text("golden/%s/golden.json", name));
@@ -45,7 +46,8 @@ static void golden_open(struct golden *g, const char *name)
     ck_assert_msg(g->root != NULL, "%s", error.text);
     path = shared_path(support_text("golden/%s", name));
     OK(mmqi_store_open_folder(&g->store, path));
-    if (!mmqi_file_exists(g->store, "golden.safetensors")) {
+    OK(mmqi_file_exists(&exists, g->store, "golden.safetensors"));
+    if (!exists) {
         mmqi_store_release(g->store);
         OK(mmqi_store_open_folder(&g->store, shared_path("golden/llava")));
     }

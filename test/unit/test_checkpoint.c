@@ -192,6 +192,15 @@ START_TEST(names_the_folder_that_holds_no_checkpoint)
 }
 END_TEST
 
+START_TEST(a_file_that_cannot_be_looked_for_is_not_taken_for_an_absent_one)
+{
+    add_shard("model.safetensors", "a");
+    fx.memory.fail_open_with = MMQ_ERR_IO;
+    expect_failure(MMQ_ERR_IO, "memory/model.safetensors: the host's reader could not open it");
+    fx.memory.fail_open_with = 0;
+}
+END_TEST
+
 START_TEST(names_the_shard_that_is_not_there)
 {
     add_shard("s-1.safetensors", "a");
@@ -385,6 +394,7 @@ int main(void)
     tcase_add_test(tests, prefers_the_single_file_to_the_index);
     tcase_add_test(tests, outlives_its_store_and_lives_as_long_as_the_last_holder);
     tcase_add_test(tests, names_the_folder_that_holds_no_checkpoint);
+    tcase_add_test(tests, a_file_that_cannot_be_looked_for_is_not_taken_for_an_absent_one);
     tcase_add_test(tests, names_the_shard_that_is_not_there);
     tcase_add_test(tests, names_the_shard_that_is_broken);
     tcase_add_test(tests, refuses_a_mapped_tensor_that_its_shard_has_not);

@@ -101,6 +101,14 @@ static const char *const hostile_names[] = {
     "..\\a", "a\\b",        "C:a.txt",
 };
 
+static bool exists(struct mmqi_store *store, const char *name)
+{
+    bool answer;
+
+    ck_assert_int_eq(mmqi_file_exists(&answer, store, name), MMQ_OK);
+    return answer;
+}
+
 START_TEST(refuses_names_that_leave_the_folder)
 {
     struct mmqi_store *store = folder_store();
@@ -109,7 +117,7 @@ START_TEST(refuses_names_that_leave_the_folder)
     ck_assert_int_eq(mmqi_file_open(&file, store, hostile_names[_i]), MMQ_ERR_FORMAT);
     ck_assert_ptr_null(file);
     ck_assert_ptr_nonnull(strstr(mmqi_message(), "names no file inside it"));
-    ck_assert(!mmqi_file_exists(store, hostile_names[_i]));
+    ck_assert(!exists(store, hostile_names[_i]));
     mmqi_store_release(store);
 }
 END_TEST
@@ -135,7 +143,7 @@ START_TEST(follows_links_as_hub_caches_have_them)
 
     snprintf(path, sizeof path, "%s/link", folder);
     ck_assert_int_eq(symlink("sub/b.txt", path), 0);
-    ck_assert(mmqi_file_exists(store, "link"));
+    ck_assert(exists(store, "link"));
     ck_assert_int_eq(mmqi_file_open(&file, store, "link"), MMQ_OK);
     ck_assert_uint_eq(mmqi_file_size(file), 6);
     mmqi_file_close(file);
@@ -154,9 +162,9 @@ START_TEST(says_which_file_is_not_there)
     ck_assert_ptr_nonnull(strstr(mmqi_message(), "none.json"));
     ck_assert_int_eq(mmqi_file_open(&file, store, "sub"), MMQ_ERR_IO);
     ck_assert_ptr_nonnull(strstr(mmqi_message(), "is a folder"));
-    ck_assert(mmqi_file_exists(store, "a.txt"));
-    ck_assert(!mmqi_file_exists(store, "none.json"));
-    ck_assert(!mmqi_file_exists(store, "sub"));
+    ck_assert(exists(store, "a.txt"));
+    ck_assert(!exists(store, "none.json"));
+    ck_assert(!exists(store, "sub"));
     mmqi_store_release(store);
 }
 END_TEST
@@ -238,8 +246,8 @@ START_TEST(reads_through_the_hosts_reader_and_closes_what_it_opened)
     mmqi_file_close(file);
     ck_assert_int_eq(memory.n_open, 0);
     store = memory_store(&memory);
-    ck_assert(mmqi_file_exists(store, "x.bin"));
-    ck_assert(!mmqi_file_exists(store, "y.bin"));
+    ck_assert(exists(store, "x.bin"));
+    ck_assert(!exists(store, "y.bin"));
     ck_assert_int_eq(mmqi_file_read_all(&all, &size, store, "x.bin", 100), MMQ_OK);
     ck_assert_str_eq(all, "abcdef");
     mmqi_free(all);
@@ -300,6 +308,33 @@ START_TEST(refuses_half_a_reader_and_a_size_that_no_file_has)
 }
 END_TEST
 
+static void *refuse(void *user, size_t size)
+{
+    (void)user;
+    (void)size;
+    return NULL;
+}
+
+static void free_nothing(void *user, void *block)
+{
+    (void)user;
+    ck_assert_ptr_null(block);
+}
+
+START_TEST(no_memory_to_look_for_a_file_is_no_absent_file)
+{
+    static const struct mmqi_mem_hooks hooks = {refuse, free_nothing, NULL};
+    struct mmqi_store *store = folder_store();
+    bool answer;
+
+    mmqi_mem_enter(&hooks);
+    ck_assert_int_eq(mmqi_file_exists(&answer, store, "a.txt"), MMQ_ERR_NOMEM);
+    mmqi_mem_enter(NULL);
+    ck_assert(exists(store, "a.txt"));
+    mmqi_store_release(store);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("file");
@@ -321,6 +356,7 @@ int main(void)
     tcase_add_test(tests, reads_through_the_hosts_reader_and_closes_what_it_opened);
     tcase_add_test(tests, passes_the_readers_own_failure_up);
     tcase_add_test(tests, refuses_half_a_reader_and_a_size_that_no_file_has);
+    tcase_add_test(tests, no_memory_to_look_for_a_file_is_no_absent_file);
     suite_add_tcase(suite, tests);
     srunner_run_all(runner, CK_NORMAL);
     failed = srunner_ntests_failed(runner);
