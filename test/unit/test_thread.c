@@ -1,6 +1,8 @@
 /* src/core/thread.c: the pool runs every chunk once, whoever submits. */
 #include <check.h>
 #include <fenv.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -232,6 +234,37 @@ static void budget_free(void *user, void *block)
     free(block);
 }
 
+static void look_at_signals(void *arg)
+{
+    static const int asynchronous[] = {SIGINT, SIGTERM, SIGALRM, SIGUSR1, SIGCHLD, SIGPIPE};
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGPROF};
+    int32_t *wrong = arg;
+    sigset_t blocked;
+
+    pthread_sigmask(SIG_BLOCK, NULL, &blocked);
+    for (size_t i = 0; i < sizeof asynchronous / sizeof *asynchronous; i++)
+        *wrong += sigismember(&blocked, asynchronous[i]) != 1;
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+        *wrong += sigismember(&blocked, faults[i]) != 0;
+}
+
+START_TEST(the_hosts_signals_are_not_delivered_to_the_librarys_threads)
+{
+    struct mmqi_os_thread *thread;
+    sigset_t before, after;
+    int32_t wrong = 0;
+
+    sigemptyset(&before);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    thread = mmqi_os_thread_start(look_at_signals, &wrong);
+    ck_assert_ptr_nonnull(thread);
+    mmqi_os_thread_join(thread);
+    ck_assert_int_eq(wrong, 0);
+    pthread_sigmask(SIG_SETMASK, NULL, &after);
+    ck_assert_int_eq(sigismember(&after, SIGINT), 0); /* the host's own mask is as it was */
+}
+END_TEST
+
 START_TEST(a_refused_allocation_gives_a_status_and_no_leak)
 {
     struct budget budget = {0};
@@ -271,6 +304,7 @@ int main(void)
     tcase_add_test(tcase, wakes_workers_that_have_gone_to_sleep);
     tcase_add_test(tcase, all_threads_and_the_submitter_work_on_one_job);
     tcase_add_test(tcase, chunks_run_in_the_default_floating_point_mode_and_the_host_keeps_its_own);
+    tcase_add_test(tcase, the_hosts_signals_are_not_delivered_to_the_librarys_threads);
     tcase_add_test(tcase, a_refused_allocation_gives_a_status_and_no_leak);
     suite_add_tcase(suite, tcase);
     srunner_run_all(runner, CK_NORMAL);
