@@ -44,19 +44,38 @@ static const struct mmqi_ops cpu_ops = {
 };
 
 #if defined(__x86_64__)
-/* The builtin asks the processor and the operating system; not every compiler's knows F16C. */
+/*
+ * Asked of the processor itself: the compilers' builtin keeps the answer in
+ * writable data of the process. An instruction set also needs an operating
+ * system that saves its registers (XCR0).
+ */
+static bool saves_registers(uint64_t wanted)
+{
+    uint32_t a, b, c, d;
+
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
+        return false;
+    __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+    return (((uint64_t)d << 32 | a) & wanted) == wanted;
+}
+
 static bool has_avx2(void)
 {
-    unsigned int a, b, c, d;
+    const uint32_t wanted = bit_AVX | bit_FMA | bit_F16C;
+    uint32_t a, b, c, d;
 
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+    if (!saves_registers(0x06) || !__get_cpuid(1, &a, &b, &c, &d) || (c & wanted) != wanted)
+        return false;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX2);
 }
 
 static bool has_avx512(void)
 {
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    const uint32_t wanted = bit_AVX512F | bit_AVX512DQ | bit_AVX512BW | bit_AVX512VL;
+    uint32_t a, b, c, d;
+
+    return saves_registers(0xE6) && has_avx2() && __get_cpuid_count(7, 0, &a, &b, &c, &d) &&
+           (b & wanted) == wanted;
 }
 #endif
 
