@@ -10,6 +10,7 @@
 #include "io/checkpoint.h"
 #include "io/safetensors.h"
 #include "memory_files.h"
+#include "meter.h"
 
 enum { MAX_FILES = 8 };
 
@@ -338,26 +339,11 @@ START_TEST(opens_a_thousand_shards_and_no_more)
 }
 END_TEST
 
-static void *limited_alloc(void *user, size_t size)
-{
-    int *left = user;
-
-    if (*left == 0)
-        return NULL;
-    --*left;
-    return malloc(size);
-}
-
-static void limited_free(void *user, void *block)
-{
-    (void)user;
-    free(block);
-}
-
 START_TEST(fails_cleanly_wherever_memory_runs_out_and_opens_on_a_retry)
 {
-    int left, n;
-    struct mmqi_mem_hooks hooks = {limited_alloc, limited_free, &left};
+    struct meter meter = {0};
+    int n;
+    struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter};
     int32_t status = MMQ_ERR_NOMEM;
 
     add_shard("s-1.safetensors", "a");
@@ -367,10 +353,11 @@ START_TEST(fails_cleanly_wherever_memory_runs_out_and_opens_on_a_retry)
         const struct mmqi_mem_hooks *before = mmqi_mem_enter(&hooks);
         struct mmqi_checkpoint *checkpoint;
 
-        left = n;
+        meter.left = n;
         status = mmqi_checkpoint_open(&checkpoint, fx.store);
         mmqi_checkpoint_release(checkpoint);
         mmqi_mem_enter(before);
+        ck_assert_int_eq(meter.live, 0);
         ck_assert_int_eq(fx.memory.n_open, 0);
         ck_assert_int_lt(n, 100);
     }

@@ -8,6 +8,7 @@
 #include "core/status.h"
 #include "io/file.h"
 #include "memory_files.h"
+#include "meter.h"
 
 static char folder[64];
 
@@ -308,22 +309,10 @@ START_TEST(refuses_half_a_reader_and_a_size_that_no_file_has)
 }
 END_TEST
 
-static void *refuse(void *user, size_t size)
-{
-    (void)user;
-    (void)size;
-    return NULL;
-}
-
-static void free_nothing(void *user, void *block)
-{
-    (void)user;
-    ck_assert_ptr_null(block);
-}
-
 START_TEST(no_memory_to_look_for_a_file_is_no_absent_file)
 {
-    static const struct mmqi_mem_hooks hooks = {refuse, free_nothing, NULL};
+    struct meter meter = {.left = 0};
+    struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter};
     struct mmqi_store *store = folder_store();
     bool answer;
 

@@ -11,6 +11,7 @@
 #include "core/os.h"
 #include "core/status.h"
 #include "core/thread.h"
+#include "meter.h"
 
 enum { MAX_CHUNKS = 5000, MAX_WORKERS = 64 };
 
@@ -210,30 +211,6 @@ START_TEST(chunks_run_in_the_default_floating_point_mode_and_the_host_keeps_its_
 }
 END_TEST
 
-struct budget {
-    int32_t left;
-    _Atomic int32_t live;
-};
-
-static void *budget_alloc(void *user, size_t size)
-{
-    struct budget *budget = user;
-
-    if (budget->left == 0)
-        return NULL;
-    budget->left--;
-    atomic_fetch_add(&budget->live, 1);
-    return malloc(size);
-}
-
-static void budget_free(void *user, void *block)
-{
-    struct budget *budget = user;
-
-    atomic_fetch_sub(&budget->live, 1);
-    free(block);
-}
-
 static void look_at_signals(void *arg)
 {
     static const int asynchronous[] = {SIGINT, SIGTERM, SIGALRM, SIGUSR1, SIGCHLD, SIGPIPE};
@@ -267,25 +244,25 @@ END_TEST
 
 START_TEST(a_refused_allocation_gives_a_status_and_no_leak)
 {
-    struct budget budget = {0};
-    struct mmqi_mem_hooks hooks = {budget_alloc, budget_free, &budget};
+    struct meter meter = {0};
+    struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter};
     struct mmqi_pool *pool;
     int32_t status = MMQ_ERR_NOMEM;
 
     for (int32_t limit = 0; status != MMQ_OK; limit++) {
         ck_assert_int_lt(limit, 100);
-        budget.left = limit;
+        meter.left = limit;
         mmqi_mem_enter(&hooks);
         status = mmqi_pool_create(&pool, 3);
         if (status != MMQ_OK) {
             ck_assert_int_eq(status, MMQ_ERR_NOMEM);
             ck_assert_ptr_null(pool);
-            ck_assert_int_eq(atomic_load(&budget.live), 0);
+            ck_assert_int_eq(meter.live, 0);
         }
         mmqi_mem_enter(NULL);
     }
     mmqi_pool_free(pool);
-    ck_assert_int_eq(atomic_load(&budget.live), 0);
+    ck_assert_int_eq(meter.live, 0);
 }
 END_TEST
 
