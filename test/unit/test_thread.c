@@ -211,6 +211,37 @@ START_TEST(chunks_run_in_the_default_floating_point_mode_and_the_host_keeps_its_
 }
 END_TEST
 
+struct looks {
+    struct meeting meeting;
+    const struct mmqi_mem_hooks *seen[2]; /* by worker */
+};
+
+static void look_at_hooks(void *arg, int64_t chunk, int32_t worker)
+{
+    struct looks *looks = arg;
+
+    looks->seen[worker] = mmqi_mem_current();
+    meet(&looks->meeting, chunk, worker);
+}
+
+START_TEST(workers_allocate_as_the_maker_of_the_pool_did)
+{
+    struct meter meter = {.left = 100};
+    struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter};
+    struct looks looks = {.meeting = {.wanted = 2}};
+    struct mmqi_pool *pool;
+
+    mmqi_mem_enter(&hooks);
+    ck_assert_int_eq(mmqi_pool_create(&pool, 2), MMQ_OK);
+    mmqi_mem_enter(NULL);
+    mmqi_pool_run(pool, 2, look_at_hooks, &looks);
+    ck_assert_ptr_null(looks.seen[0]);
+    ck_assert_ptr_eq(looks.seen[1], &hooks);
+    mmqi_pool_free(pool);
+    ck_assert_int_eq(meter.live, 0);
+}
+END_TEST
+
 static void look_at_signals(void *arg)
 {
     static const int asynchronous[] = {SIGINT, SIGTERM, SIGALRM, SIGUSR1, SIGCHLD, SIGPIPE};
@@ -281,6 +312,7 @@ int main(void)
     tcase_add_test(tcase, wakes_workers_that_have_gone_to_sleep);
     tcase_add_test(tcase, all_threads_and_the_submitter_work_on_one_job);
     tcase_add_test(tcase, chunks_run_in_the_default_floating_point_mode_and_the_host_keeps_its_own);
+    tcase_add_test(tcase, workers_allocate_as_the_maker_of_the_pool_did);
     tcase_add_test(tcase, the_hosts_signals_are_not_delivered_to_the_librarys_threads);
     tcase_add_test(tcase, a_refused_allocation_gives_a_status_and_no_leak);
     suite_add_tcase(suite, tcase);
