@@ -293,7 +293,7 @@ typedef struct mmq_image_options {
  *
  *   MMQ_ERR_NOT_FOUND, MMQ_ERR_IO  the file
  *   MMQ_ERR_FORMAT                 broken, truncated or no picture
- *   MMQ_ERR_LIMIT                  more pixels than max_pixels
+ *   MMQ_ERR_LIMIT                  more pixels than max_pixels, or a side of more than 65,535
  *   MMQ_ERR_UNSUPPORTED            a decoder that this build was made without
  */
 MMQ_API mmq_status mmq_image_read_file(mmq_image **out, const char *path,
