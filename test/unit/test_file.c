@@ -8,6 +8,7 @@
 #include "core/status.h"
 #include "io/file.h"
 #include "memory_files.h"
+#include "meter.h"
 
 static char folder[64];
 
@@ -108,6 +109,14 @@ static const char *const hostile_names[] = {
     "",      "/etc/passwd", "..",      "../a.txt", "sub/..", "sub/../a.txt", "sub/../../a",
     "..\\a", "a\\b",        "C:a.txt",
 };
+
+static bool exists(struct mmqi_store *store, const char *name)
+{
+    bool answer;
+
+    ck_assert_int_eq(mmqi_file_exists(&answer, store, name), MMQ_OK);
+    return answer;
+}
 
 START_TEST(refuses_names_that_leave_the_folder)
 {
@@ -362,6 +371,21 @@ START_TEST(refuses_half_a_reader_and_a_size_that_no_file_has)
 }
 END_TEST
 
+START_TEST(no_memory_to_look_for_a_file_is_no_absent_file)
+{
+    struct meter meter = {.left = 0};
+    struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter};
+    struct mmqi_store *store = folder_store();
+    bool answer;
+
+    mmqi_mem_enter(&hooks);
+    ck_assert_int_eq(mmqi_file_exists(&answer, store, "a.txt"), MMQ_ERR_NOMEM);
+    mmqi_mem_enter(NULL);
+    ck_assert(exists(store, "a.txt"));
+    mmqi_store_release(store);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("file");
@@ -385,6 +409,7 @@ int main(void)
     tcase_add_test(tests, reads_through_the_hosts_reader_and_closes_what_it_opened);
     tcase_add_test(tests, passes_the_readers_own_failure_up);
     tcase_add_test(tests, refuses_half_a_reader_and_a_size_that_no_file_has);
+    tcase_add_test(tests, no_memory_to_look_for_a_file_is_no_absent_file);
     suite_add_tcase(suite, tests);
     srunner_run_all(runner, CK_NORMAL);
     failed = srunner_ntests_failed(runner);
