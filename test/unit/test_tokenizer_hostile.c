@@ -1,4 +1,6 @@
 /* src/text: tokenizer files that lie, and texts made to be slow. */
+#include <time.h>
+
 #include "tokenizing.h"
 
 #include "core/os.h"
