@@ -1,7 +1,9 @@
 # libmmq. `make help` lists the targets.
 
 # Without config=, a goal build/NAME/... builds in that configuration, anything else in release.
-config ?= $(or $(word 2,$(subst /, ,$(filter build/%,$(firstword $(MAKECMDGOALS))))),release)
+CONFIGS := debug release asan ubsan tsan
+config ?= $(or $(filter $(CONFIGS),$(word 2,$(subst /, ,$(filter build/%,$(firstword \
+	$(MAKECMDGOALS)))))),release)
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 DESTDIR ?=
@@ -16,7 +18,7 @@ VERSION := 0.1.0
 SOVERSION := 0
 B := build/$(config)
 
-ifeq ($(filter $(config),debug release asan ubsan tsan),)
+ifeq ($(filter $(config),$(CONFIGS)),)
 $(error config=$(config): one of debug release asan ubsan tsan)
 endif
 
@@ -59,7 +61,8 @@ endif
 DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
 DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES)) -lpthread -lm
 # Read only where tests are built, so that the library needs neither package.
-TEST_CFLAGS = $(shell $(PKG_CONFIG) --cflags check jansson) -Itest -DSOURCE_ROOT='"$(CURDIR)"'
+TEST_CFLAGS = $(shell $(PKG_CONFIG) --cflags check jansson) -Itest -DSOURCE_ROOT='"$(CURDIR)"' \
+	-DSPEED_COUNTS=$(if $(filter release,$(config)),1,0)
 TEST_LIBS = $(shell $(PKG_CONFIG) --libs check jansson)
 
 .PHONY: all
@@ -142,14 +145,19 @@ endif
 
 PROGRAM_NAMES := $(patsubst examples/%.c,%,$(wildcard examples/mmq-*.c))
 PROGRAMS := $(PROGRAM_NAMES:%=$B/examples/%)
-EXAMPLE_HELP := $(patsubst examples/%.c,$B/examples/%.o,$(wildcard examples/common*.c))
+# What the programs share, as an archive: each takes only what it calls.
+EXAMPLE_HELP := $(patsubst examples/%.c,$B/examples/%.o,$(filter-out examples/mmq-%.c,$(wildcard examples/*.c)))
 
 $B/examples/%.o: examples/%.c $B/flags
 	@mkdir -p $(@D)
 	$(call say,CC)$(CC) $(COMMON) -Iinclude -MMD -MP -c -o $@ $<
 
-$(PROGRAMS): $B/examples/%: $B/examples/%.o $(EXAMPLE_HELP) $B/lib/libmmq.so
-	$(call say,LD)$(CC) -o $@ $< $(EXAMPLE_HELP) $(SANITIZE) -L$B/lib -Wl,-rpath,'$$ORIGIN/../lib' $(LDFLAGS) -lmmq -lm
+$B/examples/help.a: $(EXAMPLE_HELP)
+	@rm -f $@
+	$(call say,AR)$(AR) rcs $@ $^
+
+$(PROGRAMS): $B/examples/%: $B/examples/%.o $B/examples/help.a $B/lib/libmmq.so
+	$(call say,LD)$(CC) -o $@ $< $B/examples/help.a $(SANITIZE) -L$B/lib -Wl,-rpath,'$$ORIGIN/../lib' $(LDFLAGS) -lmmq -lm
 .SECONDARY: $(PROGRAMS:=.o) $(EXAMPLE_HELP)
 
 .PHONY: examples
@@ -198,6 +206,16 @@ run/install: all
 	+@SANITIZE='$(SANITIZE)' MAKE='$(MAKE)' $(RUN) install test/install/run.sh $(config)
 run/lint-selftest:
 	@$(RUN) lint-selftest test/lint/selftest.sh
+
+# The tokenizer of Llama-2, which may not be shipped, made from the SentencePiece model beside the
+# checkout; the test of its vectors is skipped where it cannot be made.
+LLAMA2 := build/tokenizers/llama2/tokenizer.json
+$(LLAMA2): test/tools/llama2_tokenizer_json.py
+	@mkdir -p $(@D)
+	$(call say,GEN)$(PYTHON) $< $(SHARED)/data/tokenizers.tar.xz $@
+ifneq ($(and $(wildcard $(SHARED)/data/tokenizers.tar.xz),$(shell command -v $(PYTHON))),)
+run/$B/test/unit/test_tokenizer: $(LLAMA2)
+endif
 
 .PHONY: check
 check: all $(RUNS) ## build and run every test

@@ -25,8 +25,9 @@ struct memory_file {
 struct memory_files {
     struct memory_file files[MAX_MEMORY_FILES];
     int n_files;
-    int n_open;        /* now */
-    int32_t fail_with; /* what read_at returns instead of reading */
+    int n_open;             /* now */
+    int32_t fail_with;      /* what read_at returns instead of reading */
+    int32_t fail_open_with; /* what open returns instead of opening */
 };
 
 static int32_t memory_open(void *user, const char *name, void **file)
@@ -34,6 +35,8 @@ static int32_t memory_open(void *user, const char *name, void **file)
     struct memory_files *all = user;
     int i;
 
+    if (all->fail_open_with)
+        return all->fail_open_with;
     for (i = 0; i < all->n_files; i++) {
         if (strcmp(all->files[i].name, name) == 0) {
             all->files[i].opened++;

@@ -7,6 +7,7 @@
 
 #include "core/mem.h"
 #include "core/os.h"
+#include "core/utf8.h"
 
 /* Room for `more` bytes and the zero byte; false (and marked) when refused. */
 static bool reserve(struct mmqi_buf *buf, size_t more)
@@ -81,44 +82,13 @@ void mmqi_buf_number(struct mmqi_buf *buf, double value)
     mmqi_buf_append(buf, text, (size_t)size);
 }
 
-/* Length of the well-formed UTF-8 character at `p` (RFC 3629), 0 for none. */
-static size_t utf8_length(const unsigned char *p, size_t left)
-{
-    unsigned char low = 0x80, high = 0xBF;
-    size_t n, i;
-
-    if (p[0] < 0x80)
-        return 1;
-    n = p[0] >= 0xC2 && p[0] <= 0xDF   ? 2
-        : p[0] >= 0xE0 && p[0] <= 0xEF ? 3
-        : p[0] >= 0xF0 && p[0] <= 0xF4 ? 4
-                                       : 0;
-    if (n == 0 || n > left)
-        return 0;
-    if (p[0] == 0xE0)
-        low = 0xA0;
-    else if (p[0] == 0xED)
-        high = 0x9F;
-    else if (p[0] == 0xF0)
-        low = 0x90;
-    else if (p[0] == 0xF4)
-        high = 0x8F;
-    if (p[1] < low || p[1] > high)
-        return 0;
-    for (i = 2; i < n; i++)
-        if ((p[i] & 0xC0) != 0x80)
-            return 0;
-    return n;
-}
-
 /* The character at p as JSON wants it; returns the bytes taken from the text. */
-static size_t append_json_character(struct mmqi_buf *buf, const unsigned char *p, size_t left)
+static size_t append_json_character(struct mmqi_buf *buf, const char *p, size_t left)
 {
-    size_t n = utf8_length(p, left);
+    size_t n;
 
-    if (n == 0) {
-        mmqi_buf_text(buf, "\xEF\xBF\xBD");
-        n = 1;
+    if (mmqi_utf8_decode(p, left, &n) < 0) {
+        mmqi_buf_text(buf, MMQI_REPLACEMENT);
     } else if (*p == '"' || *p == '\\') {
         mmqi_buf_append(buf, "\\", 1);
         mmqi_buf_append(buf, p, 1);
@@ -126,8 +96,8 @@ static size_t append_json_character(struct mmqi_buf *buf, const unsigned char *p
         mmqi_buf_text(buf, "\\n");
     } else if (*p == '\t') {
         mmqi_buf_text(buf, "\\t");
-    } else if (*p < 0x20) {
-        mmqi_buf_format(buf, "\\u%04x", *p);
+    } else if ((unsigned char)*p < 0x20) {
+        mmqi_buf_format(buf, "\\u%04x", (unsigned char)*p);
     } else {
         mmqi_buf_append(buf, p, n);
     }
@@ -140,7 +110,7 @@ void mmqi_buf_json_string(struct mmqi_buf *buf, const char *text, size_t size)
 
     mmqi_buf_append(buf, "\"", 1);
     while (at < size && !buf->failed)
-        at += append_json_character(buf, (const unsigned char *)text + at, size - at);
+        at += append_json_character(buf, text + at, size - at);
     mmqi_buf_append(buf, "\"", 1);
 }
 

@@ -13,7 +13,8 @@
 enum { MMQI_MESSAGE_BYTES = 512 };
 
 /* Write this thread's message and return `status`. Longer text is cut at a
- * whole UTF-8 character; control bytes (a hostile file's names) become '?'. */
+ * whole UTF-8 character; what is not printable (in a hostile file's names) and
+ * what is not UTF-8 (in a path) become '?'. */
 int32_t mmqi_fail(int32_t status, const char *format, ...)
     __attribute__((format(printf, 2, 3), cold));
 

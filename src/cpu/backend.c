@@ -44,19 +44,35 @@ static const struct mmqi_ops cpu_ops = {
 };
 
 #if defined(__x86_64__)
-/* The builtin asks the processor and the operating system; not every compiler's knows F16C. */
+/* Register state that the operating system saves (XCR0): bits 1, 2 are SSE and AVX, 5..7 AVX-512.
+ * The compiler's own builtins would keep a table that every user of the process shares. */
+static uint32_t saved_state(void)
+{
+    uint32_t a, b, c, d;
+
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
+        return 0;
+    __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+    return a;
+}
+
 static bool has_avx2(void)
 {
-    unsigned int a, b, c, d;
+    const uint32_t basic = bit_FMA | bit_AVX | bit_F16C;
+    uint32_t a, b, c, d;
 
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+    if ((saved_state() & 6) != 6 || !__get_cpuid(1, &a, &b, &c, &d) || (c & basic) != basic)
+        return false;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX2);
 }
 
 static bool has_avx512(void)
 {
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    const uint32_t wanted = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
+    uint32_t a, b, c, d;
+
+    return has_avx2() && (saved_state() & 0xe6) == 0xe6 &&
+           __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & wanted) == wanted;
 }
 #endif
 

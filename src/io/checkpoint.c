@@ -385,6 +385,22 @@ done:
     return status;
 }
 
+/* One file of tensors, or an index of several. */
+static int32_t open_files(struct mmqi_checkpoint *checkpoint)
+{
+    struct mmqi_store *store = checkpoint->store;
+    bool exists;
+    int32_t status = mmqi_file_exists(&exists, store, single_name);
+
+    if (status != MMQ_OK || exists)
+        return status == MMQ_OK ? open_single(checkpoint) : status;
+    status = mmqi_file_exists(&exists, store, index_name);
+    if (status != MMQ_OK || exists)
+        return status == MMQ_OK ? open_sharded(checkpoint) : status;
+    return mmqi_fail(MMQ_ERR_NOT_FOUND, "%s: holds neither %s nor %s", mmqi_store_name(store),
+                     single_name, index_name);
+}
+
 int32_t mmqi_checkpoint_open(struct mmqi_checkpoint **out, struct mmqi_store *store)
 {
     struct mmqi_checkpoint *checkpoint;
@@ -397,13 +413,7 @@ int32_t mmqi_checkpoint_open(struct mmqi_checkpoint **out, struct mmqi_store *st
     atomic_init(&checkpoint->refs, 1);
     checkpoint->store = store;
     mmqi_store_retain(store);
-    if (mmqi_file_exists(store, single_name))
-        status = open_single(checkpoint);
-    else if (mmqi_file_exists(store, index_name))
-        status = open_sharded(checkpoint);
-    else
-        status = mmqi_fail(MMQ_ERR_NOT_FOUND, "%s: holds neither %s nor %s", mmqi_store_name(store),
-                           single_name, index_name);
+    status = open_files(checkpoint);
     if (status == MMQ_OK)
         *out = checkpoint;
     else

@@ -61,6 +61,8 @@ int32_t mmqi_store_open_folder(struct mmqi_store **out, const char *path)
         return mmqi_fail(MMQ_ERR_IO, "%s: is a file, not a folder", path);
     case MMQI_OS_NOTHING:
         return mmqi_fail(MMQ_ERR_NOT_FOUND, "%s: there is no such folder", path);
+    case MMQI_OS_UNKNOWN:
+        return mmqi_fail(MMQ_ERR_IO, "%s: the folder cannot be reached", path);
     }
     status = create_store(out, path);
     if (status == MMQ_OK)
@@ -169,6 +171,7 @@ static int32_t open_in_folder(struct mmqi_file *file)
 
     switch (mmqi_os_kind_of(file->path)) {
     case MMQI_OS_FILE:
+    case MMQI_OS_UNKNOWN: /* opening it tells why */
         break;
     case MMQI_OS_FOLDER:
         return mmqi_fail(MMQ_ERR_IO, "%s: is a folder, not a file", file->path);
@@ -211,26 +214,39 @@ int32_t mmqi_file_open(struct mmqi_file **out, struct mmqi_store *store, const c
     return MMQ_OK;
 }
 
-bool mmqi_file_exists(struct mmqi_store *store, const char *name)
+/* Of a reader, whose open() alone can tell. */
+static int32_t reader_has(bool *exists, const struct mmqi_store *store, const char *name)
 {
     const struct mmqi_reader *reader = &store->reader;
-    const char *tail;
     void *handle = NULL;
-    char *path;
-    bool exists;
+    int32_t status = reader->open(reader->user, name, &handle);
 
-    if (!is_inside(name))
-        return false;
-    if (!store->folder) {
-        if (reader->open(reader->user, name, &handle) != MMQ_OK)
-            return false;
+    *exists = status == MMQ_OK;
+    if (*exists)
         reader->close(reader->user, handle);
-        return true;
-    }
+    return *exists || status == MMQ_ERR_NOT_FOUND ? MMQ_OK : reader_failed(status, name, "open");
+}
+
+int32_t mmqi_file_exists(bool *exists, struct mmqi_store *store, const char *name)
+{
+    enum mmqi_os_kind kind;
+    const char *tail;
+    char *path;
+
+    *exists = false;
+    if (!is_inside(name))
+        return MMQ_OK;
+    if (!store->folder)
+        return reader_has(exists, store, name);
     path = join(store->name, name, &tail);
-    exists = path && mmqi_os_kind_of(path) == MMQI_OS_FILE;
+    if (!path)
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to look for %s", store->name, name);
+    kind = mmqi_os_kind_of(path);
     mmqi_free(path);
-    return exists;
+    if (kind == MMQI_OS_UNKNOWN)
+        return mmqi_fail(MMQ_ERR_IO, "%s: %s cannot be reached", store->name, name);
+    *exists = kind == MMQI_OS_FILE;
+    return MMQ_OK;
 }
 
 uint64_t mmqi_file_size(const struct mmqi_file *file)

@@ -18,6 +18,7 @@
 #include "core/mem.h"
 #include "core/os.h"
 #include "core/status.h"
+#include "core/utf8.h"
 #include "io/util.h"
 
 enum state {
@@ -259,26 +260,6 @@ static int32_t hex4(const char *p, const char *end)
     return value;
 }
 
-static char *put_utf8(char *dst, uint32_t c)
-{
-    if (c < 0x80) {
-        *dst++ = (char)c;
-    } else if (c < 0x800) {
-        *dst++ = (char)(0xC0 | c >> 6);
-        *dst++ = (char)(0x80 | (c & 0x3F));
-    } else if (c < 0x10000) {
-        *dst++ = (char)(0xE0 | c >> 12);
-        *dst++ = (char)(0x80 | (c >> 6 & 0x3F));
-        *dst++ = (char)(0x80 | (c & 0x3F));
-    } else {
-        *dst++ = (char)(0xF0 | c >> 18);
-        *dst++ = (char)(0x80 | (c >> 12 & 0x3F));
-        *dst++ = (char)(0x80 | (c >> 6 & 0x3F));
-        *dst++ = (char)(0x80 | (c & 0x3F));
-    }
-    return dst;
-}
-
 /* The character of the \u escape whose digits are at *p, a surrogate pair taken whole; -1 where
  * it is malformed or half a pair. *p moves past it. */
 static int32_t unicode_escape(const char **p, const char *end)
@@ -333,7 +314,7 @@ static int32_t decode_escape(struct mmqi_json *json, char **dst, const char **p,
         c = unicode_escape(p, end);
         if (c < 0)
             return fail_at(json, (size_t)(start - json->in), "a whole character after \\u");
-        *dst = put_utf8(*dst, (uint32_t)c);
+        *dst += mmqi_utf8_encode(*dst, c);
         return MMQ_OK;
     }
     c = simple_escape(start[1]);
@@ -362,8 +343,7 @@ static int32_t decode_string(struct mmqi_json *json, struct text *text, size_t b
                 return status;
             continue;
         }
-        n = mmqi_utf8_size(p, (size_t)(stop - p));
-        if (n == 0)
+        if (mmqi_utf8_decode(p, (size_t)(stop - p), &n) < 0)
             return fail_at(json, (size_t)(p - json->in), "UTF-8");
         for (; n > 0; n--)
             *dst++ = *p++;

@@ -16,6 +16,7 @@
 #include "core/dtype.h"
 #include "core/mem.h"
 #include "core/status.h"
+#include "core/utf8.h"
 #include "io/json.h"
 #include "io/util.h"
 
@@ -407,8 +408,7 @@ static bool is_utf8(const char *text, size_t size)
     size_t at = 0, n;
 
     for (; at < size; at += n) {
-        n = mmqi_utf8_size(text + at, size - at);
-        if (n == 0)
+        if (mmqi_utf8_decode(text + at, size - at, &n) < 0)
             return false;
     }
     return true;

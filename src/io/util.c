@@ -1,5 +1,5 @@
 /*
- * Sorting, UTF-8, integers and clipped names for the readers of this folder.
+ * Sorting, integers and clipped names for the readers of this folder.
  */
 #include "io/util.h"
 
@@ -41,32 +41,6 @@ void mmqi_sort(uint32_t *order, size_t n, mmqi_before_fn before, const void *con
 static bool is_tail(unsigned char byte)
 {
     return (byte & 0xC0) == 0x80;
-}
-
-size_t mmqi_utf8_size(const char *text, size_t left)
-{
-    const unsigned char *p = (const unsigned char *)text;
-
-    if (left == 0)
-        return 0;
-    if (p[0] < 0x80)
-        return 1;
-    if (p[0] < 0xC2)
-        return 0;
-    if (p[0] < 0xE0)
-        return left >= 2 && is_tail(p[1]) ? 2 : 0;
-    if (p[0] < 0xF0) {
-        if (left < 3 || !is_tail(p[1]) || !is_tail(p[2]))
-            return 0;
-        if ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] >= 0xA0))
-            return 0;
-        return 3;
-    }
-    if (p[0] > 0xF4 || left < 4 || !is_tail(p[1]) || !is_tail(p[2]) || !is_tail(p[3]))
-        return 0;
-    if ((p[0] == 0xF0 && p[1] < 0x90) || (p[0] == 0xF4 && p[1] >= 0x90))
-        return 0;
-    return 4;
 }
 
 bool mmqi_parse_integer(const char *text, int64_t *value)

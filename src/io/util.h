@@ -1,6 +1,6 @@
 /*
  * What the files of this folder share: sorting that allocates nothing,
- * whole UTF-8 characters, integers, and long names cut for messages.
+ * integers, and long names cut for messages.
  */
 #ifndef MMQI_IO_UTIL_H
 #define MMQI_IO_UTIL_H
@@ -17,10 +17,6 @@ typedef bool (*mmqi_before_fn)(const void *context, uint32_t a, uint32_t b);
 /* Put order[0..n) in order. Heap sort: n log n steps for hostile input too, in place; make
  * `before` a total order (the index last) where the result must not depend on chance. */
 void mmqi_sort(uint32_t *order, size_t n, mmqi_before_fn before, const void *context);
-
-/* Bytes of the well-formed UTF-8 character at `text` (1 to 4); 0 where there is none in the
- * `left` bytes that remain. Overlong forms, surrogates and values past U+10FFFF are none. */
-size_t mmqi_utf8_size(const char *text, size_t left);
 
 /* The integer that `text` spells as JSON would; false where it spells another number or one that
  * does not fit, and then *value is left as it is. */

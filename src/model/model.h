@@ -24,11 +24,22 @@ enum mmqi_role {
     MMQI_ROLE_CONSTANT = 4 /* computed by the family (inverse frequencies): no file tensor */
 };
 
+enum {
+    /* Part of the checkpoint that the computation never reads (a tower's last layer): quantized
+     * and saved like any other, never placed, and no fault when the file lacks it. */
+    MMQI_WEIGHT_UNUSED = 1,
+    /* The settings disagree whether it is tied: a tensor of its own in the file wins. */
+    MMQI_WEIGHT_STORED_WINS = 2
+};
+
 struct mmqi_weight {
     char *name; /* canonical: "language.layers.3.attn.q", ".bias" for a bias */
     int32_t role;
+    uint32_t flags;
     int64_t rows, cols; /* a vector is [1, n] */
-    int32_t format;     /* enum mmqi_format, as its canonical bytes are */
+    int32_t rank;       /* of the plain tensor in a file, with `shape` */
+    int64_t shape[4];
+    int32_t format; /* enum mmqi_format, as its canonical bytes are */
     struct mmqi_layout layout;
     int32_t same_as; /* index of the weight whose storage this one shares (tied head), or -1 */
     /* Canonical bytes come from file tensors, one per part ... */
@@ -37,6 +48,12 @@ struct mmqi_weight {
      */
     uint8_t *block;
     uint64_t placed_bytes; /* bytes it takes on the device */
+};
+
+/* One row of the index by name. */
+struct mmqi_weight_name {
+    const char *name;
+    int32_t weight;
 };
 
 /* What the runtime needs to know of any family. */
@@ -49,7 +66,7 @@ struct mmqi_spec {
     int32_t n_eos;
     int32_t eos[8];
     int32_t bos, pad;                                 /* -1: none */
-    int32_t image_patches, image_width, image_height; /* what the tower takes */
+    int32_t image_patches, image_width, image_height; /* what the tower takes; a class row beside */
     struct mmqi_recipe recipe;
 };
 
@@ -65,10 +82,13 @@ struct mmqi_model {
     struct mmqi_settings *config, *generation, *preprocessor, *processor,
         *tokenizer_config; /* NULL when absent */
     struct mmqi_tokenizer *tokenizer;
-    struct mmqi_chat *chat; /* NULL when the folder has no template */
+    struct mmqi_chat *chat; /* NULL when the folder has no template that this build runs */
+    char *chat_error;       /* why its template does not run; NULL when there is none or it does */
+    struct mmqi_graph *vision, *language;
+    int32_t *n_users; /* models that share everything above; changed with atomics only */
     struct mmqi_weight *weights;
     int32_t n_weights;
-    struct mmqi_graph *vision, *language;
+    struct mmqi_weight_name *by_name; /* [n_weights], sorted */
     /* placement */
     const struct mmqi_backend *backend;
     struct mmqi_device *device;
@@ -109,5 +129,8 @@ int32_t mmqi_model_place(struct mmqi_model *model, const struct mmqi_backend *ba
                          struct mmqi_device *device,
                          int32_t (*progress)(void *user, uint64_t done, uint64_t total),
                          void *user);
+
+/* Take every weight off the device again; accepts a model that is not, or only half, placed. */
+void mmqi_model_unplace(struct mmqi_model *model);
 
 #endif

@@ -51,10 +51,11 @@ struct job {
     struct mmqi_report *report;
     bool *pack;      /* [n_weights] to be packed */
     bool *is_stored; /* [n_weights] packed, or in the format already */
-    size_t *first;   /* [n_weights] id of a packed weight's first tensor in `save` */
-    int32_t *owner;  /* [entries of the checkpoint] the packed weight it belongs to, or -1 */
-    size_t *copy;    /* [entries] id in `save` of one that is copied */
-    float *rows;     /* the chunk in hand; copies pass through it too */
+    int32_t n_packed;
+    size_t *first;  /* [n_weights] id of a packed weight's first tensor in `save` */
+    int32_t *owner; /* [entries of the checkpoint] the packed weight it belongs to, or -1 */
+    size_t *copy;   /* [entries] id in `save` of one that is copied */
+    float *rows;    /* the chunk in hand; copies pass through it too */
     size_t rows_bytes;
     uint8_t *packed; /* the packed chunk where there is no model to pack into */
     size_t packed_bytes;
@@ -78,6 +79,7 @@ static int32_t choose_weight(struct job *job, int32_t i)
     if (is->is_float) {
         job->pack[i] = true;
         job->is_stored[i] = true;
+        job->n_packed++;
         return MMQ_OK;
     }
     if (weight->format != job->options->format)
@@ -479,13 +481,17 @@ static int32_t copy_entry(struct job *job, size_t index)
     return status;
 }
 
+/* A source that has the format already says so itself. */
 static int32_t write_config(struct job *job)
 {
     char *text = NULL, *config = NULL;
     size_t size, config_size;
-    int32_t status =
-        mmqi_file_read_all(&text, &size, job->source->store, "config.json", MAX_CONFIG);
+    int32_t status;
 
+    if (job->n_packed == 0)
+        return mmqi_save_copy(job->save, job->source->store, "config.json", job->rows,
+                              job->rows_bytes);
+    status = mmqi_file_read_all(&text, &size, job->source->store, "config.json", MAX_CONFIG);
     if (status == MMQ_OK)
         status = mmqi_bnb_config(&config, &config_size, text, size, job->source, job->is_stored,
                                  job->options->format);

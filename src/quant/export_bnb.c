@@ -161,9 +161,12 @@ static void print_skipped(struct mmqi_buf *buf, const struct mmqi_model *model,
 
 static const char *compute_dtype(const struct mmqi_model *model, const bool *quantized)
 {
-    for (int32_t i = 0; i < model->n_weights; i++)
-        if (quantized[i] && model->weights[i].entry[0])
-            return torch_dtype(model->weights[i].entry[0]->dtype);
+    for (int32_t i = 0; i < model->n_weights; i++) {
+        const struct mmqi_entry *entry = model->weights[i].entry[0];
+
+        if (quantized[i] && entry && mmqi_format_info(model->weights[i].format)->is_float)
+            return torch_dtype(entry->dtype);
+    }
     return "float32";
 }
 

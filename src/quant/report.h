@@ -26,8 +26,9 @@ struct mmqi_report {
     uint64_t source_bytes, bytes; /* sums over the items */
     uint64_t memory_bytes; /* held by the new model's weights, padding included; 0 without one */
     uint64_t file_bytes;   /* of the folder's weight files; 0 without one */
-    uint64_t peak_bytes;   /* greatest sum of memory_bytes so far and the chunk's buffers */
-    char *json;            /* made by mmqi_report_finish() */
+    /* Greatest sum of memory_bytes so far and the chunk's buffers; reading adds up to 1 MiB. */
+    uint64_t peak_bytes;
+    char *json; /* made by mmqi_report_finish() */
 };
 
 int32_t mmqi_report_create(struct mmqi_report **out, const char *format);

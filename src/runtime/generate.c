@@ -29,23 +29,6 @@ static int32_t pick_row(void *user, size_t index, const float *logits)
     return MMQ_OK;
 }
 
-static int32_t add_id(struct mmqi_ids *ids, int32_t id)
-{
-    int32_t *data;
-    size_t capacity;
-
-    if (ids->n == ids->capacity) {
-        capacity = ids->capacity ? ids->capacity * 2 : 64;
-        data = mmqi_realloc_array(ids->data, capacity, sizeof *data);
-        if (!data)
-            return mmqi_fail(MMQ_ERR_NOMEM, "generate: no memory for %zu tokens", capacity);
-        ids->data = data;
-        ids->capacity = capacity;
-    }
-    ids->data[ids->n++] = id;
-    return MMQ_OK;
-}
-
 /* Where the first stop string begins at or after `from`; SIZE_MAX for nowhere. */
 static size_t find_stop(const struct generation *g, size_t from)
 {
@@ -135,7 +118,7 @@ static int32_t take_token(struct generation *g)
     size_t size = 0;
     int32_t status;
 
-    status = add_id(&g->answer->ids, g->next);
+    status = mmqi_ids_append(&g->answer->ids, &g->next, 1);
     if (status != MMQ_OK)
         return status;
     mmqi_sampler_see(g->sampler, g->next);

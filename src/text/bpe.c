@@ -185,7 +185,8 @@ static void add_symbol(struct mmqi_bpe_work *work, int32_t id)
     work->n++;
 }
 
-/* The bytes of a character that has no token, as byte tokens; false unless there are all of them. */
+/* The bytes of a character that has no token, as byte tokens; false unless there are all of them.
+ */
 static bool add_bytes(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work, const char *text,
                       size_t size)
 {
@@ -205,8 +206,8 @@ static bool add_bytes(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work, co
  * it off (so unknown characters can come out after later bytes, as they do
  * in the tokenizers library).
  */
-static void split_word(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work, const char *text,
-                       size_t size)
+static int32_t split_word(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work, const char *text,
+                          size_t size)
 {
     bool pending = false;
     size_t at, length;
@@ -219,8 +220,13 @@ static void split_word(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work, c
                                                  : mmqi_vocab_find(&bpe->vocab, text + at, length);
         if (id < 0 && bpe->byte_fallback && add_bytes(bpe, work, text + at, length))
             continue;
-        if (id < 0 && bpe->unk < 0)
+        if (id < 0 && bpe->unk == MMQI_BPE_NO_UNK)
             continue;
+        if (id < 0 && bpe->unk == MMQI_BPE_LOST_UNK)
+            return mmqi_fail(MMQ_ERR_FORMAT,
+                             "tokenizer: '%.*s' needs the unknown token, which is "
+                             "not in the vocabulary",
+                             (int)length, text + at);
         if (pending && (id >= 0 || !bpe->fuse_unk))
             add_symbol(work, bpe->unk);
         pending = id < 0;
@@ -231,6 +237,7 @@ static void split_word(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work, c
         add_symbol(work, bpe->unk);
     if (work->n > 0)
         work->symbols[work->n - 1].next = -1;
+    return MMQ_OK;
 }
 
 /* Look the pair at `at` up again and let it wait if it has a rank. */
@@ -300,9 +307,9 @@ static int32_t reserve_symbols(const struct mmqi_bpe *bpe, struct mmqi_bpe_work 
     mmqi_free(work->symbols);
     work->symbols = mmqi_alloc_array(capacity, sizeof *work->symbols);
     work->capacity = work->symbols ? capacity : 0;
-    return work->symbols ? MMQ_OK
-                         : mmqi_fail(MMQ_ERR_NOMEM, "tokenizer: no memory for a word of %zu bytes",
-                                     size);
+    return work->symbols
+               ? MMQ_OK
+               : mmqi_fail(MMQ_ERR_NOMEM, "tokenizer: no memory for a word of %zu bytes", size);
 }
 
 int32_t mmqi_bpe_encode(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work,
@@ -318,10 +325,11 @@ int32_t mmqi_bpe_encode(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work,
     status = reserve_symbols(bpe, work, text, size);
     if (status != MMQ_OK)
         return status;
-    split_word(bpe, work, text, size);
-    if (work->n == 0)
-        return MMQ_OK;
-    status = work->n > 1 ? merge_word(bpe, work) : MMQ_OK;
+    status = split_word(bpe, work, text, size);
+    if (status != MMQ_OK || work->n == 0)
+        return status;
+    if (work->n > 1)
+        status = merge_word(bpe, work);
     for (at = 0; at >= 0 && status == MMQ_OK; at = work->symbols[at].next)
         status = mmqi_ids_append(ids, &work->symbols[at].id, 1);
     return status;

@@ -14,18 +14,22 @@
 #include "text/tokenizer.h"
 #include "text/vocab.h"
 
-enum { MMQI_BPE_DIRECT = 0x180 }; /* code points whose ids are in an array */
+enum {
+    MMQI_BPE_DIRECT = 0x180, /* code points whose ids are in an array */
+    MMQI_BPE_NO_UNK = -1,    /* there is no unknown token */
+    MMQI_BPE_LOST_UNK = -2   /* one is named but is not in the vocabulary: an error once needed */
+};
 
 struct mmqi_bpe {
     struct mmqi_vocab vocab;
     struct mmqi_bpe_pair {
         int32_t left, right; /* left -1: a free slot */
         uint32_t rank;
-    } *pairs;
+    } * pairs;
     size_t n_slots, n_pairs; /* n_slots is 0 or a power of two */
     int32_t *merged;         /* by rank: the id that the pair becomes */
     size_t n_ranks, capacity;
-    int32_t unk; /* -1: a character without a token vanishes */
+    int32_t unk; /* MMQI_BPE_NO_UNK: a character without a token vanishes */
     bool byte_fallback, fuse_unk, ignore_merges;
     int32_t direct[MMQI_BPE_DIRECT]; /* id of the character, -1 */
     int32_t bytes[256];              /* id of "<0xNN>", -1 */

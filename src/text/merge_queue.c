@@ -10,7 +10,7 @@ enum {
 struct mmqi_merge_queue {
     struct list {
         int32_t first, last; /* meaningful while the rank's bit is set */
-    } *lists;
+    } * lists;
     uint64_t *bits[LEVELS]; /* bits[0]: ranks with a list; bits[k+1]: words of bits[k] not zero */
     size_t n_top;           /* words of the highest level */
     uint64_t *heap;         /* rank << 32 | position, least first; an entry may be out of date */

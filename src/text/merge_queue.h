@@ -17,7 +17,7 @@
 
 /* A symbol of the word; the pair it forms with the next one waits under `rank`. */
 struct mmqi_symbol {
-    int32_t id;            /* -1: merged into the symbol on its left */
+    int32_t id;             /* -1: merged into the symbol on its left */
     int32_t previous, next; /* neighbours in the word, -1 at its ends */
     uint32_t rank;          /* MMQI_NO_RANK: the pair is not waiting */
     int32_t before, after;  /* neighbours in the list of the rank, -1 at its ends */

@@ -49,8 +49,8 @@ extern const struct mmqi_stage_kind mmqi_decoder_kinds[];
 
 struct mmqi_stage {
     const struct mmqi_stage_kind *kind;
-    struct mmqi_replace replace;   /* Replace; of Prepend, `content` alone */
-    char letter[4];                /* Strip: the character, UTF-8 */
+    struct mmqi_replace replace; /* Replace; of Prepend, `content` alone */
+    char letter[4];              /* Strip: the character, UTF-8 */
     size_t letter_size;
     int64_t start, stop;           /* Strip: how many at most */
     bool individual;               /* Digits */
@@ -76,20 +76,28 @@ void mmqi_stages_free(struct mmqi_stages *stages);
 enum mmqi_field_kind { MMQI_FIELD_TEXT, MMQI_FIELD_INTEGER, MMQI_FIELD_BOOL, MMQI_FIELD_OTHER };
 
 struct mmqi_field {
-    char key[32];
+    char key[64]; /* a longer one is cut */
     int32_t kind;
-    char *text; /* the string; of an object or array its JSON text */
-    size_t size;
-    int64_t integer; /* a bool is 0 or 1 */
+    char *text;       /* of a string */
+    const char *json; /* of an object or array: its text, in the file's */
+    size_t size;      /* of either */
+    int64_t integer;  /* a bool is 0 or 1 */
 };
 
 struct mmqi_fields {
     const char *name;
-    char where[96]; /* "decoder.decoders[3]" */
+    char where[128]; /* "decoder.decoders[3]" */
     struct mmqi_field list[MMQI_MAX_FIELDS];
     size_t n;
 };
 
+/* The members of the object `json`, which is part of a file that was parsed before; null ones are
+ * left out. `name` and `where` must be set. */
+int32_t mmqi_fields_read(struct mmqi_fields *fields, const char *json, size_t size);
+void mmqi_fields_clear(struct mmqi_fields *fields);
+/* Call `each` with every element of the array `list`; the elements must be objects. */
+int32_t mmqi_fields_each(const struct mmqi_fields *fields, const struct mmqi_field *list,
+                         int32_t (*each)(void *arg, const char *json, size_t size), void *arg);
 /* NULL when there is no such field or it is null. */
 const struct mmqi_field *mmqi_field_find(const struct mmqi_fields *fields, const char *key);
 /* The field, of this kind; else MMQ_ERR_FORMAT and NULL. */
@@ -101,7 +109,8 @@ int32_t mmqi_field_bool(const struct mmqi_fields *fields, const char *key, bool 
 int32_t mmqi_fields_fail(const struct mmqi_fields *fields, int32_t status, const char *format, ...)
     __attribute__((format(printf, 3, 4), cold));
 
-/* Replace's fields, {"pattern": {"String": ..}, "content": ..}; normalizers and decoders have it. */
+/* Replace's fields, {"pattern": {"String": ..}, "content": ..}; normalizers and decoders have it.
+ */
 int32_t mmqi_stage_read_replace(struct mmqi_stage *stage, struct mmqi_fields *fields);
 
 #endif

@@ -28,7 +28,7 @@ struct mmqi_vocab {
     struct mmqi_vocab_slot {
         uint32_t hash;
         int32_t id; /* -1: free */
-    } *slots;
+    } * slots;
     size_t n_slots, n_used; /* n_slots is 0 or a power of two */
 };
 

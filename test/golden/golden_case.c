@@ -83,11 +83,13 @@ static int32_t *ids_at(const struct golden *golden, const char *path, size_t *n)
 {
     int64_t count = mmqi_settings_count(golden->json, path), value, i;
     int32_t *ids = calloc(MOST_IDS, sizeof *ids);
+    char base[256];
 
+    snprintf(base, sizeof base, "%s", path); /* `path` may be one of text_of()'s */
     *n = count < 0 || count > MOST_IDS ? 0 : (size_t)count;
     for (i = 0; i < (int64_t)*n; i++) {
         value = -1;
-        mmqi_settings_int(golden->json, text_of("%s.%lld", path, (long long)i), INT32_MIN,
+        mmqi_settings_int(golden->json, text_of("%s.%lld", base, (long long)i), INT32_MIN,
                           INT32_MAX, &value);
         ids[i] = (int32_t)value;
     }

@@ -2,6 +2,7 @@
 #include <check.h>
 #include <locale.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@
 #include "core/rng.h"
 #include "core/status.h"
 #include "core/text.h"
+#include "core/utf8.h"
 
 START_TEST(a_message_is_one_printable_line_cut_at_a_whole_character)
 {
@@ -26,6 +28,20 @@ START_TEST(a_message_is_one_printable_line_cut_at_a_whole_character)
     mmqi_fail(MMQ_ERR_IO, "x%s", name);
     ck_assert_uint_lt(strlen(mmqi_message()), MMQI_MESSAGE_BYTES);
     ck_assert_uint_eq((strlen(mmqi_message()) - 1) % 2, 0);
+}
+END_TEST
+
+START_TEST(a_message_is_utf8_that_moves_no_cursor_and_turns_no_line)
+{
+    /* A path's own bytes, a C1 control, a line separator and a right-to-left override. */
+    mmqi_fail(MMQ_ERR_IO, "a\xFF"
+                          "b\xC2\x9B"
+                          "c\xE2\x80\xA8"
+                          "d\xE2\x80\xAE"
+                          "e\xC3\xA4");
+    ck_assert_str_eq(mmqi_message(), "a?b?c?d?e\xC3\xA4");
+    mmqi_fail(MMQ_ERR_IO, "%s", "\xE2\x82");
+    ck_assert_str_eq(mmqi_message(), "");
 }
 END_TEST
 
@@ -115,6 +131,72 @@ START_TEST(json_strings_escape_and_replace_what_is_not_utf8)
     ck_assert_str_eq(text, "\"a\\\"\\\\\\n\\u0001\xC3\xA4\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"
                            "\xEF\xBF\xBD\"");
     mmqi_free(text);
+}
+END_TEST
+
+/* The character at p as plain arithmetic reads it: its one spelling, its value; -1 for none. */
+static int32_t plain_utf8(const unsigned char *p, size_t left, size_t *length)
+{
+    static const int32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t n = p[0] < 0x80 ? 1 : p[0] >> 5 == 6 ? 2 : p[0] >> 4 == 14 ? 3 : p[0] >> 3 == 30 ? 4 : 0;
+    int32_t code = n == 1 ? p[0] : p[0] & (0x7F >> n);
+
+    if (n == 0 || n > left)
+        return -1;
+    for (size_t i = 1; i < n; i++) {
+        if (p[i] >> 6 != 2)
+            return -1;
+        code = code << 6 | (p[i] & 0x3F);
+    }
+    *length = n;
+    return code < least[n] || code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF) ? -1 : code;
+}
+
+static bool reads_and_writes(const unsigned char p[4])
+{
+    size_t length, expected = 0;
+    char again[4];
+
+    for (size_t left = 1; left <= 4; left++) {
+        int32_t code = mmqi_utf8_decode((const char *)p, left, &length);
+
+        if ((code < 0 ? -1 : code) != plain_utf8(p, left, &expected) || length < 1 || length > left)
+            return false;
+        if (code >= 0 && (length != expected || mmqi_utf8_encode(again, code) != length ||
+                          memcmp(again, p, length) != 0))
+            return false;
+    }
+    return true;
+}
+
+START_TEST(utf8_is_read_and_written_as_plain_arithmetic_does)
+{
+    static const unsigned char last[] = {0x00, 0x7F, 0x80, 0xBF, 0xC0, 0xFF};
+    unsigned char p[4];
+    int n_wrong = 0;
+
+    for (int start = 0; start < 65536; start++)
+        for (size_t i = 0; i < sizeof last * sizeof last; i++) {
+            p[0] = (unsigned char)(start >> 8);
+            p[1] = (unsigned char)start;
+            p[2] = last[i / sizeof last];
+            p[3] = last[i % sizeof last];
+            n_wrong += !reads_and_writes(p);
+        }
+    ck_assert_int_eq(n_wrong, 0);
+}
+END_TEST
+
+START_TEST(what_is_no_character_counts_as_its_longest_start)
+{
+    size_t length;
+
+    ck_assert_int_eq(mmqi_utf8_decode("\xF0\x9F\x98\x80", 3, &length), MMQI_UTF8_PARTIAL);
+    ck_assert_uint_eq(length, 3);
+    ck_assert_int_eq(mmqi_utf8_decode("\xF0\x9Fx", 3, &length), MMQI_UTF8_INVALID);
+    ck_assert_uint_eq(length, 2);
+    ck_assert_int_eq(mmqi_utf8_decode("\xED\xA0\x80", 3, &length), MMQI_UTF8_INVALID);
+    ck_assert_uint_eq(length, 1);
 }
 END_TEST
 
@@ -222,10 +304,13 @@ int main(void)
     int failed;
 
     tcase_add_test(tests, a_message_is_one_printable_line_cut_at_a_whole_character);
+    tcase_add_test(tests, a_message_is_utf8_that_moves_no_cursor_and_turns_no_line);
     tcase_add_test(tests, sizes_that_would_wrap_give_no_block);
     tcase_add_test(tests, a_block_goes_back_to_the_hooks_that_made_it);
     tcase_add_test(tests, a_buffer_that_was_refused_memory_says_so_at_the_end);
     tcase_add_test(tests, json_strings_escape_and_replace_what_is_not_utf8);
+    tcase_add_test(tests, utf8_is_read_and_written_as_plain_arithmetic_does);
+    tcase_add_test(tests, what_is_no_character_counts_as_its_longest_start);
     tcase_add_test(tests, numbers_do_not_follow_the_hosts_locale);
     tcase_add_test(tests, every_f16_and_bf16_survives_the_way_to_f32_and_back);
     tcase_add_test(tests, sixteen_bit_types_round_to_nearest_even);

@@ -13,8 +13,7 @@
 #include "core/status.h"
 #include "quant/export_bnb.h"
 #include "quant/report.h"
-
-#define ROOT "build/tmp/export"
+#include "scratch.h"
 
 /* ---- a model that is only its weight table ---- */
 
@@ -209,9 +208,8 @@ static void declare_matrix(int32_t format, const char *const *names, size_t n, c
     uint8_t zeros[256] = {0};
     size_t first;
 
-    ck_assert_int_eq(system("rm -rf " ROOT " && mkdir -p " ROOT), 0);
     ck_assert_int_eq(mmqi_format_info(format)->layout(&layout, 6, 32), MMQ_OK);
-    ck_assert_int_eq(mmqi_save_create(&save, ROOT "/out"), MMQ_OK);
+    ck_assert_int_eq(mmqi_save_create(&save, "out"), MMQ_OK);
     ck_assert_int_eq(mmqi_bnb_declare(save, &first, &matrix), MMQ_OK);
     ck_assert_uint_eq(first, 0);
     ck_assert_uint_eq(mmqi_save_count(save), n);
@@ -223,7 +221,7 @@ static void declare_matrix(int32_t format, const char *const *names, size_t n, c
     ck_assert_msg(mmqi_save_commit(save) == MMQ_OK, "%s", mmqi_message());
     mmqi_save_free(save);
 
-    ck_assert_int_eq(mmqi_store_open_folder(&store, ROOT "/out"), MMQ_OK);
+    ck_assert_int_eq(mmqi_store_open_folder(&store, "out"), MMQ_OK);
     ck_assert_int_eq(mmqi_checkpoint_open(&checkpoint, store), MMQ_OK);
     for (size_t i = 0; i < n; i++) {
         const struct mmqi_entry *entry = mmqi_checkpoint_find(checkpoint, names[i]);
@@ -272,9 +270,8 @@ START_TEST(a_matrix_without_weight_in_its_name_is_refused)
                                      .layout = &layout};
     size_t first;
 
-    ck_assert_int_eq(system("rm -rf " ROOT " && mkdir -p " ROOT), 0);
     ck_assert_int_eq(mmqi_format_info(MMQI_FORMAT_NF4)->layout(&layout, 6, 32), MMQ_OK);
-    ck_assert_int_eq(mmqi_save_create(&save, ROOT "/out"), MMQ_OK);
+    ck_assert_int_eq(mmqi_save_create(&save, "out"), MMQ_OK);
     ck_assert_int_eq(mmqi_bnb_declare(save, &first, &matrix), MMQ_ERR_UNSUPPORTED);
     ck_assert_ptr_nonnull(strstr(mmqi_message(), "'in_proj'"));
     mmqi_save_free(save);
@@ -340,6 +337,7 @@ int main(void)
     tcase_add_test(tests, int8_has_the_tensors_of_llm_int8);
     tcase_add_test(tests, a_matrix_without_weight_in_its_name_is_refused);
     tcase_add_test(tests, the_report_is_json_with_totals);
+    tcase_add_checked_fixture(tests, scratch_enter, scratch_leave);
     suite_add_tcase(suite, tests);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

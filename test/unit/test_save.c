@@ -3,62 +3,15 @@
  * bytes however it was fed.
  */
 #include <check.h>
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "core/dtype.h"
 #include "core/os.h"
 #include "core/status.h"
 #include "quant/save.h"
-
-#define ROOT "build/tmp/save"
-
-static void fresh_root(void)
-{
-    ck_assert_int_eq(system("rm -rf " ROOT " && mkdir -p " ROOT), 0);
-}
-
-/* Names in a folder. */
-static int count_files(const char *path)
-{
-    DIR *folder = opendir(path);
-    int n = 0;
-
-    ck_assert_ptr_nonnull(folder);
-    for (struct dirent *item = readdir(folder); item; item = readdir(folder))
-        n += item->d_name[0] != '.';
-    closedir(folder);
-    return n;
-}
-
-static char *read_file(const char *path, size_t *size)
-{
-    FILE *file = fopen(path, "rb");
-    char *data;
-
-    ck_assert_msg(file != NULL, "no file %s", path);
-    fseek(file, 0, SEEK_END);
-    *size = (size_t)ftell(file);
-    rewind(file);
-    data = malloc(*size + 1);
-    ck_assert_uint_eq(fread(data, 1, *size, file), *size);
-    fclose(file);
-    return data;
-}
-
-static void same_files(const char *a, const char *b)
-{
-    size_t a_size, b_size;
-    char *a_data = read_file(a, &a_size), *b_data = read_file(b, &b_size);
-
-    ck_assert_uint_eq(a_size, b_size);
-    ck_assert_mem_eq(a_data, b_data, a_size);
-    free(a_data);
-    free(b_data);
-}
+#include "scratch.h"
 
 /* Six tensors in four groups of 24, 7 + 12, 1 and 40 + 8 bytes. */
 static const struct {
@@ -135,15 +88,14 @@ START_TEST(what_was_written_is_read_back)
 {
     struct mmqi_save *save;
 
-    fresh_root();
-    save = create(ROOT "/out/", 0);
+    save = create("out/", 0);
     write_all(save);
     ck_assert_int_eq(mmqi_save_text(save, "config.json", "{}", 2), MMQ_OK);
     ck_assert_msg(mmqi_save_commit(save) == MMQ_OK, "%s", mmqi_message());
     mmqi_save_free(save);
-    check_folder(ROOT "/out");
-    ck_assert_int_eq(count_files(ROOT "/out"), 2);
-    ck_assert_int_eq(count_files(ROOT), 1);
+    check_folder("out");
+    ck_assert_int_eq(count_files("out"), 2);
+    ck_assert_int_eq(count_files("."), 1);
 }
 END_TEST
 
@@ -151,14 +103,13 @@ START_TEST(nothing_has_the_name_before_the_commit_and_nothing_stays_without_one)
 {
     struct mmqi_save *save;
 
-    fresh_root();
-    save = create(ROOT "/out", 0);
+    save = create("out", 0);
     write_all(save);
     ck_assert_int_eq(mmqi_save_text(save, "config.json", "{}", 2), MMQ_OK);
-    ck_assert_int_eq(mmqi_os_kind_of(ROOT "/out"), MMQI_OS_NOTHING);
-    ck_assert_int_eq(count_files(ROOT), 1);
+    ck_assert_int_eq(mmqi_os_kind_of("out"), MMQI_OS_NOTHING);
+    ck_assert_int_eq(count_files("."), 1);
     mmqi_save_free(save);
-    ck_assert_int_eq(count_files(ROOT), 0);
+    ck_assert_int_eq(count_files("."), 0);
 }
 END_TEST
 
@@ -166,14 +117,13 @@ START_TEST(an_existing_destination_is_refused_and_left_alone)
 {
     struct mmqi_save *save;
 
-    fresh_root();
-    ck_assert_int_eq(system("mkdir " ROOT "/folder && echo x > " ROOT "/file"), 0);
-    ck_assert_int_eq(mmqi_save_create(&save, ROOT "/folder"), MMQ_ERR_EXISTS);
+    ck_assert_int_eq(system("mkdir folder && echo x > file"), 0);
+    ck_assert_int_eq(mmqi_save_create(&save, "folder"), MMQ_ERR_EXISTS);
     ck_assert_ptr_null(save);
-    ck_assert_int_eq(mmqi_save_create(&save, ROOT "/folder//"), MMQ_ERR_EXISTS);
-    ck_assert_int_eq(mmqi_save_create(&save, ROOT "/file"), MMQ_ERR_EXISTS);
-    ck_assert_ptr_nonnull(strstr(mmqi_message(), ROOT "/file"));
-    ck_assert_int_eq(count_files(ROOT), 2);
+    ck_assert_int_eq(mmqi_save_create(&save, "folder//"), MMQ_ERR_EXISTS);
+    ck_assert_int_eq(mmqi_save_create(&save, "file"), MMQ_ERR_EXISTS);
+    ck_assert_ptr_nonnull(strstr(mmqi_message(), "file"));
+    ck_assert_int_eq(count_files("."), 2);
 }
 END_TEST
 
@@ -181,14 +131,13 @@ START_TEST(a_destination_that_appears_meanwhile_is_not_replaced)
 {
     struct mmqi_save *save;
 
-    fresh_root();
-    save = create(ROOT "/out", 0);
+    save = create("out", 0);
     write_all(save);
-    ck_assert_int_eq(system("mkdir " ROOT "/out"), 0);
+    ck_assert_int_eq(system("mkdir out"), 0);
     ck_assert_int_eq(mmqi_save_commit(save), MMQ_ERR_EXISTS);
     mmqi_save_free(save);
-    ck_assert_int_eq(count_files(ROOT "/out"), 0);
-    ck_assert_int_eq(count_files(ROOT), 1);
+    ck_assert_int_eq(count_files("out"), 0);
+    ck_assert_int_eq(count_files("."), 1);
 }
 END_TEST
 
@@ -196,13 +145,12 @@ START_TEST(a_name_that_cannot_be_a_new_folder_is_refused)
 {
     struct mmqi_save *save;
 
-    fresh_root();
     ck_assert_int_eq(mmqi_save_create(&save, ""), MMQ_ERR_INVALID);
     ck_assert_int_eq(mmqi_save_create(&save, "//"), MMQ_ERR_INVALID);
-    ck_assert_int_eq(mmqi_save_create(&save, ROOT "/no/such/parent"), MMQ_OK);
+    ck_assert_int_eq(mmqi_save_create(&save, "no/such/parent"), MMQ_OK);
     ck_assert_int_eq(mmqi_save_open(save, 0), MMQ_ERR_IO);
     mmqi_save_free(save);
-    ck_assert_int_eq(count_files(ROOT), 0);
+    ck_assert_int_eq(count_files("."), 0);
 }
 END_TEST
 
@@ -210,16 +158,14 @@ START_TEST(what_an_earlier_crash_left_is_neither_used_nor_removed)
 {
     struct mmqi_save *save;
 
-    fresh_root();
-    ck_assert_int_eq(system("mkdir " ROOT "/out.partial-0 && echo x > " ROOT "/out.partial-0/x"),
-                     0);
-    save = create(ROOT "/out", 0);
+    ck_assert_int_eq(system("mkdir out.partial-0 && echo x > out.partial-0/x"), 0);
+    save = create("out", 0);
     write_all(save);
     ck_assert_int_eq(mmqi_save_commit(save), MMQ_OK);
     mmqi_save_free(save);
-    check_folder(ROOT "/out");
-    ck_assert_int_eq(count_files(ROOT "/out.partial-0"), 1);
-    ck_assert_int_eq(count_files(ROOT), 2);
+    check_folder("out");
+    ck_assert_int_eq(count_files("out.partial-0"), 1);
+    ck_assert_int_eq(count_files("."), 2);
 }
 END_TEST
 
@@ -230,14 +176,13 @@ START_TEST(shards_hold_whole_groups_and_are_read_back)
     struct mmqi_checkpoint *checkpoint;
     static const int32_t shard[N_TENSORS] = {0, 1, 1, 1, 2, 2};
 
-    fresh_root();
-    save = create(ROOT "/out", 30); /* 24 | 7 + 12, 1 | 40 + 8, more than a shard */
+    save = create("out", 30); /* 24 | 7 + 12, 1 | 40 + 8, more than a shard */
     write_all(save);
     ck_assert_int_eq(mmqi_save_commit(save), MMQ_OK);
     mmqi_save_free(save);
-    check_folder(ROOT "/out");
-    ck_assert_int_eq(count_files(ROOT "/out"), 4);
-    ck_assert_int_eq(mmqi_store_open_folder(&store, ROOT "/out"), MMQ_OK);
+    check_folder("out");
+    ck_assert_int_eq(count_files("out"), 4);
+    ck_assert_int_eq(mmqi_store_open_folder(&store, "out"), MMQ_OK);
     ck_assert_int_eq(mmqi_checkpoint_open(&checkpoint, store), MMQ_OK);
     for (size_t i = 0; i < N_TENSORS; i++) {
         const struct mmqi_entry *entry = mmqi_checkpoint_find(checkpoint, tensors[i].name);
@@ -256,12 +201,11 @@ START_TEST(bytes_do_not_depend_on_the_order_of_writes)
     struct mmqi_save *save;
     uint8_t data[64];
 
-    fresh_root();
-    save = create(ROOT "/a", 0);
+    save = create("a", 0);
     write_all(save);
     ck_assert_int_eq(mmqi_save_commit(save), MMQ_OK);
     mmqi_save_free(save);
-    save = create(ROOT "/b", 0);
+    save = create("b", 0);
     for (size_t i = N_TENSORS; i-- > 0;) {
         fill(data, i);
         for (size_t begin = tensors[i].bytes; begin-- > 0;)
@@ -269,7 +213,7 @@ START_TEST(bytes_do_not_depend_on_the_order_of_writes)
     }
     ck_assert_int_eq(mmqi_save_commit(save), MMQ_OK);
     mmqi_save_free(save);
-    same_files(ROOT "/a/model.safetensors", ROOT "/b/model.safetensors");
+    same_files("a/model.safetensors", "b/model.safetensors");
 }
 END_TEST
 
@@ -278,12 +222,11 @@ START_TEST(a_tensor_that_was_not_written_in_full_is_not_committed)
     struct mmqi_save *save;
     uint8_t data[64] = {0};
 
-    fresh_root();
-    save = create(ROOT "/out", 0);
+    save = create("out", 0);
     ck_assert_int_eq(mmqi_save_write(save, 0, 0, data, 23), MMQ_OK);
     ck_assert_int_eq(mmqi_save_commit(save), MMQ_ERR_INTERNAL);
     mmqi_save_free(save);
-    ck_assert_int_eq(count_files(ROOT), 0);
+    ck_assert_int_eq(count_files("."), 0);
 }
 END_TEST
 
@@ -292,8 +235,7 @@ START_TEST(a_write_past_the_end_of_a_tensor_is_refused)
     struct mmqi_save *save;
     uint8_t data[64] = {0};
 
-    fresh_root();
-    save = create(ROOT "/out", 0);
+    save = create("out", 0);
     ck_assert_int_eq(mmqi_save_write(save, 0, 1, data, 24), MMQ_ERR_INTERNAL);
     ck_assert_int_eq(mmqi_save_write(save, 0, 25, data, 0), MMQ_ERR_INTERNAL);
     ck_assert_int_eq(mmqi_save_write(save, 0, UINT64_MAX, data, 2), MMQ_ERR_INTERNAL);
@@ -307,8 +249,7 @@ START_TEST(a_tensor_whose_size_would_wrap_is_refused)
     struct mmqi_save *save;
     int64_t wide[2] = {INT64_MAX, 4}, negative = -1;
 
-    fresh_root();
-    ck_assert_int_eq(mmqi_save_create(&save, ROOT "/out"), MMQ_OK);
+    ck_assert_int_eq(mmqi_save_create(&save, "out"), MMQ_OK);
     ck_assert_int_eq(mmqi_save_tensor(save, "w", MMQI_F32, 2, wide, false), MMQ_ERR_LIMIT);
     ck_assert_int_eq(mmqi_save_tensor(save, "n", MMQI_F32, 1, &negative, false), MMQ_ERR_LIMIT);
     wide[1] = 1;
@@ -317,7 +258,7 @@ START_TEST(a_tensor_whose_size_would_wrap_is_refused)
     ck_assert_int_eq(mmqi_save_tensor(save, "z", MMQI_U8, 2, wide, true), MMQ_OK);
     ck_assert_int_eq(mmqi_save_open(save, 0), MMQ_ERR_LIMIT);
     mmqi_save_free(save);
-    ck_assert_int_eq(count_files(ROOT), 0);
+    ck_assert_int_eq(count_files("."), 0);
 }
 END_TEST
 
@@ -327,12 +268,9 @@ START_TEST(small_files_are_copied_in_pieces_and_absent_ones_passed_over)
     struct mmqi_store *store;
     char buffer[7];
 
-    fresh_root();
-    ck_assert_int_eq(system("mkdir " ROOT "/in && seq 1 500 > " ROOT "/in/tokenizer.json && "
-                            ": > " ROOT "/in/empty"),
-                     0);
-    ck_assert_int_eq(mmqi_store_open_folder(&store, ROOT "/in"), MMQ_OK);
-    save = create(ROOT "/out", 0);
+    ck_assert_int_eq(system("mkdir in && seq 1 500 > in/tokenizer.json && : > in/empty"), 0);
+    ck_assert_int_eq(mmqi_store_open_folder(&store, "in"), MMQ_OK);
+    save = create("out", 0);
     write_all(save);
     ck_assert_int_eq(mmqi_save_copy(save, store, "tokenizer.json", buffer, sizeof buffer), MMQ_OK);
     ck_assert_int_eq(mmqi_save_copy(save, store, "empty", buffer, sizeof buffer), MMQ_OK);
@@ -340,9 +278,9 @@ START_TEST(small_files_are_copied_in_pieces_and_absent_ones_passed_over)
     ck_assert_int_eq(mmqi_save_commit(save), MMQ_OK);
     mmqi_save_free(save);
     mmqi_store_release(store);
-    same_files(ROOT "/in/tokenizer.json", ROOT "/out/tokenizer.json");
-    same_files(ROOT "/in/empty", ROOT "/out/empty");
-    ck_assert_int_eq(count_files(ROOT "/out"), 3);
+    same_files("in/tokenizer.json", "out/tokenizer.json");
+    same_files("in/empty", "out/empty");
+    ck_assert_int_eq(count_files("out"), 3);
 }
 END_TEST
 
@@ -365,6 +303,7 @@ int main(void)
     tcase_add_test(tests, a_write_past_the_end_of_a_tensor_is_refused);
     tcase_add_test(tests, a_tensor_whose_size_would_wrap_is_refused);
     tcase_add_test(tests, small_files_are_copied_in_pieces_and_absent_ones_passed_over);
+    tcase_add_checked_fixture(tests, scratch_enter, scratch_leave);
     suite_add_tcase(suite, tests);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -1,0 +1,28 @@
+/*
+ * UTF-8 (RFC 3629), one character at a time: overlong forms, surrogates and
+ * values past U+10FFFF are no characters.
+ */
+#ifndef MMQI_CORE_UTF8_H
+#define MMQI_CORE_UTF8_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    MMQI_UTF8_INVALID = -1, /* a maximal invalid part: stands for one U+FFFD */
+    MMQI_UTF8_PARTIAL = -2  /* the text ends inside what may yet become a character */
+};
+
+#define MMQI_REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD */
+
+/*
+ * The character at `text`, size > 0: its code point, or one of the two
+ * values above. *length is the bytes it takes, at least 1; of bytes that are
+ * no character, the longest start of a well-formed sequence (Unicode 3.9).
+ */
+int32_t mmqi_utf8_decode(const char *text, size_t size, size_t *length);
+
+/* Write `code` (at most 0x10FFFF); returns the bytes written, 1 to 4. */
+size_t mmqi_utf8_encode(char *out, int32_t code);
+
+#endif

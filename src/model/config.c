@@ -1,0 +1,312 @@
+/*
+ * The small files of a model folder.
+ *
+ * config.json and tokenizer.json are needed; the others are read where they
+ * are. A chat template outside of what this build runs does not keep a model
+ * from opening: its message is kept for whoever renders.
+ */
+#include "model/config.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/mem.h"
+#include "core/status.h"
+
+enum {
+    MAX_KEY = 128,
+    MAX_LABEL = 256,
+    MAX_CONFIG_BYTES = 1 << 20,
+    MAX_TOKENIZER_BYTES = 1 << 28,
+    MAX_TEMPLATE_BYTES = 1 << 18
+};
+
+/* ---- typed keys ---- */
+
+static const char *path_of(char path[MAX_KEY], const char *prefix, const char *key)
+{
+    snprintf(path, MAX_KEY, "%s%s%s", prefix, prefix[0] ? "." : "", key);
+    return path;
+}
+
+int32_t mmqi_config_int(const struct mmqi_settings *settings, const char *prefix, const char *key,
+                        int32_t min, int32_t max, int32_t *value)
+{
+    char path[MAX_KEY];
+    int64_t wide = *value;
+    int32_t status = mmqi_settings_int(settings, path_of(path, prefix, key), min, max, &wide);
+
+    if (status == MMQ_OK)
+        *value = (int32_t)wide;
+    return status;
+}
+
+int32_t mmqi_config_number(const struct mmqi_settings *settings, const char *prefix,
+                           const char *key, double min, double max, double *value)
+{
+    char path[MAX_KEY];
+
+    return mmqi_settings_number(settings, path_of(path, prefix, key), min, max, value);
+}
+
+int32_t mmqi_config_bool(const struct mmqi_settings *settings, const char *prefix, const char *key,
+                         bool *value)
+{
+    char path[MAX_KEY];
+
+    return mmqi_settings_bool(settings, path_of(path, prefix, key), value);
+}
+
+int32_t mmqi_config_string(const struct mmqi_settings *settings, const char *prefix,
+                           const char *key, const char **value)
+{
+    char path[MAX_KEY];
+
+    return mmqi_settings_string(settings, path_of(path, prefix, key), value);
+}
+
+static int32_t unsupported(const struct mmqi_settings *settings, const char *prefix,
+                           const char *key, const char *value)
+{
+    char path[MAX_KEY];
+
+    return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: %s '%s' is not run by this build",
+                     mmqi_settings_name(settings), path_of(path, prefix, key), value);
+}
+
+int32_t mmqi_config_activation(const struct mmqi_settings *settings, const char *prefix,
+                               const char *key, int32_t *act)
+{
+    static const struct {
+        const char *name;
+        int32_t act;
+    } names[] = {
+        {"silu", MMQI_ACT_SILU},          {"swish", MMQI_ACT_SILU},
+        {"gelu", MMQI_ACT_GELU},          {"gelu_pytorch_tanh", MMQI_ACT_GELU_TANH},
+        {"gelu_new", MMQI_ACT_GELU_TANH}, {"quick_gelu", MMQI_ACT_QUICK_GELU},
+    };
+    const char *name = NULL;
+    int32_t status = mmqi_config_string(settings, prefix, key, &name);
+
+    if (status != MMQ_OK || !name)
+        return status;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(name, names[i].name) == 0) {
+            *act = names[i].act;
+            return MMQ_OK;
+        }
+    }
+    return unsupported(settings, prefix, key, name);
+}
+
+int32_t mmqi_config_only(const struct mmqi_settings *settings, const char *prefix, const char *key,
+                         const char *only)
+{
+    const char *value = only;
+    int32_t status = mmqi_config_string(settings, prefix, key, &value);
+
+    if (status == MMQ_OK && strcmp(value, only) != 0)
+        status = unsupported(settings, prefix, key, value);
+    return status;
+}
+
+/* ---- files ---- */
+
+/* How messages name a file: below the model's path, unless that would crowd out the message. */
+static const char *label_of(char label[MAX_LABEL], const struct mmqi_model *model, const char *name)
+{
+    int length = snprintf(label, MAX_LABEL, "%s/%s", model->path, name);
+
+    return length >= 0 && length < MAX_LABEL ? label : name;
+}
+
+static int32_t read_settings(const struct mmqi_model *model, struct mmqi_settings **out,
+                             const char *name)
+{
+    char label[MAX_LABEL], *text = NULL;
+    size_t size;
+    int32_t status = mmqi_file_read_all(&text, &size, model->store, name, MAX_CONFIG_BYTES);
+
+    if (status == MMQ_OK)
+        status = mmqi_settings_parse(out, label_of(label, model, name), text, size);
+    mmqi_free(text);
+    return status;
+}
+
+static int32_t read_settings_if_there(const struct mmqi_model *model, struct mmqi_settings **out,
+                                      const char *name)
+{
+    bool exists;
+    int32_t status = mmqi_file_exists(&exists, model->store, name);
+
+    return status == MMQ_OK && exists ? read_settings(model, out, name) : status;
+}
+
+int32_t mmqi_config_read(struct mmqi_model *model)
+{
+    return read_settings(model, &model->config, "config.json");
+}
+
+static int32_t read_tokenizer(struct mmqi_model *model)
+{
+    static const char name[] = "tokenizer.json";
+    char label[MAX_LABEL], *text = NULL;
+    size_t size;
+    int32_t status = mmqi_file_read_all(&text, &size, model->store, name, MAX_TOKENIZER_BYTES);
+
+    if (status == MMQ_OK)
+        status = mmqi_tokenizer_parse(&model->tokenizer, label_of(label, model, name), text, size);
+    mmqi_free(text);
+    return status;
+}
+
+static int32_t compile_template(struct mmqi_model *model, const char *name, const char *source,
+                                size_t size)
+{
+    int32_t status = mmqi_chat_compile(&model->chat, name, source, size);
+
+    if (status != MMQ_ERR_UNSUPPORTED)
+        return status;
+    model->chat_error = mmqi_strdup(mmqi_message());
+    return model->chat_error ? MMQ_OK
+                             : mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for a message", model->path);
+}
+
+static int32_t read_jinja(struct mmqi_model *model)
+{
+    static const char name[] = "chat_template.jinja";
+    char label[MAX_LABEL], *text = NULL;
+    size_t size;
+    int32_t status = mmqi_file_read_all(&text, &size, model->store, name, MAX_TEMPLATE_BYTES);
+
+    if (status == MMQ_OK)
+        status = compile_template(model, label_of(label, model, name), text, size);
+    mmqi_free(text);
+    return status;
+}
+
+/* "chat_template" of a config: the text itself, or the "default" one of a list of named templates.
+ */
+static int32_t find_template(const struct mmqi_settings *settings, const char **source)
+{
+    int64_t n = mmqi_settings_count(settings, "chat_template");
+    const char *name;
+    char path[MAX_KEY];
+    int32_t status;
+
+    if (n < 0)
+        return mmqi_settings_string(settings, "chat_template", source);
+    for (int32_t i = 0; i < n; i++) {
+        name = "";
+        snprintf(path, sizeof path, "chat_template.%d.name", (int)i);
+        status = mmqi_settings_string(settings, path, &name);
+        if (status != MMQ_OK)
+            return status;
+        if (strcmp(name, "default") != 0)
+            continue;
+        snprintf(path, sizeof path, "chat_template.%d.template", (int)i);
+        return mmqi_settings_string(settings, path, source);
+    }
+    return MMQ_OK;
+}
+
+static int32_t read_template_of(struct mmqi_model *model, const struct mmqi_settings *settings)
+{
+    const char *source = NULL;
+    int32_t status = find_template(settings, &source);
+
+    if (status == MMQ_OK && source)
+        status = compile_template(model, mmqi_settings_name(settings), source, strlen(source));
+    return status;
+}
+
+/* chat_template.jinja, else chat_template.json, else tokenizer_config.json. */
+static int32_t read_template(struct mmqi_model *model)
+{
+    struct mmqi_settings *settings = NULL;
+    bool exists;
+    int32_t status = mmqi_file_exists(&exists, model->store, "chat_template.jinja");
+
+    if (status == MMQ_OK && exists)
+        return read_jinja(model);
+    if (status == MMQ_OK)
+        status = read_settings_if_there(model, &settings, "chat_template.json");
+    if (status == MMQ_OK)
+        status = read_template_of(model, settings ? settings : model->tokenizer_config);
+    mmqi_settings_free(settings);
+    return status;
+}
+
+int32_t mmqi_config_read_files(struct mmqi_model *model)
+{
+    int32_t status = read_settings_if_there(model, &model->generation, "generation_config.json");
+
+    if (status == MMQ_OK)
+        status = read_settings_if_there(model, &model->preprocessor, "preprocessor_config.json");
+    if (status == MMQ_OK)
+        status = read_settings_if_there(model, &model->processor, "processor_config.json");
+    if (status == MMQ_OK)
+        status = read_settings_if_there(model, &model->tokenizer_config, "tokenizer_config.json");
+    if (status == MMQ_OK)
+        status = read_tokenizer(model);
+    return status == MMQ_OK ? read_template(model) : status;
+}
+
+/* ---- token ids ---- */
+
+/* The one id, or the list of ids, at `path`; *n stays as it is where there is none. */
+static int32_t read_ids(const struct mmqi_settings *settings, const char *path, int32_t ids[8],
+                        int32_t *n)
+{
+    int64_t count = mmqi_settings_count(settings, path);
+    char item[MAX_KEY];
+    int32_t status = MMQ_OK;
+
+    if (count > 8)
+        return mmqi_fail(MMQ_ERR_LIMIT, "%s: %s lists %lld ids; 8 are read",
+                         mmqi_settings_name(settings), path, (long long)count);
+    if (count < 0 && !mmqi_settings_has(settings, path))
+        return MMQ_OK;
+    if (count < 0) {
+        *n = 1;
+        return mmqi_config_int(settings, "", path, 0, MMQI_MAX_VOCAB, &ids[0]);
+    }
+    for (int32_t i = 0; i < count && status == MMQ_OK; i++) {
+        snprintf(item, sizeof item, "%s.%d", path, (int)i);
+        status = mmqi_config_int(settings, "", item, 0, MMQI_MAX_VOCAB, &ids[i]);
+    }
+    *n = (int32_t)count;
+    return status;
+}
+
+/* In the order in which the first that has the key decides. */
+static int32_t read_tokens_of(struct mmqi_model *model, const char *name, int32_t ids[8],
+                              int32_t *n)
+{
+    char text_key[MAX_KEY];
+    int32_t status = MMQ_OK;
+
+    path_of(text_key, "text_config", name);
+    if (mmqi_settings_has(model->generation, name))
+        status = read_ids(model->generation, name, ids, n);
+    else if (mmqi_settings_has(model->config, text_key))
+        status = read_ids(model->config, text_key, ids, n);
+    else
+        status = read_ids(model->config, name, ids, n);
+    return status;
+}
+
+int32_t mmqi_config_read_tokens(struct mmqi_model *model)
+{
+    struct mmqi_spec *spec = &model->spec;
+    int32_t bos[8] = {spec->bos}, pad[8] = {spec->pad}, n_bos = 1, n_pad = 1;
+    int32_t status = read_tokens_of(model, "eos_token_id", spec->eos, &spec->n_eos);
+
+    if (status == MMQ_OK)
+        status = read_tokens_of(model, "bos_token_id", bos, &n_bos);
+    if (status == MMQ_OK)
+        status = read_tokens_of(model, "pad_token_id", pad, &n_pad);
+    spec->bos = n_bos > 0 ? bos[0] : -1;
+    spec->pad = n_pad > 0 ? pad[0] : -1;
+    return status;
+}

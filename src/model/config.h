@@ -1,0 +1,46 @@
+/*
+ * Reading a model folder's small files, and typed keys of its configs.
+ *
+ * A key is given as prefix ("text_config") and name; absent keys leave the
+ * value as it is, so callers put the class default there first.
+ */
+#ifndef MMQI_MODEL_CONFIG_H
+#define MMQI_MODEL_CONFIG_H
+
+#include "model/model.h"
+
+enum {
+    MMQI_MAX_HIDDEN = 65536,
+    MMQI_MAX_INNER = 1 << 18, /* MLP width; also heads * head_dim */
+    MMQI_MAX_LAYERS = 512,
+    MMQI_MAX_HEADS = 4096,
+    MMQI_MAX_VOCAB = 1 << 24,
+    MMQI_MAX_POSITIONS = 1 << 27,
+    MMQI_MAX_IMAGE_SIDE = 8192
+};
+
+int32_t mmqi_config_int(const struct mmqi_settings *settings, const char *prefix, const char *key,
+                        int32_t min, int32_t max, int32_t *value);
+int32_t mmqi_config_number(const struct mmqi_settings *settings, const char *prefix,
+                           const char *key, double min, double max, double *value);
+int32_t mmqi_config_bool(const struct mmqi_settings *settings, const char *prefix, const char *key,
+                         bool *value);
+int32_t mmqi_config_string(const struct mmqi_settings *settings, const char *prefix,
+                           const char *key, const char **value);
+/* An activation by transformers' name; an unknown one is MMQ_ERR_UNSUPPORTED, named. */
+int32_t mmqi_config_activation(const struct mmqi_settings *settings, const char *prefix,
+                               const char *key, int32_t *act);
+/* Fails with MMQ_ERR_UNSUPPORTED where the string at the key is there and is not `only`. */
+int32_t mmqi_config_only(const struct mmqi_settings *settings, const char *prefix, const char *key,
+                         const char *only);
+
+/* config.json into model->config. */
+int32_t mmqi_config_read(struct mmqi_model *model);
+/* The other files: generation, preprocessor, processor and tokenizer configs where they are, the
+ * tokenizer, the template. */
+int32_t mmqi_config_read_files(struct mmqi_model *model);
+/* spec.bos, eos and pad: generation_config.json, then text_config, then config.json; else the
+ * values there already. */
+int32_t mmqi_config_read_tokens(struct mmqi_model *model);
+
+#endif

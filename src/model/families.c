@@ -1,0 +1,14 @@
+/* The list of families. A config is given to the first that knows it. */
+#include "model/family.h"
+
+static const struct mmqi_family *const families[] = {
+    &mmqi_family_llava,
+};
+
+const struct mmqi_family *mmqi_family_detect(const struct mmqi_settings *config)
+{
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
+        if (families[i]->detect(config))
+            return families[i];
+    return NULL;
+}
