@@ -133,8 +133,8 @@ static const struct step {
     int64_t coarse;
 } steps[] = {
     {"load", load, 0},         {"picture", read_picture, 0},   {"cancel", make_cancel, 0},
-    {"place", place, 0},        {"session", create_session, 0}, {"generate", generate, 0},
-    {"evaluate", evaluate, 0},  {"tokenize", tokenize, 0},      {"detokenize", detokenize, 0},
+    {"place", place, 0},       {"session", create_session, 0}, {"generate", generate, 0},
+    {"evaluate", evaluate, 0}, {"tokenize", tokenize, 0},      {"detokenize", detokenize, 0},
     {"quantize", quantize, 0},
 };
 
