@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool fail(struct eval_record *record, const char *path, const char *format, ...)
+static bool fail_record(struct eval_record *record, const char *path, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-static bool fail(struct eval_record *record, const char *path, const char *format, ...)
+static bool fail_record(struct eval_record *record, const char *path, const char *format, ...)
 {
     char what[320];
     va_list arguments;
@@ -31,7 +31,8 @@ struct place {
 
 static bool missing(const struct place *place, const char *key, const char *what)
 {
-    return fail(place->record, place->path, "entry %zu: '%s' is %s", place->entry, key, what);
+    return fail_record(place->record, place->path, "entry %zu: '%s' is %s", place->entry, key,
+                       what);
 }
 
 static bool get_text(const struct place *place, const char *key, size_t most, const char **text)
@@ -158,9 +159,9 @@ static bool make_room(struct eval_record *record, const char *path, const struct
     size_t n_questions = 0;
 
     if (root->type != JSON_ARRAY || root->n == 0)
-        return fail(record, path, "no array of entries");
+        return fail_record(record, path, "no array of entries");
     if (root->n > EVAL_MOST_ENTRIES)
-        return fail(record, path, "%zu entries are too many", root->n);
+        return fail_record(record, path, "%zu entries are too many", root->n);
     for (item = root->first; item; item = item->next) {
         questions = json_get(item, "questions");
         if (questions && questions->type == JSON_ARRAY)
@@ -169,7 +170,7 @@ static bool make_room(struct eval_record *record, const char *path, const struct
     record->entries = calloc(root->n, sizeof *record->entries);
     record->questions = calloc(n_questions + 1, sizeof *record->questions);
     if (!record->entries || !record->questions)
-        return fail(record, path, "no memory for %zu entries", root->n);
+        return fail_record(record, path, "no memory for %zu entries", root->n);
     return true;
 }
 
@@ -181,7 +182,7 @@ bool eval_record_read(struct eval_record *record, const char *path)
 
     memset(record, 0, sizeof *record);
     if (!json_read_file(&record->json, path))
-        return fail(record, path, "%s", record->json.error);
+        return fail_record(record, path, "%s", record->json.error);
     if (!make_room(record, path, &record->json.values[0]))
         goto failed;
     questions = record->questions;

@@ -15,10 +15,10 @@ enum {
 
 static const char describe[] = "Describe the picture.";
 
-static bool fail(struct eval_run *run, const char *format, ...)
+static bool fail_run(struct eval_run *run, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-static bool fail(struct eval_run *run, const char *format, ...)
+static bool fail_run(struct eval_run *run, const char *format, ...)
 {
     va_list arguments;
 
@@ -31,8 +31,8 @@ static bool fail(struct eval_run *run, const char *format, ...)
 /* A call of the library failed while entry `index` was at work. */
 static bool fail_entry(struct eval_run *run, size_t index, const char *what)
 {
-    return fail(run, "entry %zu (%s): %s: %s", index, run->record.entries[index].file, what,
-                mmq_last_error_message());
+    return fail_run(run, "entry %zu (%s): %s: %s", index, run->record.entries[index].file, what,
+                    mmq_last_error_message());
 }
 
 /* ---- prompts --------------------------------------------------------------------------------- */
@@ -93,14 +93,27 @@ static mmq_status try_chat_template(struct eval_side *side)
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-static mmq_status first_token(const struct eval_side *side, const char *text, int32_t *id)
+/* The first tokens in which " Yes" and " No" differ: a tokenizer may begin both with a blank. */
+static mmq_status find_answers(struct eval_side *side)
 {
-    int32_t *ids = NULL;
-    size_t n = 0;
-    mmq_status status = mmq_tokenize(&ids, &n, side->model, text, SIZE_MAX, 0);
+    int32_t *yes = NULL, *no = NULL;
+    size_t n_yes = 0, n_no = 0, i = 0;
+    mmq_status status;
 
-    *id = status == MMQ_OK && n > 0 ? ids[0] : -1;
-    mmq_ids_free(ids);
+    side->yes = side->no = -1;
+    status = mmq_tokenize(&yes, &n_yes, side->model, " Yes", SIZE_MAX, 0);
+    if (status == MMQ_OK)
+        status = mmq_tokenize(&no, &n_no, side->model, " No", SIZE_MAX, 0);
+    if (status == MMQ_OK) {
+        while (i < n_yes && i < n_no && yes[i] == no[i])
+            i++;
+        if (i < n_yes && i < n_no) {
+            side->yes = yes[i];
+            side->no = no[i];
+        }
+    }
+    mmq_ids_free(yes);
+    mmq_ids_free(no);
     return status;
 }
 
@@ -125,17 +138,16 @@ static bool open_side(struct eval_run *run, struct eval_side *side, const char *
 
     if (mmq_load(&side->model, path, &load) != MMQ_OK ||
         mmq_model_info(&facts, side->model) != MMQ_OK || try_chat_template(side) != MMQ_OK ||
-        first_token(side, " Yes", &side->yes) != MMQ_OK ||
-        first_token(side, " No", &side->no) != MMQ_OK || open_session(side, &facts) != MMQ_OK)
-        return fail(run, "%s", mmq_last_error_message());
+        find_answers(side) != MMQ_OK || open_session(side, &facts) != MMQ_OK)
+        return fail_run(run, "%s", mmq_last_error_message());
     side->device = facts.device;
     side->n_vocab = (size_t)facts.vocab_size;
     side->eos = facts.n_eos > 0 ? facts.eos[0] : -1;
     if (side->eos < 0)
-        return fail(run, "%s: the model has no end token", path);
+        return fail_run(run, "%s: the model has no end token", path);
     if (side->yes < 0 || side->no < 0 || side->yes >= facts.vocab_size ||
-        side->no >= facts.vocab_size || side->yes == side->no)
-        return fail(run, "%s: ' Yes' and ' No' have no tokens of their own", path);
+        side->no >= facts.vocab_size)
+        return fail_run(run, "%s: ' Yes' and ' No' have no tokens of their own", path);
     return true;
 }
 
@@ -147,9 +159,9 @@ bool eval_run_open(struct eval_run *run, const struct eval_settings *settings)
     run->settings = *settings;
     run->measured = &run->side[settings->candidate ? 1 : 0];
     if ((size_t)snprintf(path, sizeof path, "%s/record.json", settings->data) >= sizeof path)
-        return fail(run, "--data: the path is too long");
+        return fail_run(run, "--data: the path is too long");
     if (!eval_record_read(&run->record, path))
-        return fail(run, "%s", run->record.error);
+        return fail_run(run, "%s", run->record.error);
     run->n = settings->limit < run->record.n ? settings->limit : run->record.n;
     if (!open_side(run, &run->side[0], settings->reference))
         return false;
@@ -158,8 +170,8 @@ bool eval_run_open(struct eval_run *run, const struct eval_settings *settings)
     if (!open_side(run, &run->side[1], settings->candidate))
         return false;
     if (run->side[0].n_vocab != run->side[1].n_vocab)
-        return fail(run, "reference and candidate have vocabularies of %zu and %zu tokens",
-                    run->side[0].n_vocab, run->side[1].n_vocab);
+        return fail_run(run, "reference and candidate have vocabularies of %zu and %zu tokens",
+                        run->side[0].n_vocab, run->side[1].n_vocab);
     return true;
 }
 
@@ -209,7 +221,7 @@ static bool make_tokens(struct caption_work *work)
         work->n = n + 1;
     }
     mmq_ids_free(made);
-    return work->ids || fail(run, "entry %zu: no memory for %zu tokens", work->entry, n);
+    return work->ids || fail_run(run, "entry %zu: no memory for %zu tokens", work->entry, n);
 }
 
 /* An mmq_logits_fn: keep the reference's row, or compare the candidate's with it. */
@@ -221,7 +233,7 @@ static int32_t take_row(void *user, size_t index, const float *logits, size_t n_
     float *row;
 
     if (index >= work->n || n_vocab != work->side->n_vocab) {
-        fail(run, "entry %zu: logits of another shape than the model tells", work->entry);
+        fail_run(run, "entry %zu: logits of another shape than the model tells", work->entry);
         return 1;
     }
     row = run->rows + index * n_vocab;
@@ -230,11 +242,11 @@ static int32_t take_row(void *user, size_t index, const float *logits, size_t n_
         return 0;
     }
     if (!eval_divergence_add(divergence, row, logits, n_vocab)) {
-        fail(run, "entry %zu: no memory for %zu divergences", work->entry, divergence->n + 1);
+        fail_run(run, "entry %zu: no memory for %zu divergences", work->entry, divergence->n + 1);
         return 1;
     }
     if (!isfinite(divergence->kl[divergence->n - 1])) {
-        fail(run, "entry %zu: the divergence at token %zu is not finite", work->entry, index);
+        fail_run(run, "entry %zu: the divergence at token %zu is not finite", work->entry, index);
         return 1;
     }
     return 0;
@@ -247,19 +259,20 @@ static bool prepare_rows(const struct caption_work *work)
     float *rows;
 
     if (work->compare && run->n_rows != work->n)
-        return fail(run,
-                    "entry %zu: reference and candidate make %zu and %zu tokens of the caption",
-                    work->entry, run->n_rows, work->n);
+        return fail_run(run,
+                        "entry %zu: reference and candidate make %zu and %zu tokens of the caption",
+                        work->entry, run->n_rows, work->n);
     if (!work->keep)
         return true;
     run->n_rows = work->n;
     if (work->n <= run->most_rows)
         return true;
     if (work->n > SIZE_MAX / sizeof *rows / work->side->n_vocab)
-        return fail(run, "entry %zu: a caption of %zu tokens is too long", work->entry, work->n);
+        return fail_run(run, "entry %zu: a caption of %zu tokens is too long", work->entry,
+                        work->n);
     rows = realloc(run->rows, work->n * work->side->n_vocab * sizeof *rows);
     if (!rows)
-        return fail(run, "entry %zu: no memory for %zu rows of logits", work->entry, work->n);
+        return fail_run(run, "entry %zu: no memory for %zu rows of logits", work->entry, work->n);
     run->rows = rows;
     run->most_rows = work->n;
     return true;
@@ -414,7 +427,7 @@ bool eval_run_picture(struct eval_run *run, size_t j)
 
     if ((size_t)snprintf(path, sizeof path, "%s/images/%s", run->settings.data,
                          run->record.entries[j].file) >= sizeof path)
-        return fail(run, "--data: the path is too long");
+        return fail_run(run, "--data: the path is too long");
     if (mmq_image_read_file(&image, path, NULL) != MMQ_OK)
         return fail_entry(run, j, "the picture");
     if (j < run->n)

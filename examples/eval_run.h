@@ -19,7 +19,7 @@ struct eval_side {
     mmq_session *session;
     const char *device;
     bool chat_template; /* it words the prompts as the record does, so it is used */
-    int32_t yes, no;    /* first tokens of " Yes" and " No" */
+    int32_t yes, no;    /* the tokens of " Yes" and " No" */
     int32_t eos;
     size_t n_vocab;
     struct eval_tally tally;

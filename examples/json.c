@@ -20,7 +20,7 @@ struct parser {
     size_t depth;
 };
 
-static bool fail(struct parser *p, const char *what)
+static bool refuse(struct parser *p, const char *what)
 {
     snprintf(p->doc->error, sizeof p->doc->error, "byte %zu: %s", (size_t)(p->at - p->doc->text),
              what);
@@ -88,7 +88,7 @@ static bool read_hex(struct parser *p, unsigned *code)
         else if ((c | 0x20) >= 'a' && (c | 0x20) <= 'f')
             *code = *code << 4 | (unsigned)((c | 0x20) - 'a' + 10);
         else
-            return fail(p, "\\u without four hexadecimal digits");
+            return refuse(p, "\\u without four hexadecimal digits");
     }
     return true;
 }
@@ -102,18 +102,18 @@ static bool read_code(struct parser *p, char **out)
         return false;
     if (code >= 0xD800 && code < 0xDC00) {
         if (p->at[0] != '\\' || p->at[1] != 'u')
-            return fail(p, "half a surrogate pair");
+            return refuse(p, "half a surrogate pair");
         p->at += 2;
         if (!read_hex(p, &low))
             return false;
         if (low < 0xDC00 || low > 0xDFFF)
-            return fail(p, "half a surrogate pair");
+            return refuse(p, "half a surrogate pair");
         code = 0x10000 + ((code - 0xD800) << 10 | (low - 0xDC00));
     } else if (code >= 0xDC00 && code < 0xE000) {
-        return fail(p, "half a surrogate pair");
+        return refuse(p, "half a surrogate pair");
     }
     if (code == 0)
-        return fail(p, "a zero character");
+        return refuse(p, "a zero character");
     *out = put_utf8(*out, code); /* at most 4 bytes for 6 or 12 read: never past p->at */
     return true;
 }
@@ -130,7 +130,7 @@ static bool read_escape(struct parser *p, char **out)
         return read_code(p, out);
     }
     if (!found)
-        return fail(p, "an unknown escape");
+        return refuse(p, "an unknown escape");
     *(*out)++ = meanings[found - letters];
     p->at += 2;
     return true;
@@ -142,21 +142,21 @@ static bool read_string(struct parser *p, const char **text, size_t *n)
     char *begin = p->at + 1, *out = begin;
 
     if (*p->at != '"')
-        return fail(p, "a string is missing");
+        return refuse(p, "a string is missing");
     for (p->at++; *p->at != '"';) {
         size_t size = utf8_size((const unsigned char *)p->at, (size_t)(p->end - p->at));
 
         if (p->at == p->end)
-            return fail(p, "the text ends inside a string");
+            return refuse(p, "the text ends inside a string");
         if ((unsigned char)*p->at < 0x20)
-            return fail(p, "a control character in a string");
+            return refuse(p, "a control character in a string");
         if (*p->at == '\\') {
             if (!read_escape(p, &out))
                 return false;
             continue;
         }
         if (size == 0)
-            return fail(p, "bytes that are not UTF-8");
+            return refuse(p, "bytes that are not UTF-8");
         memmove(out, p->at, size);
         out += size;
         p->at += size;
@@ -210,10 +210,10 @@ static bool read_number(struct parser *p, double *number)
     char *read;
 
     if (!end)
-        return fail(p, "no value that JSON knows");
+        return refuse(p, "no value that JSON knows");
     *number = strtod(p->at, &read);
     if (read != end || !isfinite(*number))
-        return fail(p, "a number that cannot be held");
+        return refuse(p, "a number that cannot be held");
     p->at = read;
     return true;
 }
@@ -223,7 +223,7 @@ static bool read_word(struct parser *p, const char *word)
     size_t n = strlen(word);
 
     if (strncmp(p->at, word, n) != 0)
-        return fail(p, "an unknown word");
+        return refuse(p, "an unknown word");
     p->at += n;
     return true;
 }
@@ -260,16 +260,16 @@ static bool read_key(struct parser *p)
     skip_blanks(p);
     begin = p->at;
     if (object->n == JSON_MOST_KEYS)
-        return fail(p, "an object of too many keys");
+        return refuse(p, "an object of too many keys");
     if (!read_string(p, &p->key, &n))
         return false;
     if (json_get(object, p->key)) {
         p->at = begin;
-        return fail(p, "a key that the object has already");
+        return refuse(p, "a key that the object has already");
     }
     skip_blanks(p);
     if (*p->at != ':')
-        return fail(p, "a colon is missing");
+        return refuse(p, "a colon is missing");
     p->at++;
     return true;
 }
@@ -282,7 +282,7 @@ static struct json_value *add_value(struct parser *p)
     struct open_container *top = p->depth > 0 ? &p->stack[p->depth - 1] : NULL;
 
     if (doc->n_values == doc->most_values) {
-        fail(p, "too many values");
+        refuse(p, "too many values");
         return NULL;
     }
     doc->n_values++;
@@ -306,7 +306,7 @@ static bool open_container(struct parser *p, struct json_value *value, bool *mor
 
     value->type = object ? JSON_OBJECT : JSON_ARRAY;
     if (p->depth == JSON_MOST_DEPTH)
-        return fail(p, "nested too deeply");
+        return refuse(p, "nested too deeply");
     p->stack[p->depth++] = (struct open_container){value, NULL};
     p->at++;
     skip_blanks(p);
@@ -327,7 +327,7 @@ static bool close_containers(struct parser *p, bool *more)
             return !object || read_key(p);
         }
         if (*p->at != (object ? '}' : ']'))
-            return fail(p, "a comma or a closing bracket is missing");
+            return refuse(p, "a comma or a closing bracket is missing");
         p->depth--;
     }
     return true;
@@ -357,7 +357,7 @@ static bool parse(struct parser *p)
     }
     skip_blanks(p);
     if (p->at != p->end)
-        return fail(p, "something follows the value");
+        return refuse(p, "something follows the value");
     return true;
 }
 
@@ -381,7 +381,7 @@ static bool parse_document(struct json_document *doc, size_t size)
     if (doc->values && parse(&parser))
         return true;
     if (!doc->values)
-        fail(&parser, "no memory for the values");
+        refuse(&parser, "no memory for the values");
     json_free(doc);
     return false;
 }

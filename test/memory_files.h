@@ -27,7 +27,7 @@ struct memory_files {
     int n_files;
     int n_open;             /* now */
     int32_t fail_with;      /* what read_at returns instead of reading */
-    int32_t fail_open_with; /* what open returns instead of looking */
+    int32_t fail_open_with; /* what open returns instead of opening */
 };
 
 static int32_t memory_open(void *user, const char *name, void **file)

@@ -18,9 +18,10 @@
 struct mmq_model {
     struct mmqi_model *core;
     struct mmqi_host *host;
-    struct mmqi_os_mutex *mutex; /* guards placing and `error` */
-    uint64_t taken;              /* bytes of the host's budget */
-    int32_t n_users;             /* changed with atomics only */
+    struct mmqi_os_mutex *placing; /* held while weights are placed, callbacks included */
+    struct mmqi_os_mutex *mutex;   /* guards `error`; taken last and for no call */
+    uint64_t taken;                /* bytes of the host's budget; changed with atomics only */
+    int32_t n_users;               /* changed with atomics only */
     mmq_progress_fn on_progress;
     void *progress_user;
     const mmq_cancel *cancel;
@@ -40,19 +41,26 @@ struct mmq_cancel {
 /* Copy a caller's struct over zeros: what the caller's does not have is default, what this library
  * does not know must be zero. NULL is all defaults. `name` for the message. */
 int32_t mmqi_take_struct(void *dst, size_t known, const void *src, const char *name);
-/* Fill a caller's result struct from `src`, as much of it as the caller knows. */
-int32_t mmqi_give_struct(void *dst, const void *src, size_t known, const char *name);
+/* Check and zero a caller's result struct, before the work: a failure leaves it so. */
+int32_t mmqi_clear_struct(void *dst, const char *name);
+/* Fill a cleared result struct from `src`, as much of it as the caller knows. */
+void mmqi_give_struct(void *dst, const void *src, size_t known);
 #define MMQI_TAKE(dst, src, name) mmqi_take_struct(dst, sizeof *(dst), src, name)
-#define MMQI_GIVE(dst, src, name) mmqi_give_struct(dst, src, sizeof *(src), name)
+#define MMQI_GIVE(dst, src) mmqi_give_struct(dst, src, sizeof *(src))
+
+/* Of session options. MMQ_ERR_UNSUPPORTED: a mode that no device of this build has. */
+int32_t mmqi_check_mode(const char *mode);
 
 /* The flag that runs watch; NULL for none. */
 const int32_t *mmqi_cancel_flag(const mmq_cancel *cancel);
 
-/* A handle around `core` and `host` (both are its own from here on, also when this fails). */
-int32_t mmqi_model_wrap(mmq_model **out, struct mmqi_model *core, struct mmqi_host *host);
+/* A handle on `host`, which is its own from here on, also when this fails; its core comes later.
+ * mmq_model_free() takes it as it is. */
+int32_t mmqi_model_handle(mmq_model **out, struct mmqi_host *host);
 void mmqi_model_retain(mmq_model *model);
-/* Keep this thread's message as the model's own last failure; returns `status`. */
-int32_t mmqi_model_failed(mmq_model *model, int32_t status);
+/* Where the call failed, keep this thread's message as the model's own last failure (the one part
+ * of a model that is never const); returns `status`. NULL is no model. */
+int32_t mmqi_model_failed(const mmq_model *model, int32_t status);
 
 /* A public prompt in the runtime's terms; memory held by the `held` block, freed with mmqi_free().
  */

@@ -91,18 +91,26 @@ int32_t mmqi_take_struct(void *dst, size_t known, const void *src, const char *n
     return MMQ_OK;
 }
 
-int32_t mmqi_give_struct(void *dst, const void *src, size_t known, const char *name)
+int32_t mmqi_clear_struct(void *dst, const char *name)
 {
     size_t size;
     int32_t status;
 
+    if (!dst)
+        return mmqi_fail(MMQ_ERR_INVALID, "%s: it is NULL", name);
     status = read_size(&size, dst, name);
-    if (status != MMQ_OK)
-        return status;
-    memset((char *)dst + sizeof size, 0, size - sizeof size);
+    if (status == MMQ_OK)
+        memset((char *)dst + sizeof size, 0, size - sizeof size);
+    return status;
+}
+
+void mmqi_give_struct(void *dst, const void *src, size_t known)
+{
+    size_t size;
+
+    memcpy(&size, dst, sizeof size);
     memcpy((char *)dst + sizeof size, (const char *)src + sizeof size,
            (size < known ? size : known) - sizeof size);
-    return MMQ_OK;
 }
 
 mmq_status mmq_cancel_create(mmq_cancel **out)

@@ -24,9 +24,10 @@ mmq_status mmq_image_read_memory(mmq_image **out, const void *data, size_t size,
     struct mmqi_image_limits limits;
     int32_t status;
 
+    if (out)
+        *out = NULL;
     if (!out || (!data && size > 0))
         return mmqi_fail(MMQ_ERR_INVALID, "mmq_image_read_memory: out or data is NULL");
-    *out = NULL;
     status = take_limits(&limits, options);
     if (status != MMQ_OK)
         return status;
@@ -65,9 +66,10 @@ mmq_status mmq_image_read_file(mmq_image **out, const char *path, const mmq_imag
     size_t size = 0;
     int32_t status;
 
+    if (out)
+        *out = NULL;
     if (!out || !path)
         return mmqi_fail(MMQ_ERR_INVALID, "mmq_image_read_file: out or path is NULL");
-    *out = NULL;
     status = take_limits(&limits, options);
     if (status == MMQ_OK)
         status = read_file(&data, &size, path);
@@ -84,9 +86,10 @@ mmq_status mmq_image_from_pixels(mmq_image **out, const uint8_t *pixels, int32_t
     struct mmqi_image_limits limits;
     int32_t status;
 
+    if (out)
+        *out = NULL;
     if (!out || !pixels)
         return mmqi_fail(MMQ_ERR_INVALID, "mmq_image_from_pixels: out or pixels is NULL");
-    *out = NULL;
     status = take_limits(&limits, options);
     if (status != MMQ_OK)
         return status;
@@ -96,6 +99,10 @@ mmq_status mmq_image_from_pixels(mmq_image **out, const uint8_t *pixels, int32_t
 
 mmq_status mmq_image_size(int32_t *width, int32_t *height, const mmq_image *image)
 {
+    if (width)
+        *width = 0;
+    if (height)
+        *height = 0;
     if (!width || !height || !image)
         return mmqi_fail(MMQ_ERR_INVALID, "mmq_image_size: an argument is NULL");
     *width = core_of(image)->width;

@@ -9,21 +9,23 @@
 /* The backends of this build, best first. */
 static const struct mmqi_backend *const backends[] = {&mmqi_cpu_backend, NULL};
 
-int32_t mmqi_model_wrap(mmq_model **out, struct mmqi_model *core, struct mmqi_host *host)
+int32_t mmqi_model_handle(mmq_model **out, struct mmqi_host *host)
 {
     mmq_model *model = mmqi_calloc(1, sizeof *model);
 
-    if (model)
-        model->mutex = mmqi_os_mutex_create();
-    if (!model || !model->mutex) {
-        mmqi_free(model);
-        mmqi_model_close(core);
+    *out = NULL;
+    if (!model) {
         mmqi_host_release(host);
         return mmqi_fail(MMQ_ERR_NOMEM, "model: no memory for its handle");
     }
-    model->core = core;
     model->host = host;
     model->n_users = 1;
+    model->placing = mmqi_os_mutex_create();
+    model->mutex = mmqi_os_mutex_create();
+    if (!model->placing || !model->mutex) {
+        mmq_model_free(model);
+        return mmqi_fail(MMQ_ERR_NOMEM, "model: no memory for its locks");
+    }
     *out = model;
     return MMQ_OK;
 }
@@ -33,12 +35,14 @@ void mmqi_model_retain(mmq_model *model)
     __atomic_add_fetch(&model->n_users, 1, __ATOMIC_RELAXED);
 }
 
-int32_t mmqi_model_failed(mmq_model *model, int32_t status)
+int32_t mmqi_model_failed(const mmq_model *model, int32_t status)
 {
-    if (status != MMQ_OK) {
-        mmqi_os_lock(model->mutex);
-        mmqi_copy_text(model->error, sizeof model->error, mmqi_message());
-        mmqi_os_unlock(model->mutex);
+    mmq_model *own = (mmq_model *)model;
+
+    if (status != MMQ_OK && own) {
+        mmqi_os_lock(own->mutex);
+        mmqi_copy_text(own->error, sizeof own->error, mmqi_message());
+        mmqi_os_unlock(own->mutex);
     }
     return status;
 }
@@ -50,6 +54,7 @@ void mmq_model_free(mmq_model *model)
     mmqi_model_close(model->core);
     mmqi_host_give(model->host, model->taken);
     mmqi_host_release(model->host);
+    mmqi_os_mutex_free(model->placing);
     mmqi_os_mutex_free(model->mutex);
     mmqi_free(model);
 }
@@ -59,33 +64,34 @@ mmq_status mmq_load(mmq_model **out, const char *path, const mmq_load_options *o
     mmq_load_options o;
     struct mmqi_host_options host_options;
     struct mmqi_store *store = NULL;
-    struct mmqi_model *core = NULL;
     struct mmqi_host *host = NULL;
+    mmq_model *model = NULL;
     int32_t status;
 
+    if (out)
+        *out = NULL;
     if (!out || !path)
         return mmqi_fail(MMQ_ERR_INVALID, "mmq_load: out or path is NULL");
-    *out = NULL;
     status = MMQI_TAKE(&o, options, "mmq_load_options");
     if (status != MMQ_OK)
         return status;
     host_options = (struct mmqi_host_options){o.device, o.isa, o.n_threads, o.memory_limit};
     status = mmqi_host_create(&host, backends, &host_options);
     if (status == MMQ_OK)
+        status = mmqi_model_handle(&model, host);
+    if (status == MMQ_OK)
         status = mmqi_store_open_folder(&store, path);
     if (status == MMQ_OK)
-        status = mmqi_model_open(&core, store);
+        status = mmqi_model_open(&model->core, store);
     mmqi_store_release(store); /* an opened model keeps it */
     if (status != MMQ_OK) {
-        mmqi_host_release(host);
+        mmq_model_free(model);
         return status;
     }
-    status = mmqi_model_wrap(out, core, host);
-    if (status != MMQ_OK)
-        return status;
-    (*out)->on_progress = o.on_progress;
-    (*out)->progress_user = o.progress_user;
-    (*out)->cancel = o.cancel;
+    model->on_progress = o.on_progress;
+    model->progress_user = o.progress_user;
+    model->cancel = o.cancel;
+    *out = model;
     return MMQ_OK;
 }
 
@@ -121,7 +127,7 @@ static int32_t place_locked(mmq_model *model)
     status = mmqi_model_place(model->core, model->host->backend, model->host->device,
                               place_progress, model);
     if (status == MMQ_OK)
-        model->taken = bytes;
+        __atomic_store_n(&model->taken, bytes, __ATOMIC_RELAXED);
     else
         mmqi_host_give(model->host, bytes);
     return status;
@@ -133,13 +139,13 @@ mmq_status mmq_model_place(mmq_model *model)
 
     if (!model)
         return mmqi_fail(MMQ_ERR_INVALID, "mmq_model_place: model is NULL");
-    mmqi_os_lock(model->mutex);
+    mmqi_os_lock(model->placing);
     status = place_locked(model);
-    mmqi_os_unlock(model->mutex);
+    mmqi_os_unlock(model->placing);
     return mmqi_model_failed(model, status);
 }
 
-/* Parameters and canonical bytes; tied weights and constants are not the checkpoint's own. */
+/* Tensors, and their parameters and canonical bytes, which of a tied one are another's. */
 static void count_weights(mmq_model_facts *facts, const struct mmqi_model *core)
 {
     const struct mmqi_weight *weight;
@@ -147,7 +153,10 @@ static void count_weights(mmq_model_facts *facts, const struct mmqi_model *core)
 
     for (i = 0; i < core->n_weights; i++) {
         weight = &core->weights[i];
-        if (weight->role == MMQI_ROLE_CONSTANT || weight->same_as >= 0)
+        if (weight->role == MMQI_ROLE_CONSTANT)
+            continue;
+        facts->n_tensors++;
+        if (weight->same_as >= 0)
             continue;
         facts->n_parameters += (uint64_t)weight->rows * (uint64_t)weight->cols;
         facts->stored_bytes += weight->layout.bytes;
@@ -170,17 +179,17 @@ mmq_status mmq_model_info(mmq_model_facts *facts, const mmq_model *model)
 {
     const struct mmqi_spec *spec;
     mmq_model_facts f = {0};
-    int32_t i;
+    int32_t i, status = mmqi_clear_struct(facts, "mmq_model_facts");
 
-    if (!facts || !model)
-        return mmqi_fail(MMQ_ERR_INVALID, "mmq_model_info: facts or model is NULL");
+    if (status == MMQ_OK && !model)
+        status = mmqi_fail(MMQ_ERR_INVALID, "mmq_model_info: model is NULL");
+    if (status != MMQ_OK)
+        return mmqi_model_failed(model, status);
     spec = &model->core->spec;
     f.family = model->core->family->name;
     f.device = model->host->backend->describe(model->host->device);
     count_weights(&f, model->core);
-    f.placed_bytes = model->taken;
-    while (tensor_at(model->core, f.n_tensors) >= 0)
-        f.n_tensors++;
+    f.placed_bytes = __atomic_load_n(&model->taken, __ATOMIC_RELAXED);
     f.vocab_size = spec->vocab_size;
     f.max_context = spec->max_positions;
     f.hidden_size = spec->hidden;
@@ -191,7 +200,8 @@ mmq_status mmq_model_info(mmq_model_facts *facts, const mmq_model *model)
     f.n_eos = spec->n_eos;
     for (i = 0; i < spec->n_eos; i++)
         f.eos[i] = spec->eos[i];
-    return MMQI_GIVE(facts, &f, "mmq_model_facts");
+    MMQI_GIVE(facts, &f);
+    return MMQ_OK;
 }
 
 mmq_status mmq_model_tensor_info(mmq_tensor_facts *facts, const mmq_model *model, int32_t index)
@@ -204,14 +214,17 @@ mmq_status mmq_model_tensor_info(mmq_tensor_facts *facts, const mmq_model *model
     };
     const struct mmqi_weight *weight;
     mmq_tensor_facts f = {0};
-    int32_t at;
+    int32_t at = -1, status = mmqi_clear_struct(facts, "mmq_tensor_facts");
 
-    if (!facts || !model)
-        return mmqi_fail(MMQ_ERR_INVALID, "mmq_model_tensor_info: facts or model is NULL");
-    at = index < 0 ? -1 : tensor_at(model->core, index);
-    if (at < 0)
-        return mmqi_fail(MMQ_ERR_NOT_FOUND, "%s: there is no tensor number %d", model->core->path,
-                         (int)index);
+    if (status == MMQ_OK && !model)
+        status = mmqi_fail(MMQ_ERR_INVALID, "mmq_model_tensor_info: model is NULL");
+    if (status == MMQ_OK && index >= 0)
+        at = tensor_at(model->core, index);
+    if (status == MMQ_OK && at < 0)
+        status = mmqi_fail(MMQ_ERR_NOT_FOUND, "%s: there is no tensor number %d", model->core->path,
+                           (int)index);
+    if (status != MMQ_OK)
+        return mmqi_model_failed(model, status);
     weight = &model->core->weights[at];
     f.name = weight->name;
     f.file_name = weight->entry[0] ? weight->entry[0]->name : NULL;
@@ -220,33 +233,45 @@ mmq_status mmq_model_tensor_info(mmq_tensor_facts *facts, const mmq_model *model
     f.rows = weight->rows;
     f.cols = weight->cols;
     f.bytes = weight->same_as >= 0 ? 0 : weight->layout.bytes;
-    return MMQI_GIVE(facts, &f, "mmq_tensor_facts");
+    MMQI_GIVE(facts, &f);
+    return MMQ_OK;
+}
+
+static int32_t lay_out_session(struct mmqi_session_layout *layout, const mmq_model *model,
+                               const mmq_session_options *options)
+{
+    struct mmqi_session_options session_options;
+    mmq_session_options o;
+    int32_t status = MMQI_TAKE(&o, options, "mmq_session_options");
+
+    if (status == MMQ_OK)
+        status = mmqi_check_mode(o.mode);
+    if (status != MMQ_OK)
+        return status;
+    session_options = (struct mmqi_session_options){o.context, o.chunk};
+    return mmqi_session_layout(layout, model->core, model->host->backend, model->host->device,
+                               &session_options);
 }
 
 mmq_status mmq_estimate(mmq_memory *memory, const mmq_model *model,
                         const mmq_session_options *options)
 {
-    mmq_session_options o;
-    struct mmqi_session_options session_options;
     struct mmqi_session_layout layout;
     mmq_memory m = {0};
-    int32_t status;
+    int32_t status = mmqi_clear_struct(memory, "mmq_memory");
 
-    if (!memory || !model)
-        return mmqi_fail(MMQ_ERR_INVALID, "mmq_estimate: memory or model is NULL");
-    status = MMQI_TAKE(&o, options, "mmq_session_options");
+    if (status == MMQ_OK && !model)
+        status = mmqi_fail(MMQ_ERR_INVALID, "mmq_estimate: model is NULL");
+    if (status == MMQ_OK)
+        status = lay_out_session(&layout, model, options);
     if (status != MMQ_OK)
-        return status;
-    session_options = (struct mmqi_session_options){o.context, o.chunk};
-    status = mmqi_session_layout(&layout, model->core, model->host->backend, model->host->device,
-                                 &session_options);
-    if (status != MMQ_OK)
-        return status;
+        return mmqi_model_failed(model, status);
     m.weights = mmqi_model_place_bytes(model->core);
     m.kv_cache = layout.kv_bytes;
     m.activations = layout.activation_bytes;
     m.scratch = layout.stream_bytes;
     m.total = m.weights + layout.total_bytes;
     mmqi_session_layout_clear(&layout);
-    return MMQI_GIVE(memory, &m, "mmq_memory");
+    MMQI_GIVE(memory, &m);
+    return MMQ_OK;
 }

@@ -33,38 +33,29 @@ static int32_t take_options(struct mmqi_quantize_options *out, const mmq_quantiz
     return MMQ_OK;
 }
 
-/* Hand the core's results to the caller in handles of the api. */
-static int32_t wrap(mmq_model **quantized, mmq_report **report, struct mmqi_model *core,
-                    struct mmqi_report *core_report, const mmq_model *source)
+/*
+ * Quantize into handles that are there before the work begins: once a folder has its name, nothing
+ * can fail any more. `model` and `report` are NULL where none is wanted.
+ */
+static int32_t quantize(mmq_model *model, const mmq_model *source,
+                        const mmq_quantize_options *options, mmq_report *report)
 {
-    mmq_report *made = NULL;
-    int32_t status = MMQ_OK;
+    struct mmqi_quantize_options core_options;
+    int32_t status = take_options(&core_options, options);
 
-    if (report) {
-        made = mmqi_calloc(1, sizeof *made);
-        if (!made) {
-            mmqi_report_free(core_report);
-            mmqi_model_close(core);
-            return mmqi_fail(MMQ_ERR_NOMEM, "mmq_quantize_layerwise: no memory for the report");
-        }
-        made->core = core_report;
-    }
-    if (core)
-        status = mmqi_model_wrap(quantized, core, mmqi_host_retain(source->host));
-    if (status == MMQ_OK && report)
-        *report = made;
-    else
-        mmq_report_free(made);
-    return status;
+    if (status != MMQ_OK)
+        return status;
+    core_options.pool = source->host->pool;
+    return mmqi_quantize(model ? &model->core : NULL, source->core, &core_options,
+                         report ? &report->core : NULL);
 }
 
 mmq_status mmq_quantize_layerwise(mmq_model **quantized, const mmq_model *source,
                                   const mmq_quantize_options *options, mmq_report **report)
 {
-    struct mmqi_quantize_options core_options;
-    struct mmqi_model *core = NULL;
-    struct mmqi_report *core_report = NULL;
-    int32_t status;
+    mmq_model *model = NULL;
+    mmq_report *made = NULL;
+    int32_t status = MMQ_OK;
 
     if (quantized)
         *quantized = NULL;
@@ -72,15 +63,22 @@ mmq_status mmq_quantize_layerwise(mmq_model **quantized, const mmq_model *source
         *report = NULL;
     if (!source)
         return mmqi_fail(MMQ_ERR_INVALID, "mmq_quantize_layerwise: source is NULL");
-    status = take_options(&core_options, options);
-    if (status != MMQ_OK)
-        return status;
-    core_options.pool = source->host->pool;
-    status = mmqi_quantize(quantized ? &core : NULL, source->core, &core_options,
-                           report ? &core_report : NULL);
-    if (status != MMQ_OK)
-        return status;
-    return wrap(quantized, report, core, core_report, source);
+    if (report && !(made = mmqi_calloc(1, sizeof *made)))
+        status = mmqi_fail(MMQ_ERR_NOMEM, "mmq_quantize_layerwise: no memory for the report");
+    if (status == MMQ_OK && quantized)
+        status = mmqi_model_handle(&model, mmqi_host_retain(source->host));
+    if (status == MMQ_OK)
+        status = quantize(model, source, options, made);
+    if (status != MMQ_OK) {
+        mmq_model_free(model);
+        mmq_report_free(made);
+        return mmqi_model_failed(source, status);
+    }
+    if (quantized)
+        *quantized = model;
+    if (report)
+        *report = made;
+    return MMQ_OK;
 }
 
 const char *mmq_report_json(const mmq_report *report)

@@ -17,12 +17,12 @@ struct mmq_evaluation {
 
 static int32_t session_failed(mmq_session *session, int32_t status)
 {
-    if (status != MMQ_OK)
+    if (status != MMQ_OK && session)
         mmqi_copy_text(session->error, sizeof session->error, mmqi_message());
     return status;
 }
 
-static int32_t check_mode(const char *mode)
+int32_t mmqi_check_mode(const char *mode)
 {
     if (mode && strcmp(mode, "exact") != 0)
         return mmqi_fail(strcmp(mode, "fast") == 0 ? MMQ_ERR_UNSUPPORTED : MMQ_ERR_INVALID,
@@ -30,29 +30,38 @@ static int32_t check_mode(const char *mode)
     return MMQ_OK;
 }
 
-mmq_status mmq_session_create(mmq_session **out, mmq_model *model,
-                              const mmq_session_options *options)
+static int32_t create(mmq_session *session, mmq_model *model, const mmq_session_options *options)
 {
-    mmq_session_options o;
     struct mmqi_session_options session_options;
-    mmq_session *session;
-    int32_t status;
+    mmq_session_options o;
+    int32_t status = MMQI_TAKE(&o, options, "mmq_session_options");
 
-    if (!out || !model)
-        return mmqi_fail(MMQ_ERR_INVALID, "mmq_session_create: out or model is NULL");
-    *out = NULL;
-    status = MMQI_TAKE(&o, options, "mmq_session_options");
     if (status == MMQ_OK)
-        status = check_mode(o.mode);
+        status = mmqi_check_mode(o.mode);
     if (status == MMQ_OK)
         status = mmq_model_place(model);
     if (status != MMQ_OK)
         return status;
-    session = mmqi_calloc(1, sizeof *session);
-    if (!session)
-        return mmqi_fail(MMQ_ERR_NOMEM, "mmq_session_create: no memory");
     session_options = (struct mmqi_session_options){o.context, o.chunk};
-    status = mmqi_session_create(&session->core, model->core, model->host, &session_options);
+    return mmqi_session_create(&session->core, model->core, model->host, &session_options);
+}
+
+mmq_status mmq_session_create(mmq_session **out, mmq_model *model,
+                              const mmq_session_options *options)
+{
+    mmq_session *session = NULL;
+    int32_t status;
+
+    if (out)
+        *out = NULL;
+    if (!out || !model)
+        return mmqi_model_failed(
+            model, mmqi_fail(MMQ_ERR_INVALID, "mmq_session_create: out or model is NULL"));
+    session = mmqi_calloc(1, sizeof *session);
+    if (session)
+        status = create(session, model, options);
+    else
+        status = mmqi_fail(MMQ_ERR_NOMEM, "mmq_session_create: no memory");
     if (status != MMQ_OK) {
         mmqi_free(session);
         return mmqi_model_failed(model, status);
@@ -134,9 +143,11 @@ mmq_status mmq_generate(mmq_result **out, mmq_session *session, const mmq_genera
     void *held;
     int32_t status;
 
+    if (out)
+        *out = NULL;
     if (!out || !session)
-        return mmqi_fail(MMQ_ERR_INVALID, "mmq_generate: out or session is NULL");
-    *out = NULL;
+        return session_failed(session,
+                              mmqi_fail(MMQ_ERR_INVALID, "mmq_generate: out or session is NULL"));
     status = take_request(&options, &held, request);
     if (status != MMQ_OK)
         goto done;
@@ -187,16 +198,20 @@ const char *mmq_result_finish_name(const mmq_result *result)
 mmq_status mmq_result_info(mmq_result_facts *facts, const mmq_result *result)
 {
     mmq_result_facts f = {0};
+    int32_t status = mmqi_clear_struct(facts, "mmq_result_facts");
 
-    if (!facts || !result)
-        return mmqi_fail(MMQ_ERR_INVALID, "mmq_result_info: facts or result is NULL");
+    if (status == MMQ_OK && !result)
+        status = mmqi_fail(MMQ_ERR_INVALID, "mmq_result_info: result is NULL");
+    if (status != MMQ_OK)
+        return status;
     f.n_prompt = result->answer.n_prompt;
     f.n_reused = result->answer.n_reused;
     f.n_generated = (int32_t)result->answer.ids.n;
     f.n_pictures_encoded = result->answer.n_encoded;
     f.prefill_nanoseconds = result->answer.prefill_ns;
     f.decode_nanoseconds = result->answer.decode_ns;
-    return MMQI_GIVE(facts, &f, "mmq_result_facts");
+    MMQI_GIVE(facts, &f);
+    return MMQ_OK;
 }
 
 void mmq_result_free(mmq_result *result)
@@ -253,9 +268,11 @@ mmq_status mmq_evaluate(mmq_evaluation **out, mmq_session *session,
     void *held;
     int32_t status;
 
+    if (out)
+        *out = NULL;
     if (!out || !session)
-        return mmqi_fail(MMQ_ERR_INVALID, "mmq_evaluate: out or session is NULL");
-    *out = NULL;
+        return session_failed(session,
+                              mmqi_fail(MMQ_ERR_INVALID, "mmq_evaluate: out or session is NULL"));
     status = take_evaluation(&options, &held, request);
     if (status != MMQ_OK)
         goto done;

@@ -4,28 +4,38 @@
 #include "api/api.h"
 #include "core/mem.h"
 
+static int32_t tokenize(struct mmqi_ids *made, const mmq_model *model, const char *text,
+                        size_t size, int32_t add_special)
+{
+    int32_t status = mmqi_tokenizer_encode(model->core->tokenizer, made, text,
+                                           size == SIZE_MAX ? strlen(text) : size,
+                                           add_special ? MMQI_TOKENIZE_POST : 0);
+
+    if (status == MMQ_OK && !made->data) { /* no ids: still a block to free */
+        made->data = mmqi_alloc(sizeof *made->data);
+        if (!made->data)
+            status = mmqi_fail(MMQ_ERR_NOMEM, "mmq_tokenize: no memory");
+    }
+    return status;
+}
+
 mmq_status mmq_tokenize(int32_t **ids, size_t *n_ids, const mmq_model *model, const char *text,
                         size_t size, int32_t add_special)
 {
     struct mmqi_ids made = {0};
     int32_t status;
 
+    if (ids)
+        *ids = NULL;
+    if (n_ids)
+        *n_ids = 0;
     if (!ids || !n_ids || !model || !text)
-        return mmqi_fail(MMQ_ERR_INVALID, "mmq_tokenize: an argument is NULL");
-    *ids = NULL;
-    *n_ids = 0;
-    if (size == SIZE_MAX)
-        size = strlen(text);
-    status = mmqi_tokenizer_encode(model->core->tokenizer, &made, text, size,
-                                   add_special ? MMQI_TOKENIZE_POST : 0);
-    if (status == MMQ_OK && !made.data) { /* no ids: still a block to free */
-        made.data = mmqi_alloc(sizeof *made.data);
-        if (!made.data)
-            status = mmqi_fail(MMQ_ERR_NOMEM, "mmq_tokenize: no memory");
-    }
+        status = mmqi_fail(MMQ_ERR_INVALID, "mmq_tokenize: an argument is NULL");
+    else
+        status = tokenize(&made, model, text, size, add_special);
     if (status != MMQ_OK) {
         mmqi_free(made.data);
-        return status;
+        return mmqi_model_failed(model, status);
     }
     *ids = made.data;
     *n_ids = made.n;
@@ -37,14 +47,27 @@ void mmq_ids_free(int32_t *ids)
     mmqi_free(ids);
 }
 
+/* A text to be made: nothing, until it is. */
+static int32_t clear_text(char **text, size_t *size)
+{
+    if (text)
+        *text = NULL;
+    if (size)
+        *size = 0;
+    return text && size ? MMQ_OK : mmqi_fail(MMQ_ERR_INVALID, "text: text or size is NULL");
+}
+
 mmq_status mmq_detokenize(char **text, size_t *size, const mmq_model *model, const int32_t *ids,
                           size_t n_ids, int32_t skip_special)
 {
-    if (!text || !size || !model || (!ids && n_ids > 0))
-        return mmqi_fail(MMQ_ERR_INVALID, "mmq_detokenize: an argument is NULL");
-    *text = NULL;
-    *size = 0;
-    return mmqi_tokenizer_decode(model->core->tokenizer, text, size, ids, n_ids, skip_special != 0);
+    int32_t status = clear_text(text, size);
+
+    if (status == MMQ_OK && (!model || (!ids && n_ids > 0)))
+        status = mmqi_fail(MMQ_ERR_INVALID, "mmq_detokenize: model or ids is NULL");
+    if (status == MMQ_OK)
+        status = mmqi_tokenizer_decode(model->core->tokenizer, text, size, ids, n_ids,
+                                       skip_special != 0);
+    return mmqi_model_failed(model, status);
 }
 
 void mmq_text_free(char *text)
@@ -187,16 +210,15 @@ mmq_status mmq_render_chat(char **text, size_t *size, const mmq_model *model,
                            const mmq_prompt *prompt)
 {
     struct mmqi_prompt taken;
-    void *held;
-    int32_t status;
+    void *held = NULL;
+    int32_t status = clear_text(text, size);
 
-    if (!text || !size || !model)
-        return mmqi_fail(MMQ_ERR_INVALID, "mmq_render_chat: an argument is NULL");
-    *text = NULL;
-    *size = 0;
-    status = mmqi_take_prompt(&taken, &held, prompt);
+    if (status == MMQ_OK && !model)
+        status = mmqi_fail(MMQ_ERR_INVALID, "mmq_render_chat: model is NULL");
+    if (status == MMQ_OK)
+        status = mmqi_take_prompt(&taken, &held, prompt);
     if (status == MMQ_OK)
         status = mmqi_prompt_text(text, size, model->core, &taken);
     mmqi_free(held);
-    return status;
+    return mmqi_model_failed(model, status);
 }

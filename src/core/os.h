@@ -23,15 +23,19 @@ int32_t mmqi_os_write_at(struct mmqi_os_file *file, uint64_t offset, const void 
 int32_t mmqi_os_sync(struct mmqi_os_file *file);
 void mmqi_os_close(struct mmqi_os_file *file); /* accepts NULL */
 
-enum mmqi_os_kind { MMQI_OS_NOTHING = 0, MMQI_OS_FILE = 1, MMQI_OS_FOLDER = 2 };
+enum mmqi_os_kind {
+    MMQI_OS_NOTHING = 0,
+    MMQI_OS_FILE = 1,
+    MMQI_OS_FOLDER = 2,
+    MMQI_OS_UNKNOWN = 3 /* the system does not let this process see what it is */
+};
 enum mmqi_os_kind mmqi_os_kind_of(const char *path);
 int32_t mmqi_os_make_folder(const char *path); /* MMQ_ERR_EXISTS where it exists */
 int32_t mmqi_os_rename(const char *from, const char *to);
-void mmqi_os_remove_file(const char *path);   /* best effort, for clearing up */
-void mmqi_os_remove_folder(const char *path); /* an empty one; best effort */
+bool mmqi_os_take_back(const char *from, const char *to); /* a rename without a message */
+void mmqi_os_remove_file(const char *path);               /* best effort, for clearing up */
+void mmqi_os_remove_folder(const char *path);             /* an empty one; best effort */
 int32_t mmqi_os_sync_folder(const char *path);
-/* `path` made absolute with links resolved, to be freed; NULL where it does not exist. */
-char *mmqi_os_real_path(const char *path);
 
 /* ---- threads ---- */
 

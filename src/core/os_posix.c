@@ -145,7 +145,7 @@ enum mmqi_os_kind mmqi_os_kind_of(const char *path)
     struct stat info;
 
     if (stat(path, &info) != 0)
-        return MMQI_OS_NOTHING;
+        return errno == ENOENT || errno == ENOTDIR ? MMQI_OS_NOTHING : MMQI_OS_UNKNOWN;
     return S_ISDIR(info.st_mode) ? MMQI_OS_FOLDER : MMQI_OS_FILE;
 }
 
@@ -166,6 +166,11 @@ int32_t mmqi_os_rename(const char *from, const char *to)
     if (rename(from, to) != 0)
         return mmqi_fail(MMQ_ERR_IO, "%s: cannot rename to '%s': %s", from, to, error_text(text));
     return MMQ_OK;
+}
+
+bool mmqi_os_take_back(const char *from, const char *to)
+{
+    return rename(from, to) == 0;
 }
 
 void mmqi_os_remove_file(const char *path)
@@ -192,16 +197,6 @@ int32_t mmqi_os_sync_folder(const char *path)
     if (result != 0 && errno != EINVAL)
         return mmqi_fail(MMQ_ERR_IO, "%s: cannot sync the folder: %s", path, error_text(text));
     return MMQ_OK;
-}
-
-char *mmqi_os_real_path(const char *path)
-{
-    char *resolved = realpath(path, NULL), *copy = NULL;
-
-    if (resolved)
-        copy = mmqi_strdup(resolved);
-    free(resolved);
-    return copy;
 }
 
 /* ---- threads ---- */

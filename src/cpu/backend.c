@@ -44,38 +44,35 @@ static const struct mmqi_ops cpu_ops = {
 };
 
 #if defined(__x86_64__)
-/*
- * Asked of the processor itself: the compilers' builtin keeps the answer in
- * writable data of the process. An instruction set also needs an operating
- * system that saves its registers (XCR0).
- */
-static bool saves_registers(uint64_t wanted)
+/* Register state that the operating system saves (XCR0): bits 1, 2 are SSE and AVX, 5..7 AVX-512.
+ * The compiler's own builtins would keep a table that every user of the process shares. */
+static uint32_t saved_state(void)
 {
     uint32_t a, b, c, d;
 
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
-        return false;
+        return 0;
     __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
-    return (((uint64_t)d << 32 | a) & wanted) == wanted;
+    return a;
 }
 
 static bool has_avx2(void)
 {
-    const uint32_t wanted = bit_AVX | bit_FMA | bit_F16C;
+    const uint32_t basic = bit_FMA | bit_AVX | bit_F16C;
     uint32_t a, b, c, d;
 
-    if (!saves_registers(0x06) || !__get_cpuid(1, &a, &b, &c, &d) || (c & wanted) != wanted)
+    if ((saved_state() & 6) != 6 || !__get_cpuid(1, &a, &b, &c, &d) || (c & basic) != basic)
         return false;
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX2);
 }
 
 static bool has_avx512(void)
 {
-    const uint32_t wanted = bit_AVX512F | bit_AVX512DQ | bit_AVX512BW | bit_AVX512VL;
+    const uint32_t wanted = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
     uint32_t a, b, c, d;
 
-    return saves_registers(0xE6) && has_avx2() && __get_cpuid_count(7, 0, &a, &b, &c, &d) &&
-           (b & wanted) == wanted;
+    return has_avx2() && (saved_state() & 0xe6) == 0xe6 &&
+           __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & wanted) == wanted;
 }
 #endif
 

@@ -385,21 +385,18 @@ done:
     return status;
 }
 
+/* One file of tensors, or an index of several. */
 static int32_t open_files(struct mmqi_checkpoint *checkpoint)
 {
-    struct mmqi_store *const store = checkpoint->store;
+    struct mmqi_store *store = checkpoint->store;
     bool exists;
     int32_t status = mmqi_file_exists(&exists, store, single_name);
 
-    if (status != MMQ_OK)
-        return status;
-    if (exists)
-        return open_single(checkpoint);
+    if (status != MMQ_OK || exists)
+        return status == MMQ_OK ? open_single(checkpoint) : status;
     status = mmqi_file_exists(&exists, store, index_name);
-    if (status != MMQ_OK)
-        return status;
-    if (exists)
-        return open_sharded(checkpoint);
+    if (status != MMQ_OK || exists)
+        return status == MMQ_OK ? open_sharded(checkpoint) : status;
     return mmqi_fail(MMQ_ERR_NOT_FOUND, "%s: holds neither %s nor %s", mmqi_store_name(store),
                      single_name, index_name);
 }

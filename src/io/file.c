@@ -61,6 +61,8 @@ int32_t mmqi_store_open_folder(struct mmqi_store **out, const char *path)
         return mmqi_fail(MMQ_ERR_IO, "%s: is a file, not a folder", path);
     case MMQI_OS_NOTHING:
         return mmqi_fail(MMQ_ERR_NOT_FOUND, "%s: there is no such folder", path);
+    case MMQI_OS_UNKNOWN:
+        return mmqi_fail(MMQ_ERR_IO, "%s: the folder cannot be reached", path);
     }
     status = create_store(out, path);
     if (status == MMQ_OK)
@@ -169,6 +171,7 @@ static int32_t open_in_folder(struct mmqi_file *file)
 
     switch (mmqi_os_kind_of(file->path)) {
     case MMQI_OS_FILE:
+    case MMQI_OS_UNKNOWN: /* opening it tells why */
         break;
     case MMQI_OS_FOLDER:
         return mmqi_fail(MMQ_ERR_IO, "%s: is a folder, not a file", file->path);
@@ -211,23 +214,23 @@ int32_t mmqi_file_open(struct mmqi_file **out, struct mmqi_store *store, const c
     return MMQ_OK;
 }
 
-static int32_t exists_in_reader(bool *exists, const struct mmqi_reader *reader, const char *path,
-                                const char *name)
+/* Of a reader, whose open() alone can tell. */
+static int32_t reader_has(bool *exists, const struct mmqi_store *store, const char *path,
+                          const char *name)
 {
+    const struct mmqi_reader *reader = &store->reader;
     void *handle = NULL;
     int32_t status = reader->open(reader->user, name, &handle);
 
-    if (status == MMQ_ERR_NOT_FOUND)
-        return MMQ_OK;
-    if (status != MMQ_OK)
-        return reader_failed(status, path, "open");
-    reader->close(reader->user, handle);
-    *exists = true;
-    return MMQ_OK;
+    *exists = status == MMQ_OK;
+    if (*exists)
+        reader->close(reader->user, handle);
+    return *exists || status == MMQ_ERR_NOT_FOUND ? MMQ_OK : reader_failed(status, path, "open");
 }
 
 int32_t mmqi_file_exists(bool *exists, struct mmqi_store *store, const char *name)
 {
+    enum mmqi_os_kind kind;
     const char *tail;
     char *path;
     int32_t status = MMQ_OK;
@@ -238,10 +241,14 @@ int32_t mmqi_file_exists(bool *exists, struct mmqi_store *store, const char *nam
     path = join(store->name, name, &tail);
     if (!path)
         return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to look for %s", store->name, name);
-    if (store->folder)
-        *exists = mmqi_os_kind_of(path) == MMQI_OS_FILE;
-    else
-        status = exists_in_reader(exists, &store->reader, path, name);
+    if (store->folder) {
+        kind = mmqi_os_kind_of(path);
+        *exists = kind == MMQI_OS_FILE;
+        if (kind == MMQI_OS_UNKNOWN)
+            status = mmqi_fail(MMQ_ERR_IO, "%s: %s cannot be reached", store->name, name);
+    } else {
+        status = reader_has(exists, store, path, name);
+    }
     mmqi_free(path);
     return status;
 }

@@ -35,8 +35,7 @@ const char *mmqi_store_name(const struct mmqi_store *store); /* the folder's pat
 
 /* MMQ_ERR_NOT_FOUND when the store has no such file (message written all the same). */
 int32_t mmqi_file_open(struct mmqi_file **out, struct mmqi_store *store, const char *name);
-/* Is there such a file (no folder)? What keeps it from being known is a failure and not "no": files
- * that may be absent change how a model is read. */
+/* Fails only where it cannot be known: no memory, or a folder or reader that refuses to tell. */
 int32_t mmqi_file_exists(bool *exists, struct mmqi_store *store, const char *name);
 uint64_t mmqi_file_size(const struct mmqi_file *file);
 const char *mmqi_file_name(const struct mmqi_file *file); /* as it was given */

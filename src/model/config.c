@@ -227,11 +227,10 @@ static int32_t read_template(struct mmqi_model *model)
     bool exists;
     int32_t status = mmqi_file_exists(&exists, model->store, "chat_template.jinja");
 
-    if (status != MMQ_OK)
-        return status;
-    if (exists)
+    if (status == MMQ_OK && exists)
         return read_jinja(model);
-    status = read_settings_if_there(model, &settings, "chat_template.json");
+    if (status == MMQ_OK)
+        status = read_settings_if_there(model, &settings, "chat_template.json");
     if (status == MMQ_OK)
         status = read_template_of(model, settings ? settings : model->tokenizer_config);
     mmqi_settings_free(settings);

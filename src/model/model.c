@@ -1,6 +1,9 @@
 /* Opening, copying and closing a model. */
 #include "model/model.h"
 
+#include <stddef.h>
+#include <string.h>
+
 #include "core/mem.h"
 #include "core/status.h"
 #include "model/config.h"
@@ -86,22 +89,15 @@ int32_t mmqi_model_open(struct mmqi_model **out, struct mmqi_store *store)
 
 int32_t mmqi_model_clone(struct mmqi_model **out, const struct mmqi_model *source)
 {
-    struct mmqi_model *model = mmqi_alloc(sizeof *model);
+    struct mmqi_model *model = mmqi_calloc(1, sizeof *model);
     int32_t status;
 
     *out = NULL;
     if (!model)
         return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for a model", source->path);
-    *model = *source;
+    /* What is shared comes first; the rest may be changing, in a thread that places. */
+    memcpy(model, source, offsetof(struct mmqi_model, weights));
     __atomic_add_fetch(model->n_users, 1, __ATOMIC_RELAXED);
-    model->weights = NULL;
-    model->by_name = NULL;
-    model->n_weights = 0;
-    model->backend = NULL;
-    model->device = NULL;
-    model->placed = NULL;
-    model->memory = NULL;
-    model->placed_bytes = 0;
     status = mmqi_weights_bind(model); /* the same table again: the graphs know it by index */
     if (status != MMQ_OK) {
         mmqi_model_close(model);

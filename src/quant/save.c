@@ -45,6 +45,14 @@ static int32_t no_memory(const struct mmqi_save *save)
     return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to write it", save->path);
 }
 
+/* What the system will not tell is left to the call that makes it. */
+static bool exists(const char *path)
+{
+    enum mmqi_os_kind kind = mmqi_os_kind_of(path);
+
+    return kind == MMQI_OS_FILE || kind == MMQI_OS_FOLDER;
+}
+
 int32_t mmqi_save_create(struct mmqi_save **out, const char *path)
 {
     struct mmqi_save *save;
@@ -62,7 +70,7 @@ int32_t mmqi_save_create(struct mmqi_save **out, const char *path)
         mmqi_free(save);
         return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to write it", path);
     }
-    if (mmqi_os_kind_of(save->path) != MMQI_OS_NOTHING) {
+    if (exists(save->path)) {
         mmqi_save_free(save);
         return mmqi_fail(MMQ_ERR_EXISTS, "%s: exists already", path);
     }
@@ -379,10 +387,10 @@ int32_t mmqi_save_copy(struct mmqi_save *save, struct mmqi_store *store, const c
     struct mmqi_file *source = NULL;
     struct mmqi_os_file *file = NULL;
     uint64_t size;
-    bool exists;
-    int32_t status = mmqi_file_exists(&exists, store, name);
+    bool there;
+    int32_t status = mmqi_file_exists(&there, store, name);
 
-    if (status != MMQ_OK || !exists)
+    if (status != MMQ_OK || !there)
         return status;
     status = mmqi_file_open(&source, store, name);
     if (status != MMQ_OK)
@@ -433,19 +441,35 @@ static int32_t write_index(struct mmqi_save *save)
     return status;
 }
 
-/* The rename is on disk once the folder that holds both names is synced. */
-static int32_t sync_parent(const struct mmqi_save *save)
+/* The folder that the new one lies in, to be freed; NULL when there is no memory. */
+static char *parent_of(const char *path)
 {
-    const char *slash = strrchr(save->path, '/');
-    char *parent;
-    int32_t status;
+    const char *slash = strrchr(path, '/');
 
     if (!slash)
-        return mmqi_os_sync_folder(".");
-    parent = mmqi_strndup(save->path, slash == save->path ? 1 : (size_t)(slash - save->path));
+        return mmqi_strdup(".");
+    return mmqi_strndup(path, slash == path ? 1 : (size_t)(slash - path));
+}
+
+/*
+ * Give the folder its name. That is on disk once the parent is synced; where it cannot be, the
+ * name is taken back, so that a failure leaves nothing.
+ */
+static int32_t take_name(struct mmqi_save *save)
+{
+    char *parent = parent_of(save->path);
+    int32_t status = MMQ_OK;
+
     if (!parent)
         return no_memory(save);
-    status = mmqi_os_sync_folder(parent);
+    if (exists(save->path))
+        status = mmqi_fail(MMQ_ERR_EXISTS, "%s: exists already", save->path);
+    if (status == MMQ_OK)
+        status = mmqi_os_rename(save->partial, save->path);
+    if (status == MMQ_OK) {
+        status = mmqi_os_sync_folder(parent);
+        save->committed = status == MMQ_OK || !mmqi_os_take_back(save->path, save->partial);
+    }
     mmqi_free(parent);
     return status;
 }
@@ -463,12 +487,5 @@ int32_t mmqi_save_commit(struct mmqi_save *save)
         status = mmqi_os_sync(save->shards[i].file);
     if (status == MMQ_OK)
         status = mmqi_os_sync_folder(save->partial);
-    if (status == MMQ_OK && mmqi_os_kind_of(save->path) != MMQI_OS_NOTHING)
-        status = mmqi_fail(MMQ_ERR_EXISTS, "%s: exists already", save->path);
-    if (status == MMQ_OK)
-        status = mmqi_os_rename(save->partial, save->path);
-    if (status != MMQ_OK)
-        return status;
-    save->committed = true;
-    return sync_parent(save);
+    return status == MMQ_OK ? take_name(save) : status;
 }

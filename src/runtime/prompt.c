@@ -45,6 +45,8 @@ int32_t mmqi_prompt_text(char **text, size_t *size, const struct mmqi_model *mod
         *text = mmqi_strndup(prompt->text, *size);
         return *text ? MMQ_OK : mmqi_fail(MMQ_ERR_NOMEM, "prompt: no memory for its text");
     }
+    if (!model->chat && model->chat_error)
+        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s; give raw text", model->chat_error);
     if (!model->chat)
         return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: the folder has no chat template; give raw text",
                          model->path);

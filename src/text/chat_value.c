@@ -533,7 +533,7 @@ static int32_t filter_selectattr(struct mmqi_chat_budget *budget, struct mmqi_ch
                                  const struct mmqi_chat_value *arguments, int32_t n)
 {
     struct mmqi_chat_value *kept, attribute;
-    void *memory;
+    void *memory = NULL;
     size_t i, n_kept = 0;
     bool same;
     int32_t status;

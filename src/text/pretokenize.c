@@ -76,14 +76,9 @@ static void cut_digits(const struct mmqi_stage *stage, struct mmqi_pieces *out,
 
 /* ---- ByteLevel ---- */
 
-enum class { LETTER, NUMBER, SPACE, OTHER };
-
-static enum class class_of(const char *text, size_t size, size_t *length) {
-    int32_t code = mmqi_utf8_decode(text, size, length);
-
-    if (mmqi_is_letter(code)) return LETTER;
-    if (mmqi_is_space(code)) return SPACE;
-    return mmqi_is_number(code) ? NUMBER : OTHER;
+static enum mmqi_class class_at(const char *text, size_t size, size_t *length)
+{
+    return mmqi_class_of(mmqi_utf8_decode(text, size, length));
 }
 
 /* Bytes of an English contraction at the start of `text`, which opens with an apostrophe; or 0. */
@@ -105,7 +100,7 @@ static size_t spaces(const char *text, size_t size)
 {
     size_t at = 0, last = 0, length;
 
-    while (at < size && class_of(text + at, size - at, &length) == SPACE) {
+    while (at < size && class_at(text + at, size - at, &length) == MMQI_SPACE) {
         last = at;
         at += length;
     }
@@ -115,20 +110,20 @@ static size_t spaces(const char *text, size_t size)
 size_t mmqi_gpt2_word(const char *text, size_t size)
 {
     size_t at = 0, length;
-    enum class first;
+    enum mmqi_class first;
 
     if (text[0] == '\'' && (at = contraction(text, size)) > 0)
         return at;
-    first = class_of(text, size, &length);
+    first = class_at(text, size, &length);
     if (text[0] == ' ' && size > 1) {
         at = 1;
-        first = class_of(text + 1, size - 1, &length);
+        first = class_at(text + 1, size - 1, &length);
     }
-    if (first == SPACE)
+    if (first == MMQI_SPACE)
         return spaces(text, size);
     do {
         at += length;
-    } while (at < size && class_of(text + at, size - at, &length) == first);
+    } while (at < size && class_at(text + at, size - at, &length) == first);
     return at;
 }
 

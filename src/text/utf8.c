@@ -58,24 +58,33 @@ void mmqi_utf8_repair(struct mmqi_buf *out, const char *text, size_t size)
     }
 }
 
-bool mmqi_is_letter(int32_t code)
+enum mmqi_class mmqi_class_of(int32_t code)
 {
     utf8proc_category_t category;
 
-    if (code < 0x80)
-        return (code | 0x20) >= 'a' && (code | 0x20) <= 'z';
+    if (code < 0x80) {
+        if ((code | 0x20) >= 'a' && (code | 0x20) <= 'z')
+            return MMQI_LETTER;
+        if (code >= '0' && code <= '9')
+            return MMQI_NUMBER;
+        return mmqi_is_space(code) ? MMQI_SPACE : MMQI_OTHER;
+    }
     category = utf8proc_category(code);
-    return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
+    if (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO)
+        return MMQI_LETTER;
+    if (category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO)
+        return MMQI_NUMBER;
+    return mmqi_is_space(code) ? MMQI_SPACE : MMQI_OTHER;
+}
+
+bool mmqi_is_letter(int32_t code)
+{
+    return mmqi_class_of(code) == MMQI_LETTER;
 }
 
 bool mmqi_is_number(int32_t code)
 {
-    utf8proc_category_t category;
-
-    if (code < 0x80)
-        return code >= '0' && code <= '9';
-    category = utf8proc_category(code);
-    return category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO;
+    return mmqi_class_of(code) == MMQI_NUMBER;
 }
 
 bool mmqi_is_space(int32_t code)

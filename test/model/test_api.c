@@ -106,7 +106,7 @@ END_TEST
 
 START_TEST(null_arguments_are_an_error_and_never_a_crash)
 {
-    mmq_model *model = tiny_model(NULL);
+    mmq_model *model = tiny_model(NULL), *other;
     mmq_session *session;
     mmq_result *result;
     mmq_evaluation *evaluation;
@@ -118,7 +118,7 @@ START_TEST(null_arguments_are_an_error_and_never_a_crash)
 
     ASSERT_OK(mmq_session_create(&session, model, NULL));
     ASSERT_FAILS(MMQ_ERR_INVALID, "", mmq_load(NULL, "x", NULL));
-    ASSERT_FAILS(MMQ_ERR_INVALID, "", mmq_load(&model, NULL, NULL));
+    ASSERT_FAILS(MMQ_ERR_INVALID, "", mmq_load(&other, NULL, NULL));
     ASSERT_FAILS(MMQ_ERR_INVALID, "request", mmq_generate(&result, session, NULL));
     ASSERT_FAILS(MMQ_ERR_INVALID, "mmq_prompt", mmq_generate(&result, session, &request));
     request.prompt = &prompt;
@@ -131,6 +131,7 @@ START_TEST(null_arguments_are_an_error_and_never_a_crash)
     ck_assert_str_eq(mmq_result_text(NULL), "");
     ck_assert_str_eq(mmq_report_json(NULL), "");
     mmq_session_free(session);
+    mmq_model_free(model);
     mmq_session_free(NULL);
     mmq_result_free(NULL);
     mmq_evaluation_free(NULL);
@@ -140,6 +141,106 @@ START_TEST(null_arguments_are_an_error_and_never_a_crash)
     mmq_ids_free(NULL);
     mmq_text_free(NULL);
     mmq_model_free(NULL);
+}
+END_TEST
+
+/* Not NULL: what a failure must clear. */
+#define STALE ((void *)&stale)
+
+START_TEST(results_are_null_or_zero_after_any_failure)
+{
+    static const uint8_t pixel[3];
+    char stale = 0, *text = STALE;
+    mmq_model *model = STALE;
+    mmq_session *session = STALE;
+    mmq_result *result = STALE;
+    mmq_evaluation *evaluation = STALE;
+    mmq_image *image = STALE;
+    int32_t *ids = STALE, width = 7, height = 7;
+    size_t n = 7;
+
+    ASSERT_FAILS(MMQ_ERR_INVALID, "", mmq_load(&model, NULL, NULL));
+    ck_assert_ptr_null(model);
+    ASSERT_FAILS(MMQ_ERR_INVALID, "", mmq_session_create(&session, NULL, NULL));
+    ck_assert_ptr_null(session);
+    ASSERT_FAILS(MMQ_ERR_INVALID, "", mmq_generate(&result, NULL, NULL));
+    ck_assert_ptr_null(result);
+    ASSERT_FAILS(MMQ_ERR_INVALID, "", mmq_evaluate(&evaluation, NULL, NULL));
+    ck_assert_ptr_null(evaluation);
+    ASSERT_FAILS(MMQ_ERR_INVALID, "", mmq_image_read_file(&image, NULL, NULL));
+    ck_assert_ptr_null(image);
+    image = STALE;
+    ASSERT_FAILS(MMQ_ERR_INVALID, "", mmq_image_read_memory(&image, NULL, 4, NULL));
+    ck_assert_ptr_null(image);
+    image = STALE;
+    ASSERT_FAILS(MMQ_ERR_INVALID, "", mmq_image_from_pixels(&image, NULL, 1, 1, 3, 0, NULL));
+    ck_assert_ptr_null(image);
+    image = STALE;
+    ASSERT_FAILS(MMQ_ERR_INVALID, "", mmq_image_from_pixels(&image, pixel, 1, 1, 3, 2, NULL));
+    ck_assert_ptr_null(image);
+    ASSERT_FAILS(MMQ_ERR_INVALID, "", mmq_image_size(&width, &height, NULL));
+    ck_assert(width == 0 && height == 0);
+    ASSERT_FAILS(MMQ_ERR_INVALID, "", mmq_tokenize(&ids, &n, NULL, "a", 1, 0));
+    ck_assert(ids == NULL && n == 0);
+    n = 7;
+    ASSERT_FAILS(MMQ_ERR_INVALID, "", mmq_detokenize(&text, &n, NULL, NULL, 0, 0));
+    ck_assert(text == NULL && n == 0);
+    text = STALE;
+    ASSERT_FAILS(MMQ_ERR_INVALID, "", mmq_render_chat(&text, &n, NULL, NULL));
+    ck_assert_ptr_null(text);
+}
+END_TEST
+
+START_TEST(facts_are_zero_after_a_failure)
+{
+    mmq_model *model = tiny_model(NULL);
+    mmq_session_options options = {.struct_size = sizeof options, .chunk = -1};
+    mmq_model_facts facts = {.struct_size = sizeof facts, .hidden_size = 7};
+    mmq_tensor_facts tensor = {.struct_size = sizeof tensor, .rows = 7, .name = "stale"};
+    mmq_memory memory = {.struct_size = sizeof memory, .total = 7};
+    mmq_result_facts result = {.struct_size = sizeof result, .n_prompt = 7};
+
+    ASSERT_FAILS(MMQ_ERR_INVALID, "model", mmq_model_info(&facts, NULL));
+    ck_assert_int_eq(facts.hidden_size, 0);
+    ck_assert_uint_eq(facts.struct_size, sizeof facts);
+    ASSERT_FAILS(MMQ_ERR_NOT_FOUND, "-1", mmq_model_tensor_info(&tensor, model, -1));
+    ck_assert(tensor.rows == 0 && tensor.name == NULL);
+    ASSERT_FAILS(MMQ_ERR_INVALID, "chunk", mmq_estimate(&memory, model, &options));
+    ck_assert_uint_eq(memory.total, 0);
+    ASSERT_FAILS(MMQ_ERR_INVALID, "result", mmq_result_info(&result, NULL));
+    ck_assert_int_eq(result.n_prompt, 0);
+    facts.struct_size = 3;
+    ASSERT_FAILS(MMQ_ERR_INVALID, "struct_size", mmq_model_info(&facts, model));
+    ASSERT_FAILS(MMQ_ERR_INVALID, "NULL", mmq_model_info(NULL, model));
+    mmq_model_free(model);
+}
+END_TEST
+
+START_TEST(the_model_keeps_the_line_of_every_call_that_failed_on_it)
+{
+    mmq_model *model = tiny_model(NULL), *out;
+    mmq_session_options session = {.struct_size = sizeof session, .context = -5};
+    mmq_quantize_options quantize = {.struct_size = sizeof quantize, .format = "int3"};
+    mmq_tensor_facts tensor = {.struct_size = sizeof tensor};
+    mmq_memory memory = {.struct_size = sizeof memory};
+    mmq_session *made;
+    int32_t *ids;
+    size_t n;
+
+    ck_assert_str_eq(mmq_model_error(model), "");
+    ASSERT_FAILS(MMQ_ERR_NOT_FOUND, "", mmq_model_tensor_info(&tensor, model, 12345));
+    ck_assert_ptr_nonnull(strstr(mmq_model_error(model), "12345"));
+    ASSERT_FAILS(MMQ_ERR_UNSUPPORTED, "", mmq_quantize_layerwise(&out, model, &quantize, NULL));
+    ck_assert_ptr_nonnull(strstr(mmq_model_error(model), "int3"));
+    ASSERT_FAILS(MMQ_ERR_INVALID, "", mmq_estimate(&memory, model, &session));
+    ck_assert_ptr_nonnull(strstr(mmq_model_error(model), "-5"));
+    ASSERT_FAILS(MMQ_ERR_INVALID, "", mmq_tokenize(&ids, &n, model, NULL, 0, 0));
+    ck_assert_ptr_nonnull(strstr(mmq_model_error(model), "mmq_tokenize"));
+    session.context = 0;
+    session.mode = "quick";
+    ASSERT_FAILS(MMQ_ERR_INVALID, "", mmq_session_create(&made, model, &session));
+    ck_assert_ptr_nonnull(strstr(mmq_model_error(model), "quick"));
+    mmq_model_free(model);
 }
 END_TEST
 
@@ -242,20 +343,29 @@ START_TEST(a_picture_knows_its_size_and_its_limit)
 }
 END_TEST
 
-static int32_t stop_at_once(void *user, uint64_t done, uint64_t total)
+static int32_t stop_once(void *user, uint64_t done, uint64_t total)
 {
-    (void)user;
-    (void)done;
-    (void)total;
-    return 1;
+    int *calls = user;
+
+    ck_assert_uint_le(done, total);
+    return ++*calls == 3;
 }
 
 START_TEST(placing_can_be_ended_and_done_again)
 {
-    mmq_load_options options = {.struct_size = sizeof options, .on_progress = stop_at_once};
+    int calls = 0;
+    mmq_load_options options = {
+        .struct_size = sizeof options, .on_progress = stop_once, .progress_user = &calls};
+    mmq_model_facts facts = {.struct_size = sizeof facts};
     mmq_model *model = tiny_model(&options);
 
     ASSERT_FAILS(MMQ_ERR_CALLBACK, "callback", mmq_model_place(model));
+    ASSERT_OK(mmq_model_info(&facts, model));
+    ck_assert_uint_eq(facts.placed_bytes, 0);
+    ASSERT_OK(mmq_model_place(model));
+    ASSERT_OK(mmq_model_place(model)); /* twice is no error, and no work */
+    ASSERT_OK(mmq_model_info(&facts, model));
+    ck_assert_uint_gt(facts.placed_bytes, 0);
     mmq_model_free(model);
     options.on_progress = NULL;
     ASSERT_OK(mmq_cancel_create((mmq_cancel **)&options.cancel));
@@ -282,6 +392,9 @@ int main(void)
     tcase_add_test(tests, a_smaller_struct_means_defaults_and_a_senseless_size_is_refused);
     tcase_add_test(tests, what_is_not_there_is_named);
     tcase_add_test(tests, null_arguments_are_an_error_and_never_a_crash);
+    tcase_add_test(tests, results_are_null_or_zero_after_any_failure);
+    tcase_add_test(tests, facts_are_zero_after_a_failure);
+    tcase_add_test(tests, the_model_keeps_the_line_of_every_call_that_failed_on_it);
     tcase_add_test(tests, tensors_are_listed_by_canonical_name);
     tcase_add_test(tests, messages_become_the_templates_words);
     tcase_add_test(tests, tokens_and_text_go_both_ways);

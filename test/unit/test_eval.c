@@ -29,13 +29,8 @@
 
 /* The programs' sources belong to no library. */
 #include "../../examples/eval_figures.c"
-#undef fail
-#define fail json_fail
 #include "../../examples/json.c"
-#undef fail
-#define fail record_fail
 #include "../../examples/eval_record.c"
-#undef fail
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
 

@@ -57,6 +57,14 @@ static struct mmqi_store *folder_store(void)
     return store;
 }
 
+static bool exists(struct mmqi_store *store, const char *name)
+{
+    bool result;
+
+    ck_assert_msg(mmqi_file_exists(&result, store, name) == MMQ_OK, "%s", mmqi_message());
+    return result;
+}
+
 START_TEST(reads_a_file_of_a_folder_at_any_place)
 {
     struct mmqi_store *store = folder_store();
@@ -101,14 +109,6 @@ static const char *const hostile_names[] = {
     "",      "/etc/passwd", "..",      "../a.txt", "sub/..", "sub/../a.txt", "sub/../../a",
     "..\\a", "a\\b",        "C:a.txt",
 };
-
-static bool exists(struct mmqi_store *store, const char *name)
-{
-    bool answer;
-
-    ck_assert_int_eq(mmqi_file_exists(&answer, store, name), MMQ_OK);
-    return answer;
-}
 
 START_TEST(refuses_names_that_leave_the_folder)
 {
@@ -166,6 +166,55 @@ START_TEST(says_which_file_is_not_there)
     ck_assert(exists(store, "a.txt"));
     ck_assert(!exists(store, "none.json"));
     ck_assert(!exists(store, "sub"));
+    mmqi_store_release(store);
+}
+END_TEST
+
+/* A link that leads to itself can be neither read nor called absent. */
+START_TEST(what_cannot_be_reached_is_not_taken_for_absent)
+{
+    struct mmqi_store *store = folder_store(), *other;
+    struct mmqi_file *file;
+    bool there;
+    char path[256];
+
+    snprintf(path, sizeof path, "%s/link", folder);
+    ck_assert_int_eq(symlink("link", path), 0);
+    ck_assert_int_eq(mmqi_file_exists(&there, store, "link"), MMQ_ERR_IO);
+    ck_assert(!there);
+    ck_assert_ptr_nonnull(strstr(mmqi_message(), "link cannot be reached"));
+    ck_assert_int_eq(mmqi_file_open(&file, store, "link"), MMQ_ERR_IO);
+    ck_assert_ptr_nonnull(strstr(mmqi_message(), "link: cannot open"));
+    ck_assert_int_eq(mmqi_store_open_folder(&other, path), MMQ_ERR_IO);
+    ck_assert_ptr_null(other);
+    mmqi_store_release(store);
+}
+END_TEST
+
+static void *refuse_alloc(void *user, size_t size)
+{
+    (void)user;
+    (void)size;
+    return NULL;
+}
+
+static void free_block(void *user, void *block)
+{
+    (void)user;
+    free(block);
+}
+
+START_TEST(no_memory_to_look_is_not_taken_for_absent)
+{
+    const struct mmqi_mem_hooks hooks = {refuse_alloc, free_block, NULL}, *before;
+    struct mmqi_store *store = folder_store();
+    int32_t status;
+    bool there;
+
+    before = mmqi_mem_enter(&hooks);
+    status = mmqi_file_exists(&there, store, "a.txt");
+    mmqi_mem_enter(before);
+    ck_assert_int_eq(status, MMQ_ERR_NOMEM);
     mmqi_store_release(store);
 }
 END_TEST
@@ -235,6 +284,7 @@ START_TEST(reads_through_the_hosts_reader_and_closes_what_it_opened)
     struct mmqi_file *file;
     char text[4] = "", *all;
     size_t size;
+    bool there;
 
     memory_add(&memory, "x.bin", "abcdef", 6);
     ck_assert_int_eq(mmqi_file_open(&file, store, "x.bin"), MMQ_OK);
@@ -249,6 +299,10 @@ START_TEST(reads_through_the_hosts_reader_and_closes_what_it_opened)
     store = memory_store(&memory);
     ck_assert(exists(store, "x.bin"));
     ck_assert(!exists(store, "y.bin"));
+    memory.fail_open_with = MMQ_ERR_IO;
+    ck_assert_int_eq(mmqi_file_exists(&there, store, "x.bin"), MMQ_ERR_IO);
+    ck_assert_ptr_nonnull(strstr(mmqi_message(), "x.bin"));
+    memory.fail_open_with = 0;
     ck_assert_int_eq(mmqi_file_read_all(&all, &size, store, "x.bin", 100), MMQ_OK);
     ck_assert_str_eq(all, "abcdef");
     mmqi_free(all);
@@ -339,6 +393,8 @@ int main(void)
     tcase_add_test(tests, takes_names_that_only_look_like_leaving);
     tcase_add_test(tests, follows_links_as_hub_caches_have_them);
     tcase_add_test(tests, says_which_file_is_not_there);
+    tcase_add_test(tests, what_cannot_be_reached_is_not_taken_for_absent);
+    tcase_add_test(tests, no_memory_to_look_is_not_taken_for_absent);
     tcase_add_test(tests, refuses_a_store_that_is_no_folder);
     tcase_add_test(tests, a_file_outlives_the_store_it_came_from);
     tcase_add_test(tests, reads_a_whole_file_up_to_a_limit);

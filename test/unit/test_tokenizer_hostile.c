@@ -1,13 +1,9 @@
 /* src/text: tokenizer files that lie, and texts made to be slow. */
+#include <time.h>
+
 #include "tokenizing.h"
 
 #include "core/os.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
-#define SPEED_COUNTS 0
-#else
-#define SPEED_COUNTS 1
-#endif
 
 /* The file must be refused with this status and a message that names the file and `said`. */
 static void refuse_bytes(const char *text, size_t size, int32_t status, const char *said)
@@ -369,12 +365,12 @@ static char *make_text(int which, const char **name)
 
 static double seconds_of(const struct mmqi_tokenizer *tokenizer, const char *text, size_t size)
 {
-    uint64_t begin = mmqi_os_nanoseconds();
+    clock_t begin = clock(); /* this process's own time: others are at work on the machine */
     struct mmqi_ids ids = {0};
 
     ck_assert_int_eq(mmqi_tokenizer_encode(tokenizer, &ids, text, size, 0), MMQ_OK);
     mmqi_free(ids.data);
-    return (double)(mmqi_os_nanoseconds() - begin) * 1e-9;
+    return (double)(clock() - begin) / CLOCKS_PER_SEC;
 }
 
 static double best_seconds(const struct mmqi_tokenizer *tokenizer, const char *text, size_t size)
@@ -382,14 +378,15 @@ static double best_seconds(const struct mmqi_tokenizer *tokenizer, const char *t
     double best = seconds_of(tokenizer, text, size), next;
     int i;
 
-    for (i = 0; i < 4 && best > 0.1; i++) { /* others may be at work on this machine */
+    for (i = 0; i < 4; i++) {
         next = seconds_of(tokenizer, text, size);
         best = next < best ? next : best;
     }
     return best;
 }
 
-/* 0.3 s per megabyte in a build without sanitizers; in any, no text may be of another order. */
+/* 0.3 s per megabyte in a release build (the Makefile defines SPEED_COUNTS); in any, no text may be
+ * of another order. */
 static void check_speed(const struct mmqi_tokenizer *tokenizer)
 {
     const char *name;
@@ -435,12 +432,12 @@ START_TEST(a_large_file_is_read_quickly)
     size_t size = 0;
     char *text = read_whole(path, &size);
     struct mmqi_tokenizer *tokenizer;
-    uint64_t begin = mmqi_os_nanoseconds();
+    clock_t begin = clock();
 
     if (!text)
         SKIP("../shared/models/llava-flickr is absent");
     ck_assert_int_eq(mmqi_tokenizer_parse(&tokenizer, path, text, size), MMQ_OK);
-    ck_assert(!SPEED_COUNTS || mmqi_os_nanoseconds() - begin < 150000000);
+    ck_assert(!SPEED_COUNTS || clock() - begin < CLOCKS_PER_SEC * 15 / 100);
     mmqi_tokenizer_free(tokenizer);
     free(text);
 }
