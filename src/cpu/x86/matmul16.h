@@ -126,9 +126,9 @@ V16_INLINE void finish_tile(float *y, __m256 sums, const struct finish *finish)
 /* ---- few rows ---- */
 
 /*
- * How far ahead few rows ask for weights, in bytes: the same place of the rows after these, or, where
- * those are far, of the same row. Left alone, hardware begins anew with every page, which short rows
- * feel; for 16 bits and more it does well enough, and asking costs more than it gives.
+ * How far ahead few rows ask for weights, in bytes: the same place of the rows after these, or,
+ * where those are far, of the same row. Left alone, hardware begins anew with every page, which
+ * short rows feel; for 16 bits and more it does well enough, and asking costs more than it gives.
  */
 V16_INLINE int64_t ahead_of(const struct mmqi_wmat *w, const int32_t format, const int32_t n_w)
 {
@@ -137,7 +137,7 @@ V16_INLINE int64_t ahead_of(const struct mmqi_wmat *w, const int32_t format, con
     return bytes <= AHEAD_MOST ? bytes : AHEAD_IN_ROW;
 }
 
-/* Ask for the 64 elements that lie `ahead` bytes after column k; reading past the end is no fault. */
+/* Ask for the 64 elements `ahead` bytes after column k; reading past the end is no fault. */
 V16_INLINE void ask_ahead(struct stored_row row, const int32_t format, int64_t k, int64_t ahead)
 {
     const uint8_t *p = row.bytes + k * weight_bits[format] / 8 + ahead;
