@@ -110,14 +110,6 @@ static const char *const hostile_names[] = {
     "..\\a", "a\\b",        "C:a.txt",
 };
 
-static bool exists(struct mmqi_store *store, const char *name)
-{
-    bool answer;
-
-    ck_assert_int_eq(mmqi_file_exists(&answer, store, name), MMQ_OK);
-    return answer;
-}
-
 START_TEST(refuses_names_that_leave_the_folder)
 {
     struct mmqi_store *store = folder_store();
