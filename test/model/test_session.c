@@ -562,6 +562,96 @@ START_TEST(a_callback_or_a_raised_flag_ends_the_call_and_the_session_goes_on)
 }
 END_TEST
 
+/* Raises the flag, or says no, at one call; counts them. */
+struct ender {
+    mmq_cancel *cancel;
+    size_t calls, at;
+    int says_no;
+};
+
+static int32_t end_at_piece(void *user, const char *text, size_t size, const int32_t *ids,
+                            size_t n_ids)
+{
+    struct ender *ender = user;
+
+    (void)text, (void)size, (void)ids, (void)n_ids;
+    if (ender->calls++ != ender->at)
+        return 0;
+    if (!ender->says_no)
+        mmq_cancel_raise(ender->cancel);
+    return ender->says_no;
+}
+
+static int32_t end_at_row(void *user, size_t index, const float *logits, size_t n_vocab)
+{
+    (void)logits, (void)n_vocab;
+    return end_at_piece(user, "", 0, NULL, index);
+}
+
+START_TEST(an_end_at_any_piece_leaves_a_session_that_goes_on)
+{
+    struct ender ender = {0};
+    mmq_result *whole, *result;
+    mmq_status status = MMQ_ERR_CALLBACK;
+    struct fixture f;
+
+    open_fixture(&f, 7, 1);
+    ASSERT_OK(mmq_generate(&whole, f.session, &f.request));
+    f.request.text_user = &ender;
+    for (ender.at = 0; status != MMQ_OK; ender.at++)
+        for (ender.says_no = 0; ender.says_no < 2; ender.says_no++) {
+            ender.calls = 0;
+            ASSERT_OK(mmq_cancel_create(&ender.cancel));
+            f.request.cancel = ender.cancel;
+            f.request.on_text = end_at_piece;
+            status = mmq_generate(&result, f.session, &f.request);
+            /* After the last token only the rest of the text is given: nothing is left to end. */
+            ck_assert_uint_le(ender.calls, ender.at + (ender.says_no ? 1 : 2));
+            if (status != MMQ_OK)
+                ck_assert_int_eq(status, ender.says_no ? MMQ_ERR_CALLBACK : MMQ_ERR_CANCELLED);
+            mmq_result_free(result);
+            f.request.on_text = NULL;
+            f.request.cancel = NULL;
+            ASSERT_OK(mmq_generate(&result, f.session, &f.request));
+            ck_assert_str_eq(mmq_result_text(result), mmq_result_text(whole));
+            mmq_result_free(result);
+            mmq_cancel_free(ender.cancel);
+        }
+    ck_assert_uint_gt(ender.at, 5);
+    mmq_result_free(whole);
+    close_fixture(&f);
+}
+END_TEST
+
+START_TEST(an_end_at_any_row_leaves_a_session_that_goes_on)
+{
+    static const int32_t targets[] = {9, 30, 77, 80};
+    struct ender ender = {.says_no = 1};
+    struct logits whole, again;
+    struct fixture f;
+    mmq_evaluate_request request = {.struct_size = sizeof request,
+                                    .prompt = &f.prompt,
+                                    .targets = targets,
+                                    .n_targets = 4,
+                                    .on_logits = end_at_row,
+                                    .logits_user = &ender};
+    mmq_evaluation *evaluation;
+
+    open_fixture(&f, 0, 1);
+    whole = evaluate(&f);
+    for (ender.at = 0; ender.at < 4; ender.at++) {
+        ender.calls = 0;
+        ASSERT_FAILS(MMQ_ERR_CALLBACK, "row", mmq_evaluate(&evaluation, f.session, &request));
+        ck_assert_uint_eq(ender.calls, ender.at + 1);
+        again = evaluate(&f);
+        ck_assert_mem_eq(again.data, whole.data, whole.n * sizeof *whole.data);
+        free(again.data);
+    }
+    free(whole.data);
+    close_fixture(&f);
+}
+END_TEST
+
 START_TEST(pictures_and_markers_must_be_as_many)
 {
     mmq_result *result;
@@ -615,6 +705,7 @@ END_TEST
 
 START_TEST(truncate_forgets_the_tail_and_reset_everything)
 {
+    mmq_result_facts facts = {.struct_size = sizeof facts};
     mmq_result *result;
     struct fixture f;
     int32_t length;
@@ -622,9 +713,10 @@ START_TEST(truncate_forgets_the_tail_and_reset_everything)
     open_fixture(&f, 0, 0);
     ck_assert_int_eq(mmq_session_length(f.session), 0);
     ASSERT_OK(mmq_generate(&result, f.session, &f.request));
+    ASSERT_OK(mmq_result_info(&facts, result));
     mmq_result_free(result);
     length = mmq_session_length(f.session);
-    ck_assert_int_gt(length, 12);
+    ck_assert_int_eq(length, facts.n_prompt + 12 - 1); /* nothing has followed the last token yet */
     ASSERT_FAILS(MMQ_ERR_INVALID, "tokens", mmq_session_truncate(f.session, length + 1));
     ASSERT_FAILS(MMQ_ERR_INVALID, "tokens", mmq_session_truncate(f.session, -1));
     ASSERT_OK(mmq_session_truncate(f.session, 3));
@@ -746,6 +838,8 @@ int main(void)
     tcase_add_test(tests, a_stop_string_is_found_wherever_it_lies);
     tcase_add_test(tests, a_stop_string_is_found_after_a_zero_byte);
     tcase_add_test(tests, a_callback_or_a_raised_flag_ends_the_call_and_the_session_goes_on);
+    tcase_add_test(tests, an_end_at_any_piece_leaves_a_session_that_goes_on);
+    tcase_add_test(tests, an_end_at_any_row_leaves_a_session_that_goes_on);
     tcase_add_test(tests, pictures_and_markers_must_be_as_many);
     tcase_add_test(tests, a_full_context_is_a_status_for_a_prompt_and_a_finish_for_an_answer);
     tcase_add_test(tests, truncate_forgets_the_tail_and_reset_everything);
