@@ -191,22 +191,10 @@ START_TEST(what_cannot_be_reached_is_not_taken_for_absent)
 }
 END_TEST
 
-static void *refuse_alloc(void *user, size_t size)
-{
-    (void)user;
-    (void)size;
-    return NULL;
-}
-
-static void free_block(void *user, void *block)
-{
-    (void)user;
-    free(block);
-}
-
 START_TEST(no_memory_to_look_is_not_taken_for_absent)
 {
-    const struct mmqi_mem_hooks hooks = {refuse_alloc, free_block, NULL}, *before;
+    struct meter meter = {.left = 0};
+    const struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter}, *before;
     struct mmqi_store *store = folder_store();
     int32_t status;
     bool there;
@@ -363,21 +351,6 @@ START_TEST(refuses_half_a_reader_and_a_size_that_no_file_has)
 }
 END_TEST
 
-START_TEST(no_memory_to_look_for_a_file_is_no_absent_file)
-{
-    struct meter meter = {.left = 0};
-    struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter};
-    struct mmqi_store *store = folder_store();
-    bool answer;
-
-    mmqi_mem_enter(&hooks);
-    ck_assert_int_eq(mmqi_file_exists(&answer, store, "a.txt"), MMQ_ERR_NOMEM);
-    mmqi_mem_enter(NULL);
-    ck_assert(exists(store, "a.txt"));
-    mmqi_store_release(store);
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("file");
@@ -401,7 +374,6 @@ int main(void)
     tcase_add_test(tests, reads_through_the_hosts_reader_and_closes_what_it_opened);
     tcase_add_test(tests, passes_the_readers_own_failure_up);
     tcase_add_test(tests, refuses_half_a_reader_and_a_size_that_no_file_has);
-    tcase_add_test(tests, no_memory_to_look_for_a_file_is_no_absent_file);
     suite_add_tcase(suite, tests);
     srunner_run_all(runner, CK_NORMAL);
     failed = srunner_ntests_failed(runner);
