@@ -2,9 +2,10 @@
  * Memory: checked sizes and the host's allocator.
  *
  * Every block remembers the hooks that made it, so mmqi_free() is right on
- * any thread. The hooks in force are a thread-local pointer, set by the api
- * layer (and by the pool for its workers) with mmqi_mem_enter(); NULL means
- * malloc and free.
+ * any thread; hooks must outlive their blocks. Those in force are a
+ * thread-local pointer, set with mmqi_mem_enter() by whoever brings a host's
+ * allocator in, and by a pool for its workers (those in force where it was
+ * made); NULL means malloc and free.
  */
 #ifndef MMQI_CORE_MEM_H
 #define MMQI_CORE_MEM_H

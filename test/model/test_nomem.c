@@ -41,11 +41,13 @@ struct life {
     mmq_cancel *cancel;
     int32_t *ids;
     char *text;
+    uint64_t limit; /* bytes of the model with its one session: no refusal may eat of it */
 };
 
 static mmq_status load(struct life *l)
 {
-    mmq_load_options options = {.struct_size = sizeof options, .n_threads = 2};
+    mmq_load_options options = {
+        .struct_size = sizeof options, .n_threads = 2, .memory_limit = l->limit};
 
     return mmq_load(&l->model, source_path("test/golden/llava_tiny/model"), &options);
 }
@@ -133,8 +135,8 @@ static const struct step {
     int64_t coarse;
 } steps[] = {
     {"load", load, 0},         {"picture", read_picture, 0},   {"cancel", make_cancel, 0},
-    {"place", place, 0},        {"session", create_session, 0}, {"generate", generate, 0},
-    {"evaluate", evaluate, 0},  {"tokenize", tokenize, 0},      {"detokenize", detokenize, 0},
+    {"place", place, 0},       {"session", create_session, 0}, {"generate", generate, 0},
+    {"evaluate", evaluate, 0}, {"tokenize", tokenize, 0},      {"detokenize", detokenize, 0},
     {"quantize", quantize, 0},
 };
 
@@ -167,13 +169,25 @@ static void check_nothing_made(const struct life *l, const struct step *step)
     ck_assert_msg(step->run != quantize || count_files(".") == 0, "a folder is left");
 }
 
+/* What the model with one session takes, to the byte. */
+static uint64_t needed_bytes(void)
+{
+    mmq_load_options options = {.struct_size = sizeof options, .n_threads = 2};
+    mmq_memory memory = {.struct_size = sizeof memory};
+    mmq_model *model = tiny_model(&options);
+
+    ASSERT_OK(mmq_estimate(&memory, model, NULL));
+    mmq_model_free(model);
+    return memory.total;
+}
+
 START_TEST(a_refused_allocation_is_a_status_and_a_retry_on_the_same_handles_succeeds)
 {
     const size_t n_steps = sizeof steps / sizeof steps[0];
     struct budget budget = {.left = INT64_MAX};
     struct mmqi_mem_hooks hooks = {budget_alloc, budget_free, &budget};
     const struct mmqi_mem_hooks *before = mmqi_mem_enter(&hooks);
-    struct life life = {0};
+    struct life life = {.limit = needed_bytes()};
     mmq_status status;
 
     for (size_t i = 0; i < n_steps; i++) {

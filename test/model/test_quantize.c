@@ -8,8 +8,10 @@
 #include <check.h>
 #include <jansson.h>
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "core/dtype.h"
 #include "core/mem.h"
@@ -315,6 +317,61 @@ START_TEST(an_existing_destination_is_left_alone)
 }
 END_TEST
 
+/* Quantizing into `path` fails so, says `text`, and leaves `n` names here. */
+static void refuses_destination(const struct mmqi_model *source, const char *path, int32_t wanted,
+                                const char *text, int n)
+{
+    struct mmqi_quantize_options options = {.format = MMQI_FORMAT_INT8, .out_path = path};
+    struct mmqi_model *out;
+    int32_t status = mmqi_quantize(&out, source, &options, NULL);
+
+    ck_assert_msg(status == wanted, "'%.40s': %d: %s", path, (int)status, mmqi_message());
+    ck_assert_msg(strstr(mmqi_message(), text) != NULL, "'%s' does not say %s", mmqi_message(),
+                  text);
+    ck_assert_ptr_null(out);
+    ck_assert_int_eq(count_files("."), n);
+}
+
+START_TEST(a_destination_that_cannot_be_made_is_told_and_leaves_nothing)
+{
+    struct mmqi_model *source = open_model(tiny());
+    char name[300];
+
+    memset(name, 'n', sizeof name);
+    name[sizeof name - 1] = '\0';
+    refuses_destination(source, "", MMQ_ERR_INVALID, "''", 0);
+    refuses_destination(source, "//", MMQ_ERR_INVALID, "'//'", 0);
+    refuses_destination(source, "no/such/parent", MMQ_ERR_IO, "no/such/parent", 0);
+    refuses_destination(source, "/proc/out", MMQ_ERR_IO, "/proc/out", 0);
+    refuses_destination(source, name, MMQ_ERR_IO, "nnnn", 0);
+    ck_assert_int_eq(system("touch file; ln -s loop loop"), 0);
+    refuses_destination(source, "file/out", MMQ_ERR_IO, "file/out", 2);
+    refuses_destination(source, "file", MMQ_ERR_EXISTS, "file", 2);
+    refuses_destination(source, "loop", MMQ_ERR_IO, "loop", 2);
+    mmqi_model_close(source);
+}
+END_TEST
+
+START_TEST(a_device_that_is_full_is_told_and_leaves_nothing)
+{
+    static const rlim_t limits[] = {0, 20000, 200000};
+    struct mmqi_model *source = open_model(tiny()), *out;
+    struct rlimit before, limit;
+
+    signal(SIGXFSZ, SIG_IGN); /* a host's choice: the write then fails */
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &before), 0);
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        limit = (struct rlimit){limits[i], before.rlim_max};
+        ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+        refuses_destination(source, "out", MMQ_ERR_IO, "cannot write", 0);
+        ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
+    }
+    out = quantize(source, MMQI_FORMAT_INT8, "out", true); /* once there is room again */
+    mmqi_model_close(out);
+    mmqi_model_close(source);
+}
+END_TEST
+
 /* What a progress callback saw, and when it acts. */
 struct watch {
     uint64_t done, total, at;
@@ -547,6 +604,8 @@ int main(void)
     tcase_add_test(tests, a_source_quantized_in_memory_is_refused);
     tcase_add_test(tests, options_that_ask_for_nothing_are_refused);
     tcase_add_test(tests, an_existing_destination_is_left_alone);
+    tcase_add_test(tests, a_destination_that_cannot_be_made_is_told_and_leaves_nothing);
+    tcase_add_test(tests, a_device_that_is_full_is_told_and_leaves_nothing);
     tcase_add_test(tests, progress_ends_at_the_total);
     tcase_add_test(tests, a_raised_cancel_flag_ends_the_work_and_a_retry_succeeds);
     tcase_add_test(tests, a_callback_that_says_no_ends_the_work_and_a_retry_succeeds);
