@@ -23,6 +23,13 @@ bool mmqi_starts_with(const char *text, const char *prefix)
     return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
+bool mmqi_ends_with(const char *text, const char *suffix)
+{
+    size_t n = strlen(text), m = strlen(suffix);
+
+    return n >= m && memcmp(text + n - m, suffix, m) == 0;
+}
+
 void mmqi_copy_text(char *dst, size_t dst_size, const char *src)
 {
     size_t size = strlen(src);

@@ -9,6 +9,7 @@
 void mmqi_cut_utf8(char *text);
 
 bool mmqi_starts_with(const char *text, const char *prefix);
+bool mmqi_ends_with(const char *text, const char *suffix);
 
 /* Copy with the end cut where it does not fit; always ends with a zero byte. */
 void mmqi_copy_text(char *dst, size_t dst_size, const char *src);

@@ -342,7 +342,7 @@ static void pack_slice(void *arg, int64_t index, int32_t worker)
 
     (void)worker;
     find_parts(part, s, s->first_row + begin);
-    s->info->pack(part, s->w + begin * s->cols, n, s->cols);
+    s->info->pack(part, s->w + begin * s->cols, n, s->cols, MMQI_METHOD_RTN);
 }
 
 static void pack_rows(struct job *job, struct slices *s)
@@ -486,19 +486,24 @@ static int32_t write_config(struct job *job)
 {
     char *text = NULL, *config = NULL;
     size_t size, config_size;
-    int32_t status;
+    int32_t *formats, status;
 
     if (job->n_packed == 0)
         return mmqi_save_copy(job->save, job->source->store, "config.json", job->rows,
                               job->rows_bytes);
+    formats = mmqi_alloc_array((size_t)job->source->n_weights, sizeof *formats);
+    if (!formats)
+        return no_memory();
+    for (int32_t i = 0; i < job->source->n_weights; i++)
+        formats[i] = job->is_stored[i] ? job->options->format : MMQI_FORMAT_F32;
     status = mmqi_file_read_all(&text, &size, job->source->store, "config.json", MAX_CONFIG);
     if (status == MMQ_OK)
-        status = mmqi_bnb_config(&config, &config_size, text, size, job->source, job->is_stored,
-                                 job->options->format);
+        status = mmqi_bnb_config(&config, &config_size, text, size, job->source, formats);
     if (status == MMQ_OK)
         status = mmqi_save_text(job->save, "config.json", config, config_size);
     mmqi_free(config);
     mmqi_free(text);
+    mmqi_free(formats);
     return status;
 }
 

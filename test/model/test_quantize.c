@@ -151,7 +151,7 @@ START_TEST(every_linear_is_what_its_format_packs_and_nothing_else_is_changed)
             for (int32_t k = 0; k < layout.n_parts; k++)
                 part[k] = block + layout.part[k].offset;
             ck_assert_int_eq(mmqi_model_read_rows(source, i, 0, w->rows, rows), MMQ_OK);
-            info->pack(part, rows, w->rows, w->cols);
+            info->pack(part, rows, w->rows, w->cols, MMQI_METHOD_RTN);
             ck_assert_uint_eq(q->layout.bytes, layout.bytes);
             ck_assert_mem_eq(q->block, block, layout.bytes);
             free(block);
