@@ -342,7 +342,7 @@ static void pack_slice(void *arg, int64_t index, int32_t worker)
 
     (void)worker;
     find_parts(part, s, s->first_row + begin);
-    s->info->pack(part, s->w + begin * s->cols, n, s->cols);
+    s->info->pack(part, s->w + begin * s->cols, n, s->cols, MMQI_METHOD_RTN);
 }
 
 static void pack_rows(struct job *job, struct slices *s)
