@@ -51,8 +51,8 @@ struct mmqi_weight {
     int32_t same_as; /* index of the weight whose storage this one shares (tied head), or -1 */
     /* Canonical bytes come from file tensors, one per part ... */
     const struct mmqi_entry *entry[MMQI_MAX_PARTS];
-    /* ... or from this block of host memory (quantized in memory, constants), owned by the weight.
-     */
+    /* ... or from this block of host memory (quantized in memory, constants), owned by the weight;
+     * the entries then tell what it was made from. */
     uint8_t *block;
     float nested_offset;   /* of a nested format from a file: the part that no tensor holds */
     uint64_t placed_bytes; /* bytes it takes on the device */
