@@ -17,13 +17,18 @@
 
 #include "cpu/cpu.h"
 
-enum { UNPACK = 64, STEPS = UNPACK / MMQI_LANES, ROW_BLOCK = 16 * TILE_ROWS };
+enum {
+    UNPACK = 64,
+    STEPS = UNPACK / MMQI_LANES,
+    ROW_BLOCK = 16 * TILE_ROWS,
+    BY_TABLE = MMQI_N_FORMATS /* in place of a format that the vocabulary does not know */
+};
 
 /* Elements of a row that the vocabulary unpacks itself: whole runs of 64. */
 V16_INLINE int64_t fast_cols(const struct mmqi_wmat *w, const int32_t format)
 {
-    if (format == MMQI_FORMAT_NF4 && w->cols % UNPACK != 0)
-        return 0; /* blocks begin inside rows */
+    if (format == BY_TABLE || (format == MMQI_FORMAT_NF4 && w->cols % UNPACK != 0))
+        return 0; /* nf4: blocks begin inside rows */
     return w->cols / UNPACK * UNPACK;
 }
 
@@ -35,7 +40,7 @@ struct stored_row {
 
 V16_INLINE struct stored_row stored_row(const struct mmqi_wmat *w, const int32_t format, int64_t n)
 {
-    static const int32_t bits[MMQI_N_FORMATS] = {32, 16, 16, 8, 4};
+    static const int32_t bits[MMQI_N_FORMATS + 1] = {32, 16, 16, 8, 4}; /* 0: no fast columns */
     struct stored_row row = {w->part[0] + n * w->cols * bits[format] / 8, NULL};
 
     if (format == MMQI_FORMAT_NF4)
@@ -250,8 +255,11 @@ static void fill_panel(float *panel, const struct mmqi_matmul_job *job, int64_t 
     case MMQI_FORMAT_INT8:
         fill_panel_of(panel, job, n, MMQI_FORMAT_INT8);
         break;
-    default:
+    case MMQI_FORMAT_NF4:
         fill_panel_of(panel, job, n, MMQI_FORMAT_NF4);
+        break;
+    default:
+        fill_panel_of(panel, job, n, BY_TABLE);
         break;
     }
 }
@@ -312,8 +320,11 @@ static void matmul_rows(const struct mmqi_matmul_job *job, float *scratch)
     case MMQI_FORMAT_INT8:
         few_rows_of(job, MMQI_FORMAT_INT8);
         break;
-    default:
+    case MMQI_FORMAT_NF4:
         few_rows_of(job, MMQI_FORMAT_NF4);
+        break;
+    default:
+        few_rows_of(job, BY_TABLE);
         break;
     }
 }
