@@ -5,6 +5,7 @@
 #include "core/mem.h"
 #include "core/text.h"
 #include "model/family.h"
+#include "quant/plan.h"
 
 /* The backends of this build, best first. */
 static const struct mmqi_backend *const backends[] = {&mmqi_cpu_backend, NULL};
@@ -83,6 +84,8 @@ mmq_status mmq_load(mmq_model **out, const char *path, const mmq_load_options *o
         status = mmqi_store_open_folder(&store, path);
     if (status == MMQ_OK)
         status = mmqi_model_open(&model->core, store);
+    if (status == MMQ_OK && o.quantize)
+        status = mmqi_quant_at_load(model->core, o.quantize);
     mmqi_store_release(store); /* an opened model keeps it */
     if (status != MMQ_OK) {
         mmq_model_free(model);
@@ -124,6 +127,7 @@ static int32_t place_locked(mmq_model *model)
     status = mmqi_host_take(model->host, bytes, "weights");
     if (status != MMQ_OK)
         return status;
+    model->core->pool = model->host->pool;
     status = mmqi_model_place(model->core, model->host->backend, model->host->device,
                               place_progress, model);
     if (status == MMQ_OK)

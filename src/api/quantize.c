@@ -1,36 +1,38 @@
 /* mmq_quantize_layerwise and its report. */
-#include <string.h>
-
 #include "api/api.h"
 #include "core/mem.h"
 #include "quant/apply.h"
+#include "quant/plan.h"
 
 struct mmq_report {
     struct mmqi_report *core;
 };
 
-static int32_t take_options(struct mmqi_quantize_options *out, const mmq_quantize_options *options)
+/* What `made` holds beside its choices is freed with mmqi_quant_plan_free(); NULL where the caller's
+ * plan serves. */
+static int32_t take_choices(struct mmqi_quantize_options *out, struct mmqi_quant_plan **made,
+                            const struct mmqi_model *source, const mmq_quantize_options *o)
 {
-    const struct mmqi_format_info *info;
-    mmq_quantize_options o;
-    int32_t status;
+    int32_t method = MMQI_METHOD_RTN, status;
 
-    memset(out, 0, sizeof *out);
-    status = MMQI_TAKE(&o, options, "mmq_quantize_options");
-    if (status != MMQ_OK)
-        return status;
-    if (!o.format)
-        return mmqi_fail(MMQ_ERR_INVALID, "mmq_quantize_layerwise: no format is given");
-    info = mmqi_format_find(o.format);
-    if (!info || info->is_float)
-        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "format '%s': not one of int8, nf4", o.format);
-    out->format = info->format;
-    out->out_path = o.out_path;
-    out->chunk_bytes = o.chunk_bytes;
-    out->progress = o.on_progress;
-    out->progress_user = o.progress_user;
-    out->cancel = mmqi_cancel_flag(o.cancel);
-    return MMQ_OK;
+    *made = NULL;
+    if (o->method)
+        method = mmqi_method_find(o->method);
+    if (method < 0)
+        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "method '%s': not one of rtn, search", o->method);
+    if (!o->plan && !o->format)
+        return mmqi_fail(MMQ_ERR_INVALID, "mmq_quantize_layerwise: no format and no plan is given");
+    if (o->plan && (o->format || o->method))
+        return mmqi_fail(MMQ_ERR_INVALID,
+                         "mmq_quantize_layerwise: a plan leaves no format or method to give");
+    if (o->plan) {
+        out->choices = o->plan->core->choices;
+        return mmqi_quant_plan_check(o->plan->core, source);
+    }
+    status = mmqi_quant_plan_create(made, source, o->format, method);
+    if (status == MMQ_OK)
+        out->choices = (*made)->choices;
+    return status;
 }
 
 /*
@@ -40,14 +42,25 @@ static int32_t take_options(struct mmqi_quantize_options *out, const mmq_quantiz
 static int32_t quantize(mmq_model *model, const mmq_model *source,
                         const mmq_quantize_options *options, mmq_report *report)
 {
-    struct mmqi_quantize_options core_options;
-    int32_t status = take_options(&core_options, options);
+    struct mmqi_quantize_options core = {0};
+    struct mmqi_quant_plan *made = NULL;
+    mmq_quantize_options o;
+    int32_t status = MMQI_TAKE(&o, options, "mmq_quantize_options");
 
-    if (status != MMQ_OK)
-        return status;
-    core_options.pool = source->host->pool;
-    return mmqi_quantize(model ? &model->core : NULL, source->core, &core_options,
-                         report ? &report->core : NULL);
+    if (status == MMQ_OK)
+        status = take_choices(&core, &made, source->core, &o);
+    if (status == MMQ_OK) {
+        core.out_path = o.out_path;
+        core.chunk_bytes = o.chunk_bytes;
+        core.progress = o.on_progress;
+        core.progress_user = o.progress_user;
+        core.cancel = mmqi_cancel_flag(o.cancel);
+        core.pool = source->host->pool;
+        status = mmqi_quantize(model ? &model->core : NULL, source->core, &core,
+                               report ? &report->core : NULL);
+    }
+    mmqi_quant_plan_free(made);
+    return status;
 }
 
 mmq_status mmq_quantize_layerwise(mmq_model **quantized, const mmq_model *source,

@@ -149,6 +149,46 @@ enum mmqi_os_kind mmqi_os_kind_of(const char *path)
     return S_ISDIR(info.st_mode) ? MMQI_OS_FOLDER : MMQI_OS_FILE;
 }
 
+/* The folder that `path` lies in, opened; -1 where that cannot be. */
+static int open_parent(const char *path)
+{
+    size_t size = strlen(path);
+    char *parent;
+    int fd;
+
+    while (size > 1 && path[size - 1] == '/')
+        size--;
+    while (size > 0 && path[size - 1] != '/')
+        size--;
+    parent = size > 0 ? mmqi_strndup(path, size) : mmqi_strdup(".");
+    fd = parent ? open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    mmqi_free(parent);
+    return fd;
+}
+
+/* Up to the root, comparing what the folders are. */
+bool mmqi_os_is_inside(const char *path, const char *folder)
+{
+    enum { MAX_DEPTH = 1000 };
+    struct stat wanted, at, below = {0};
+    int fd = open_parent(path), next;
+    bool inside = false, known = fd >= 0 && stat(folder, &wanted) == 0 && fstat(fd, &at) == 0;
+
+    for (int depth = 0; known && depth < MAX_DEPTH; depth++) {
+        inside = at.st_dev == wanted.st_dev && at.st_ino == wanted.st_ino;
+        if (inside || (depth > 0 && at.st_dev == below.st_dev && at.st_ino == below.st_ino))
+            break;
+        below = at;
+        next = openat(fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        close(fd);
+        fd = next;
+        known = fd >= 0 && fstat(fd, &at) == 0;
+    }
+    if (fd >= 0)
+        close(fd);
+    return inside;
+}
+
 int32_t mmqi_os_make_folder(const char *path)
 {
     char text[128];
