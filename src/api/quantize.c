@@ -9,7 +9,24 @@ struct mmq_report {
     struct mmqi_report *core;
 };
 
-static int32_t take_options(struct mmqi_quantize_options *out, const mmq_quantize_options *options)
+/* The caller's progress, called as the host's own code. */
+struct progress {
+    mmq_progress_fn fn;
+    void *user;
+};
+
+static int32_t tell_progress(void *user, uint64_t done, uint64_t total)
+{
+    const struct progress *progress = user;
+    const struct mmqi_mem_hooks *hooks = mmqi_mem_enter(NULL);
+    int32_t said = progress->fn(progress->user, done, total);
+
+    mmqi_mem_enter(hooks);
+    return said;
+}
+
+static int32_t take_options(struct mmqi_quantize_options *out, struct progress *progress,
+                            const mmq_quantize_options *options)
 {
     const struct mmqi_format_info *info;
     mmq_quantize_options o;
@@ -27,8 +44,9 @@ static int32_t take_options(struct mmqi_quantize_options *out, const mmq_quantiz
     out->format = info->format;
     out->out_path = o.out_path;
     out->chunk_bytes = o.chunk_bytes;
-    out->progress = o.on_progress;
-    out->progress_user = o.progress_user;
+    *progress = (struct progress){o.on_progress, o.progress_user};
+    out->progress = o.on_progress ? tell_progress : NULL;
+    out->progress_user = progress;
     out->cancel = mmqi_cancel_flag(o.cancel);
     return MMQ_OK;
 }
@@ -41,7 +59,8 @@ static int32_t quantize(mmq_model *model, const mmq_model *source,
                         const mmq_quantize_options *options, mmq_report *report)
 {
     struct mmqi_quantize_options core_options;
-    int32_t status = take_options(&core_options, options);
+    struct progress progress;
+    int32_t status = take_options(&core_options, &progress, options);
 
     if (status != MMQ_OK)
         return status;
@@ -50,19 +69,27 @@ static int32_t quantize(mmq_model *model, const mmq_model *source,
                          report ? &report->core : NULL);
 }
 
-mmq_status mmq_quantize_layerwise(mmq_model **quantized, const mmq_model *source,
+static void log_quantized(const mmq_model *source, const mmq_quantize_options *options,
+                          bool in_memory)
+{
+    const struct mmqi_log *log = mmqi_host_log(source->host);
+    mmq_quantize_options o;
+
+    if (!log || MMQI_TAKE(&o, options, "mmq_quantize_options") != MMQ_OK)
+        return;
+    mmqi_log(log, MMQ_LOG_INFO, "%s: quantized%s%s%s", source->core->path,
+             in_memory ? " into memory" : "", o.out_path ? " into " : "",
+             o.out_path ? o.out_path : "");
+}
+
+/* The whole call, under the hooks of the source's runtime. */
+static int32_t quantize_layerwise(mmq_model **quantized, const mmq_model *source,
                                   const mmq_quantize_options *options, mmq_report **report)
 {
     mmq_model *model = NULL;
     mmq_report *made = NULL;
     int32_t status = MMQ_OK;
 
-    if (quantized)
-        *quantized = NULL;
-    if (report)
-        *report = NULL;
-    if (!source)
-        return mmqi_fail(MMQ_ERR_INVALID, "mmq_quantize_layerwise: source is NULL");
     if (report && !(made = mmqi_calloc(1, sizeof *made)))
         status = mmqi_fail(MMQ_ERR_NOMEM, "mmq_quantize_layerwise: no memory for the report");
     if (status == MMQ_OK && quantized)
@@ -74,11 +101,30 @@ mmq_status mmq_quantize_layerwise(mmq_model **quantized, const mmq_model *source
         mmq_report_free(made);
         return mmqi_model_failed(source, status);
     }
+    log_quantized(source, options, quantized != NULL);
     if (quantized)
         *quantized = model;
     if (report)
         *report = made;
     return MMQ_OK;
+}
+
+mmq_status mmq_quantize_layerwise(mmq_model **quantized, const mmq_model *source,
+                                  const mmq_quantize_options *options, mmq_report **report)
+{
+    const struct mmqi_mem_hooks *hooks;
+    int32_t status;
+
+    if (quantized)
+        *quantized = NULL;
+    if (report)
+        *report = NULL;
+    if (!source)
+        return mmqi_fail(MMQ_ERR_INVALID, "mmq_quantize_layerwise: source is NULL");
+    hooks = mmqi_model_enter(source);
+    status = quantize_layerwise(quantized, source, options, report);
+    mmqi_mem_enter(hooks);
+    return status;
 }
 
 const char *mmq_report_json(const mmq_report *report)

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "core/os.h"
 #include "core/status.h"
 #include "runtime/session.h"
 
@@ -70,6 +71,7 @@ int32_t mmqi_session_encode(struct mmqi_session *session, int32_t picture,
 {
     const struct mmqi_model *model = session->model;
     int32_t rows = model->spec.image_patches + 1, status, i;
+    uint64_t begin = mmqi_os_nanoseconds();
     struct mmqi_run run;
 
     if (session->encoded == picture)
@@ -95,6 +97,7 @@ int32_t mmqi_session_encode(struct mmqi_session *session, int32_t picture,
         return status;
     session->encoded = picture;
     session->n_encoded++;
+    session->encode_ns += mmqi_os_nanoseconds() - begin;
     return MMQ_OK;
 }
 

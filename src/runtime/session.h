@@ -63,6 +63,7 @@ struct mmqi_session {
     int32_t n_pictures, pictures_capacity;
     int32_t encoded;   /* the picture whose rows lie in `image`; -1: none */
     int32_t n_encoded; /* pictures that went through the tower, ever */
+    uint64_t encode_ns; /* that they took, preprocessing included */
 };
 
 /* The model must be placed on the host's device and outlive the session. */
