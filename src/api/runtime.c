@@ -20,9 +20,7 @@ mmq_status mmq_runtime_create(mmq_runtime **out, const mmq_runtime_options *opti
         status = mmqi_fail(MMQ_ERR_INVALID, "mmq_runtime_options: reserved is not 0");
     if (status != MMQ_OK)
         return status;
-    core_options.alloc = o.alloc;
-    core_options.free = o.free;
-    core_options.memory_user = o.memory_user;
+    core_options.memory = (struct mmqi_mem_hooks){o.alloc, o.free, o.memory_user};
     core_options.log = (struct mmqi_log){o.log, o.log_user};
     core_options.parallel = o.parallel_for;
     core_options.parallel_user = o.parallel_user;

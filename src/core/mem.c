@@ -26,17 +26,6 @@ const struct mmqi_mem_hooks *mmqi_mem_current(void)
     return current;
 }
 
-void mmqi_mem_hold(struct mmqi_mem_owner *owner)
-{
-    __atomic_add_fetch(&owner->n_holders, 1, __ATOMIC_RELAXED);
-}
-
-void mmqi_mem_let_go(struct mmqi_mem_owner *owner)
-{
-    if (__atomic_sub_fetch(&owner->n_holders, 1, __ATOMIC_ACQ_REL) == 0)
-        owner->end(owner);
-}
-
 /* A block of `size` bytes at a multiple of `align` (16 or 64). */
 static void *take(size_t size, size_t align)
 {
@@ -51,8 +40,6 @@ static void *take(size_t size, size_t align)
     raw = hooks ? hooks->alloc(hooks->user, total) : malloc(total);
     if (!raw)
         return NULL;
-    if (hooks && hooks->owner)
-        mmqi_mem_hold(hooks->owner);
     address = ((uintptr_t)raw + sizeof *header + align - 1) & ~(uintptr_t)(align - 1);
     header = (struct header *)(address - sizeof *header);
     header->hooks = hooks;
@@ -123,20 +110,15 @@ char *mmqi_strdup(const char *text)
 
 void mmqi_free(void *block)
 {
-    const struct mmqi_mem_hooks *hooks;
     struct header *header;
     char *raw;
 
     if (!block)
         return;
     header = (struct header *)block - 1;
-    hooks = header->hooks;
     raw = (char *)header - (header->size_and_pad & 0xff);
-    if (!hooks) {
+    if (header->hooks)
+        header->hooks->free(header->hooks->user, raw);
+    else
         free(raw);
-        return;
-    }
-    hooks->free(hooks->user, raw);
-    if (hooks->owner)
-        mmqi_mem_let_go(hooks->owner); /* with which the hooks may go */
 }

@@ -6,7 +6,8 @@
  * layer (and by the pool for its workers) with mmqi_mem_enter(); NULL means
  * malloc and free. The host's own code always runs with NULL: whoever calls
  * back enters it for the time of the call, so that what the host makes there
- * belongs to the runtime that it names, or to none.
+ * belongs to the runtime that it names, or to none. Freeing a block may end
+ * the hooks that made it.
  */
 #ifndef MMQI_CORE_MEM_H
 #define MMQI_CORE_MEM_H
@@ -15,19 +16,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What hooks lie in. Every block that they made holds it, so that it lives until the last is freed. */
-struct mmqi_mem_owner {
-    int64_t n_holders; /* changed with atomics only */
-    void (*end)(struct mmqi_mem_owner *owner); /* the last holder is gone */
-};
-void mmqi_mem_hold(struct mmqi_mem_owner *owner);   /* any thread */
-void mmqi_mem_let_go(struct mmqi_mem_owner *owner); /* any thread */
-
 struct mmqi_mem_hooks {
     void *(*alloc)(void *user, size_t size); /* NULL when there is none; aligned to 16 */
     void (*free)(void *user, void *block);
     void *user;
-    struct mmqi_mem_owner *owner; /* NULL: the hooks outlive every block by themselves */
 };
 
 /* Make `hooks` (or NULL) the current ones of this thread; returns those

@@ -4,33 +4,52 @@
 
 #include "core/status.h"
 
-/* The last user and the last block are gone. The runtime's own block is no block of core/mem.h
- * where the host allocates: it could not hold itself. */
-static void end_runtime(struct mmqi_mem_owner *owner)
+/* The last user and the last block are gone. */
+static void let_go(struct mmqi_runtime *runtime)
 {
-    struct mmqi_runtime *runtime = (struct mmqi_runtime *)owner;
-    struct mmqi_mem_hooks hooks = runtime->hooks;
+    struct mmqi_mem_hooks memory = runtime->memory;
 
-    if (hooks.alloc)
-        hooks.free(hooks.user, runtime);
+    if (__atomic_sub_fetch(&runtime->n_holders, 1, __ATOMIC_ACQ_REL) > 0)
+        return;
+    if (memory.alloc)
+        memory.free(memory.user, runtime);
     else
         mmqi_free(runtime);
 }
 
+static void *take_block(void *user, size_t size)
+{
+    struct mmqi_runtime *runtime = user;
+    void *block = runtime->memory.alloc(runtime->memory.user, size);
+
+    if (block)
+        __atomic_add_fetch(&runtime->n_holders, 1, __ATOMIC_RELAXED);
+    return block;
+}
+
+static void give_block(void *user, void *block)
+{
+    struct mmqi_runtime *runtime = user;
+
+    runtime->memory.free(runtime->memory.user, block);
+    let_go(runtime);
+}
+
+/* The runtime's own block is the host's without a header: it could not hold itself. */
 static struct mmqi_runtime *make_runtime(const struct mmqi_runtime_options *options)
 {
-    struct mmqi_runtime *runtime = options->alloc
-                                       ? options->alloc(options->memory_user, sizeof *runtime)
-                                       : mmqi_alloc(sizeof *runtime);
+    const struct mmqi_mem_hooks *memory = &options->memory;
+    struct mmqi_runtime *runtime = memory->alloc ? memory->alloc(memory->user, sizeof *runtime)
+                                                 : mmqi_alloc(sizeof *runtime);
 
     if (!runtime)
         return NULL;
     memset(runtime, 0, sizeof *runtime);
-    runtime->owner = (struct mmqi_mem_owner){1, end_runtime}; /* held by the users together */
-    runtime->hooks = (struct mmqi_mem_hooks){options->alloc, options->free, options->memory_user,
-                                             &runtime->owner};
+    runtime->memory = *memory;
+    runtime->hooks = (struct mmqi_mem_hooks){take_block, give_block, runtime};
     runtime->log = options->log;
     runtime->n_users = 1;
+    runtime->n_holders = 1;
     return runtime;
 }
 
@@ -41,7 +60,7 @@ int32_t mmqi_runtime_create(struct mmqi_runtime **out, const struct mmqi_runtime
     int32_t status;
 
     *out = NULL;
-    if (!options->alloc != !options->free)
+    if (!options->memory.alloc != !options->memory.free)
         return mmqi_fail(MMQ_ERR_INVALID, "runtime: alloc and free go together");
     runtime = make_runtime(options);
     if (!runtime)
@@ -71,12 +90,12 @@ void mmqi_runtime_release(struct mmqi_runtime *runtime)
     if (!runtime || __atomic_sub_fetch(&runtime->n_users, 1, __ATOMIC_ACQ_REL) > 0)
         return;
     mmqi_pool_free(runtime->pool);
-    mmqi_mem_let_go(&runtime->owner);
+    let_go(runtime);
 }
 
 const struct mmqi_mem_hooks *mmqi_runtime_enter(const struct mmqi_runtime *runtime)
 {
-    if (!runtime || !runtime->hooks.alloc)
+    if (!runtime || !runtime->memory.alloc)
         return mmqi_mem_current();
     return mmqi_mem_enter(&runtime->hooks);
 }

@@ -15,9 +15,7 @@
 #include "core/thread.h"
 
 struct mmqi_runtime_options {
-    void *(*alloc)(void *user, size_t size); /* both or none */
-    void (*free)(void *user, void *block);
-    void *memory_user;
+    struct mmqi_mem_hooks memory; /* alloc and free, or neither: malloc */
     struct mmqi_log log;
     mmqi_parallel_fn parallel; /* NULL: threads of the library */
     void *parallel_user;
@@ -25,11 +23,12 @@ struct mmqi_runtime_options {
 };
 
 struct mmqi_runtime {
-    struct mmqi_mem_owner owner; /* first, so that it is found from there */
-    struct mmqi_mem_hooks hooks; /* alloc NULL: malloc */
+    struct mmqi_mem_hooks memory; /* the host's; alloc NULL: malloc */
+    struct mmqi_mem_hooks hooks;  /* those of our blocks: the host's, and a holder more */
     struct mmqi_log log;
     struct mmqi_pool *pool;
-    int32_t n_users; /* changed with atomics only */
+    int32_t n_users;   /* changed with atomics only, as is this: */
+    int64_t n_holders; /* blocks, and one for all users together */
 };
 
 /* MMQ_ERR_INVALID: one of alloc and free alone, or an absurd number of threads. */

@@ -208,7 +208,7 @@ static void end(struct life *l)
 START_TEST(every_allocation_of_a_life_is_the_hosts_and_all_come_back)
 {
     struct memory memory = {.left = INT64_MAX}, outside = {.left = INT64_MAX};
-    const struct mmqi_mem_hooks hooks = {memory_take, memory_give, &outside, NULL};
+    const struct mmqi_mem_hooks hooks = {memory_take, memory_give, &outside};
     mmq_image *image = tiny_image(1);
     struct life life = {0};
     mmq_status status;
