@@ -17,16 +17,16 @@ struct mmqi_host {
     struct mmqi_device *device;
     struct mmqi_pool *pool;
     struct mmqi_runtime *runtime; /* whose pool it is; NULL: the pool is the host's own */
-    struct mmqi_os_mutex *mutex; /* guards `used` */
-    uint64_t limit;              /* bytes on the device; UINT64_MAX: none */
+    struct mmqi_os_mutex *mutex;  /* guards `used` */
+    uint64_t limit;               /* bytes on the device; UINT64_MAX: none */
     uint64_t used;
     int32_t n_users; /* changed with atomics only */
 };
 
 struct mmqi_host_options {
-    const char *device, *isa; /* NULL: auto */
-    int32_t n_threads;        /* 0: one per processor */
-    uint64_t limit;           /* 0: none */
+    const char *device, *isa;     /* NULL: auto */
+    int32_t n_threads;            /* 0: one per processor */
+    uint64_t limit;               /* 0: none */
     struct mmqi_runtime *runtime; /* NULL: threads of its own */
 };
 

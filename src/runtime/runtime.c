@@ -39,8 +39,8 @@ static void give_block(void *user, void *block)
 static struct mmqi_runtime *make_runtime(const struct mmqi_runtime_options *options)
 {
     const struct mmqi_mem_hooks *memory = &options->memory;
-    struct mmqi_runtime *runtime = memory->alloc ? memory->alloc(memory->user, sizeof *runtime)
-                                                 : mmqi_alloc(sizeof *runtime);
+    struct mmqi_runtime *runtime =
+        memory->alloc ? memory->alloc(memory->user, sizeof *runtime) : mmqi_alloc(sizeof *runtime);
 
     if (!runtime)
         return NULL;

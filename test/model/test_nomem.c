@@ -148,10 +148,10 @@ static const struct step {
     mmq_status (*run)(struct life *life);
     int64_t coarse;
 } steps[] = {
-    {"runtime", create_runtime, 0}, {"load", load, 0},         {"picture", read_picture, 0},   {"cancel", make_cancel, 0},
-    {"place", place, 0},        {"session", create_session, 0}, {"generate", generate, 0},
-    {"evaluate", evaluate, 0},  {"tokenize", tokenize, 0},      {"detokenize", detokenize, 0},
-    {"quantize", quantize, 0},
+    {"runtime", create_runtime, 0}, {"load", load, 0},         {"picture", read_picture, 0},
+    {"cancel", make_cancel, 0},     {"place", place, 0},       {"session", create_session, 0},
+    {"generate", generate, 0},      {"evaluate", evaluate, 0}, {"tokenize", tokenize, 0},
+    {"detokenize", detokenize, 0},  {"quantize", quantize, 0},
 };
 
 static void end_life(struct life *l)

@@ -273,8 +273,7 @@ START_TEST(a_refused_allocation_anywhere_in_a_life_is_a_status_and_leaves_nothin
                       mmq_status_name(status), mmq_last_error_message());
         ck_assert(status == MMQ_OK || !life.quantized || !life.second);
         end(&life);
-        ck_assert_msg(n_live(&memory) == 0, "%d blocks: %d are left", (int)n,
-                      (int)n_live(&memory));
+        ck_assert_msg(n_live(&memory) == 0, "%d blocks: %d are left", (int)n, (int)n_live(&memory));
         ck_assert_int_eq(system("rm -rf out"), 0);
     }
     ck_assert_int_gt(n, 200);
@@ -694,12 +693,14 @@ END_TEST
 
 static const struct {
     int32_t with, status;
-} failures[] = {
-    {MMQ_ERR_IO, MMQ_ERR_IO},
-    {MMQ_ERR_NOMEM, MMQ_ERR_NOMEM},
-    {1, MMQ_ERR_CALLBACK},
-    {-1, MMQ_ERR_CALLBACK},
-    {MMQ_ERR_CONTEXT_FULL, MMQ_ERR_CALLBACK}, /* nothing that a file can say */
+} failures
+    [] =
+        {
+            {MMQ_ERR_IO, MMQ_ERR_IO},
+            {MMQ_ERR_NOMEM, MMQ_ERR_NOMEM},
+            {1, MMQ_ERR_CALLBACK},
+            {-1, MMQ_ERR_CALLBACK},
+            {MMQ_ERR_CONTEXT_FULL, MMQ_ERR_CALLBACK}, /* nothing that a file can say */
 };
 
 START_TEST(a_reader_that_fails_at_any_call_gives_a_status_and_every_file_is_closed)

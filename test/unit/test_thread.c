@@ -281,7 +281,9 @@ static void lend(void *user, int64_t n, void (*body)(void *arg, int64_t i, int32
 START_TEST(the_hosts_threads_run_every_chunk_once_whatever_the_host_does)
 {
     struct lender lenders[] = {
-        {.worker = -1}, {.worker = 2}, {.worker = 0, .leaves_out = true},
+        {.worker = -1},
+        {.worker = 2},
+        {.worker = 0, .leaves_out = true},
         {.worker = 3}, /* past the last: gets nothing to do */
         {.worker = -1, .leaves_out = true},
     };
