@@ -35,6 +35,12 @@ struct mmq_session {
     char error[MMQI_MESSAGE_BYTES];
 };
 
+struct mmqi_quant_plan;
+
+struct mmq_plan {
+    struct mmqi_quant_plan *core;
+};
+
 struct mmq_cancel {
     int32_t raised; /* changed with atomics only */
 };

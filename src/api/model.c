@@ -5,6 +5,7 @@
 #include "core/mem.h"
 #include "core/text.h"
 #include "model/family.h"
+#include "quant/plan.h"
 
 /* The backends of this build, best first. */
 static const struct mmqi_backend *const backends[] = {&mmqi_cpu_backend, NULL};
@@ -75,13 +76,15 @@ static int32_t open_store(struct mmqi_store **out, const char *path, const mmq_r
     return mmqi_store_open_reader(out, path, &core_reader);
 }
 
-static void log_opened(const mmq_model *model)
+static void log_opened(const mmq_model *model, const char *quantize)
 {
     const struct mmqi_log *log = mmqi_host_log(model->host);
     const struct mmqi_model *core = model->core;
 
-    mmqi_log(log, MMQ_LOG_INFO, "%s: opened: %s, %d weights, on %s", core->path, core->family->name,
-             (int)core->n_weights, model->host->backend->describe(model->host->device));
+    mmqi_log(log, MMQ_LOG_INFO, "%s: opened: %s, %d weights, %s%son %s", core->path,
+             core->family->name, (int)core->n_weights, quantize ? quantize : "",
+             quantize ? " when placed, " : "",
+             model->host->backend->describe(model->host->device));
     if (core->chat_error)
         mmqi_log(log, MMQ_LOG_WARNING, "%s: no chat template, raw prompts only: %s", core->path,
                  core->chat_error);
@@ -103,6 +106,8 @@ static int32_t load(mmq_model **out, const char *path, const mmq_load_options *o
         status = open_store(&store, path, o->reader);
     if (status == MMQ_OK)
         status = mmqi_model_open(&model->core, store);
+    if (status == MMQ_OK && o->quantize)
+        status = mmqi_quant_at_load(model->core, o->quantize);
     mmqi_store_release(store); /* an opened model keeps it */
     if (status != MMQ_OK) {
         mmq_model_free(model);
@@ -111,7 +116,7 @@ static int32_t load(mmq_model **out, const char *path, const mmq_load_options *o
     model->on_progress = o->on_progress;
     model->progress_user = o->progress_user;
     model->cancel = o->cancel;
-    log_opened(model);
+    log_opened(model, o->quantize);
     *out = model;
     return MMQ_OK;
 }
@@ -171,6 +176,7 @@ static int32_t place_locked(mmq_model *model)
     status = mmqi_host_take(model->host, bytes, "weights");
     if (status != MMQ_OK)
         return status;
+    model->core->pool = model->host->pool;
     status = mmqi_model_place(model->core, model->host->backend, model->host->device,
                               place_progress, model);
     if (status != MMQ_OK) {

@@ -1,9 +1,8 @@
 /* mmq_quantize_layerwise and its report. */
-#include <string.h>
-
 #include "api/api.h"
 #include "core/mem.h"
 #include "quant/apply.h"
+#include "quant/plan.h"
 
 struct mmq_report {
     struct mmqi_report *core;
@@ -25,30 +24,31 @@ static int32_t tell_progress(void *user, uint64_t done, uint64_t total)
     return said;
 }
 
-static int32_t take_options(struct mmqi_quantize_options *out, struct progress *progress,
-                            const mmq_quantize_options *options)
+/* What `made` holds beside its choices is freed with mmqi_quant_plan_free(); NULL where the caller's
+ * plan serves. */
+static int32_t take_choices(struct mmqi_quantize_options *out, struct mmqi_quant_plan **made,
+                            const struct mmqi_model *source, const mmq_quantize_options *o)
 {
-    const struct mmqi_format_info *info;
-    mmq_quantize_options o;
-    int32_t status;
+    int32_t method = MMQI_METHOD_RTN, status;
 
-    memset(out, 0, sizeof *out);
-    status = MMQI_TAKE(&o, options, "mmq_quantize_options");
-    if (status != MMQ_OK)
-        return status;
-    if (!o.format)
-        return mmqi_fail(MMQ_ERR_INVALID, "mmq_quantize_layerwise: no format is given");
-    info = mmqi_format_find(o.format);
-    if (!info || info->is_float)
-        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "format '%s': not one of int8, nf4", o.format);
-    out->format = info->format;
-    out->out_path = o.out_path;
-    out->chunk_bytes = o.chunk_bytes;
-    *progress = (struct progress){o.on_progress, o.progress_user};
-    out->progress = o.on_progress ? tell_progress : NULL;
-    out->progress_user = progress;
-    out->cancel = mmqi_cancel_flag(o.cancel);
-    return MMQ_OK;
+    *made = NULL;
+    if (o->method)
+        method = mmqi_method_find(o->method);
+    if (method < 0)
+        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "method '%s': not one of rtn, search", o->method);
+    if (!o->plan && !o->format)
+        return mmqi_fail(MMQ_ERR_INVALID, "mmq_quantize_layerwise: no format and no plan is given");
+    if (o->plan && (o->format || o->method))
+        return mmqi_fail(MMQ_ERR_INVALID,
+                         "mmq_quantize_layerwise: a plan leaves no format or method to give");
+    if (o->plan) {
+        out->choices = o->plan->core->choices;
+        return mmqi_quant_plan_check(o->plan->core, source);
+    }
+    status = mmqi_quant_plan_create(made, source, o->format, method);
+    if (status == MMQ_OK)
+        out->choices = (*made)->choices;
+    return status;
 }
 
 /*
@@ -56,30 +56,32 @@ static int32_t take_options(struct mmqi_quantize_options *out, struct progress *
  * can fail any more. `model` and `report` are NULL where none is wanted.
  */
 static int32_t quantize(mmq_model *model, const mmq_model *source,
-                        const mmq_quantize_options *options, mmq_report *report)
+                        const mmq_quantize_options *o, mmq_report *report)
 {
-    struct mmqi_quantize_options core_options;
-    struct progress progress;
-    int32_t status = take_options(&core_options, &progress, options);
+    struct progress progress = {o->on_progress, o->progress_user};
+    struct mmqi_quantize_options core = {0};
+    struct mmqi_quant_plan *made = NULL;
+    int32_t status = take_choices(&core, &made, source->core, o);
 
-    if (status != MMQ_OK)
-        return status;
-    core_options.pool = source->host->pool;
-    return mmqi_quantize(model ? &model->core : NULL, source->core, &core_options,
-                         report ? &report->core : NULL);
+    if (status == MMQ_OK) {
+        core.out_path = o->out_path;
+        core.chunk_bytes = o->chunk_bytes;
+        core.progress = o->on_progress ? tell_progress : NULL;
+        core.progress_user = &progress;
+        core.cancel = mmqi_cancel_flag(o->cancel);
+        core.pool = source->host->pool;
+        status = mmqi_quantize(model ? &model->core : NULL, source->core, &core,
+                               report ? &report->core : NULL);
+    }
+    mmqi_quant_plan_free(made);
+    return status;
 }
 
-static void log_quantized(const mmq_model *source, const mmq_quantize_options *options,
-                          bool in_memory)
+static void log_quantized(const mmq_model *source, const mmq_quantize_options *o, bool in_memory)
 {
-    const struct mmqi_log *log = mmqi_host_log(source->host);
-    mmq_quantize_options o;
-
-    if (!log || MMQI_TAKE(&o, options, "mmq_quantize_options") != MMQ_OK)
-        return;
-    mmqi_log(log, MMQ_LOG_INFO, "%s: quantized%s%s%s", source->core->path,
-             in_memory ? " into memory" : "", o.out_path ? " into " : "",
-             o.out_path ? o.out_path : "");
+    mmqi_log(mmqi_host_log(source->host), MMQ_LOG_INFO, "%s: quantized by %s%s%s%s",
+             source->core->path, o->plan ? "a plan" : o->format, in_memory ? " into memory" : "",
+             o->out_path ? " into " : "", o->out_path ? o->out_path : "");
 }
 
 /* The whole call, under the hooks of the source's runtime. */
@@ -88,20 +90,21 @@ static int32_t quantize_layerwise(mmq_model **quantized, const mmq_model *source
 {
     mmq_model *model = NULL;
     mmq_report *made = NULL;
-    int32_t status = MMQ_OK;
+    mmq_quantize_options o;
+    int32_t status = MMQI_TAKE(&o, options, "mmq_quantize_options");
 
-    if (report && !(made = mmqi_calloc(1, sizeof *made)))
+    if (status == MMQ_OK && report && !(made = mmqi_calloc(1, sizeof *made)))
         status = mmqi_fail(MMQ_ERR_NOMEM, "mmq_quantize_layerwise: no memory for the report");
     if (status == MMQ_OK && quantized)
         status = mmqi_model_handle(&model, mmqi_host_retain(source->host));
     if (status == MMQ_OK)
-        status = quantize(model, source, options, made);
+        status = quantize(model, source, &o, made);
     if (status != MMQ_OK) {
         mmq_model_free(model);
         mmq_report_free(made);
         return mmqi_model_failed(source, status);
     }
-    log_quantized(source, options, quantized != NULL);
+    log_quantized(source, &o, quantized != NULL);
     if (quantized)
         *quantized = model;
     if (report)

@@ -148,6 +148,40 @@ enum mmqi_os_kind mmqi_os_kind_of(const char *path)
     return S_ISDIR(info.st_mode) ? MMQI_OS_FOLDER : MMQI_OS_FILE;
 }
 
+/* From the folder that `path` lies in up to the root, comparing what the folders are. */
+bool mmqi_os_is_inside(const char *path, const char *folder)
+{
+    enum { MAX_DEPTH = 1000 };
+    struct stat wanted, at, above;
+    int fd, next;
+    bool inside = false;
+    const char *slash = strrchr(path, '/');
+    char *parent = slash ? mmqi_strndup(path, (size_t)(slash - path) + 1) : mmqi_strdup(".");
+
+    if (!parent)
+        return false;
+    fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    mmqi_free(parent);
+    if (fd < 0 || stat(folder, &wanted) != 0 || fstat(fd, &at) != 0) {
+        if (fd >= 0)
+            close(fd);
+        return false;
+    }
+    for (int depth = 0; depth < MAX_DEPTH && !inside; depth++) {
+        inside = at.st_dev == wanted.st_dev && at.st_ino == wanted.st_ino;
+        next = openat(fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        close(fd);
+        fd = next;
+        if (fd < 0 || fstat(fd, &above) != 0 ||
+            (above.st_dev == at.st_dev && above.st_ino == at.st_ino))
+            break;
+        at = above;
+    }
+    if (fd >= 0)
+        close(fd);
+    return inside;
+}
+
 int32_t mmqi_os_make_folder(const char *path)
 {
     char text[128];

@@ -102,6 +102,11 @@ const char *mmqi_store_name(const struct mmqi_store *store)
     return store->name;
 }
 
+bool mmqi_store_is_folder(const struct mmqi_store *store)
+{
+    return store->folder;
+}
+
 /* ---- names ---- */
 
 /* Does `name` stay inside the store on every system that this library knows? */

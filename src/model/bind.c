@@ -121,8 +121,8 @@ static bool shape_fits(const struct mmqi_weight *weight, const struct mmqi_entry
     return true;
 }
 
-/* A matrix that policies quantize may be stored packed; its other tensors count as used, too. */
-static int32_t bind_linear(struct binder *b, int32_t w)
+/* A matrix that policies can choose may be stored packed; its other tensors count as used, too. */
+static int32_t bind_matrix(struct binder *b, int32_t w)
 {
     struct mmqi_weight *weight = &b->model->weights[w];
     struct mmqi_stored stored;
@@ -161,11 +161,12 @@ static int32_t bind_weights(struct binder *b)
     for (int32_t w = 0; w < b->model->n_weights; w++) {
         if (!b->bound[w])
             continue;
-        if (b->model->weights[w].role != MMQI_ROLE_LINEAR) {
+        if (b->model->weights[w].role != MMQI_ROLE_LINEAR &&
+            b->model->weights[w].role != MMQI_ROLE_EMBED) {
             bind_plain(b, w);
             continue;
         }
-        status = bind_linear(b, w);
+        status = bind_matrix(b, w);
         if (status != MMQ_OK)
             return status;
     }
@@ -339,6 +340,8 @@ static int32_t lay_out(struct mmqi_model *model)
             weight->format = model->weights[weight->same_as].format;
         status =
             mmqi_format_info(weight->format)->layout(&weight->layout, weight->rows, weight->cols);
+        weight->stored = weight->format;
+        weight->stored_layout = weight->layout;
     }
     return status;
 }

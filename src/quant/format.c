@@ -3,6 +3,7 @@
  */
 #include "quant/format_parts.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -10,33 +11,38 @@
 #include "core/mem.h"
 #include "core/status.h"
 
-static const struct mmqi_format_info *const formats[MMQI_N_FORMATS] = {
-    [MMQI_FORMAT_F32] = &mmqi_format_f32_info,   [MMQI_FORMAT_F16] = &mmqi_format_f16_info,
-    [MMQI_FORMAT_BF16] = &mmqi_format_bf16_info, [MMQI_FORMAT_INT8] = &mmqi_format_int8_info,
-    [MMQI_FORMAT_NF4] = &mmqi_format_nf4_info,
-};
+static_assert(MMQI_FORMAT_BF16 + 1 == MMQI_FORMAT_INT8 && MMQI_FORMAT_INT8 + 1 == MMQI_FORMAT_NF4 &&
+                  MMQI_FORMAT_FP4_128_NESTED + 1 == MMQI_FORMAT_INT4_G32 &&
+                  MMQI_FORMAT_INT4_G128_BF16 + 1 == MMQI_N_FORMATS,
+              "the formats of a kind stand side by side");
 
 const struct mmqi_format_info *mmqi_format_info(int32_t format)
 {
     if (format < 0 || format >= MMQI_N_FORMATS)
         return NULL;
-    return formats[format];
+    if (format >= MMQI_FORMAT_INT4_G32)
+        return &mmqi_formats_int4[format - MMQI_FORMAT_INT4_G32];
+    if (format >= MMQI_FORMAT_NF4)
+        return &mmqi_formats_table4[format - MMQI_FORMAT_NF4];
+    return format == MMQI_FORMAT_INT8 ? &mmqi_format_int8_info : &mmqi_formats_plain[format];
 }
 
 const struct mmqi_format_info *mmqi_format_find(const char *name)
 {
     if (!name)
         return NULL;
+    if (strcmp(name, "int4") == 0)
+        name = "int4-g64";
     for (int32_t i = 0; i < MMQI_N_FORMATS; i++)
-        if (strcmp(formats[i]->name, name) == 0)
-            return formats[i];
+        if (strcmp(mmqi_format_info(i)->name, name) == 0)
+            return mmqi_format_info(i);
     return NULL;
 }
 
 int32_t mmqi_format_from_dtype(int32_t dtype)
 {
     for (int32_t i = 0; i < MMQI_N_FORMATS; i++)
-        if (formats[i]->is_float && formats[i]->dtype == dtype)
+        if (mmqi_format_info(i)->is_float && mmqi_format_info(i)->dtype == dtype)
             return i;
     return -1;
 }

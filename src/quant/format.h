@@ -66,12 +66,17 @@ enum mmqi_method {
         1 /* the scale of a fixed grid with the least squared error of the weights */
 };
 
-enum { MMQI_MAX_PARTS = 4, MMQI_PART_ALIGN = 64 };
+enum {
+    MMQI_MAX_PARTS = 4,
+    MMQI_PART_ALIGN = 64,
+    MMQI_NESTED_BLOCK = 256 /* absmax codes that share a nested absmax */
+};
 
 struct mmqi_part {
-    const char *suffix; /* after "NAME.weight" in a file: "", ".absmax"; "@SCB" replaces the last
-                           component: "NAME.SCB" */
-    int32_t dtype;      /* enum mmqi_dtype, as stored */
+    /* After "NAME.weight" in a file: "", ".absmax", "_scale"; "@SCB" replaces the last component:
+     * "NAME.SCB"; NULL: no tensor, the quantization state holds it (the offset of nested scales). */
+    const char *suffix;
+    int32_t dtype; /* enum mmqi_dtype, as stored */
     int32_t rank;
     int64_t shape[2];
     uint64_t offset; /* of this part in the canonical block */
@@ -126,5 +131,7 @@ int32_t mmqi_format_from_dtype(int32_t dtype);                     /* the plain 
 extern const float mmqi_nf4_table[16];                             /* nf4 code -> value */
 extern const float mmqi_fp4_table[16];                             /* fp4 code -> value */
 extern const float mmqi_nested_table[256]; /* bitsandbytes' signed dynamic map, ascending */
+/* absmax of a block, from pointers to the whole parts of a nested format. */
+float mmqi_nested_absmax(const uint8_t *const part[], int64_t block);
 
 #endif

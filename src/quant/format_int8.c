@@ -8,6 +8,9 @@
  *   w = q * (absmax / 127)                                 the division first
  *
  * A row whose 127 / absmax is beyond f32 (all below 3.8e-37, zeros too) has the codes 0.
+ *
+ * Both methods make the same bytes: with 127 steps a smaller scale gains next to nothing over the
+ * width of a row, and only absmax / 127 is what other readers of SCB expect to see.
  */
 #include "quant/format_parts.h"
 
@@ -38,16 +41,6 @@ static int64_t int8_row_step(int64_t cols)
     return 1;
 }
 
-/*
- * The nearest integer, ties to even, for |x| < 2^22: adding 1.5 * 2^23 leaves
- * no fraction bits, so the f32 addition itself rounds, and the sum's low
- * mantissa bits are the integer.
- */
-static inline int32_t round_to_even(float x)
-{
-    return (int32_t)(mmqi_bits_from_f32(x + 12582912.0f) - 0x4b400000u);
-}
-
 static float pack_row(uint8_t *codes, const float *w, int64_t cols)
 {
     float absmax = 0.0f, scale;
@@ -63,12 +56,14 @@ static float pack_row(uint8_t *codes, const float *w, int64_t cols)
         return absmax;
     }
     for (int64_t i = 0; i < cols; i++)
-        codes[i] = (uint8_t)round_to_even(w[i] * scale);
+        codes[i] = (uint8_t)mmqi_round_to_even(w[i] * scale);
     return absmax;
 }
 
-static void int8_pack(uint8_t *const part[], const float *w, int64_t rows, int64_t cols)
+static void int8_pack(uint8_t *const part[], const float *w, int64_t rows, int64_t cols,
+                      int32_t method)
 {
+    (void)method;
     for (int64_t row = 0; row < rows; row++) {
         float absmax = pack_row(part[0] + row * cols, w + row * cols, cols);
 
@@ -97,6 +92,7 @@ static void int8_unpack(float *w, const uint8_t *const part[], int64_t rows, int
 const struct mmqi_format_info mmqi_format_int8_info = {
     .name = "int8",
     .format = MMQI_FORMAT_INT8,
+    .kind = MMQI_KIND_INT8,
     .dtype = MMQI_I8,
     .layout = int8_layout,
     .row_step = int8_row_step,

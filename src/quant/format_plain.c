@@ -3,7 +3,7 @@
  *
  *   part 0   NAME.weight [rows, cols]
  *
- * f16 and bf16 round to nearest even; a number beyond f16's range becomes Inf.
+ * f16 and bf16 round to nearest even, by either method; a number beyond f16's range becomes Inf.
  */
 #include "quant/format_parts.h"
 
@@ -45,13 +45,17 @@ static int32_t bf16_layout(struct mmqi_layout *layout, int64_t rows, int64_t col
     return plain_layout(layout, MMQI_BF16, rows, cols);
 }
 
-static void f32_pack(uint8_t *const part[], const float *w, int64_t rows, int64_t cols)
+static void f32_pack(uint8_t *const part[], const float *w, int64_t rows, int64_t cols,
+                     int32_t method)
 {
+    (void)method;
     memcpy(part[0], w, (size_t)(rows * cols) * sizeof *w);
 }
 
-static void f16_pack(uint8_t *const part[], const float *w, int64_t rows, int64_t cols)
+static void f16_pack(uint8_t *const part[], const float *w, int64_t rows, int64_t cols,
+                     int32_t method)
 {
+    (void)method;
     for (int64_t i = 0; i < rows * cols; i++) {
         uint16_t bits = mmqi_f16_from_f32(w[i]);
 
@@ -59,8 +63,10 @@ static void f16_pack(uint8_t *const part[], const float *w, int64_t rows, int64_
     }
 }
 
-static void bf16_pack(uint8_t *const part[], const float *w, int64_t rows, int64_t cols)
+static void bf16_pack(uint8_t *const part[], const float *w, int64_t rows, int64_t cols,
+                      int32_t method)
 {
+    (void)method;
     for (int64_t i = 0; i < rows * cols; i++) {
         uint16_t bits = mmqi_bf16_from_f32(w[i]);
 
@@ -92,35 +98,15 @@ static void bf16_unpack(float *w, const uint8_t *const part[], int64_t rows, int
     mmqi_to_f32(w, part[0] + 2 * begin, MMQI_BF16, (size_t)n);
 }
 
-const struct mmqi_format_info mmqi_format_f32_info = {
-    .name = "f32",
-    .format = MMQI_FORMAT_F32,
-    .is_float = true,
-    .dtype = MMQI_F32,
-    .layout = f32_layout,
-    .row_step = plain_row_step,
-    .pack = f32_pack,
-    .unpack = f32_unpack,
-};
+#define PLAIN(ID, id)                                                                              \
+    {                                                                                              \
+        .name = #id, .format = MMQI_FORMAT_##ID, .kind = MMQI_KIND_FLOAT, .is_float = true,        \
+        .dtype = MMQI_##ID, .layout = id##_layout, .row_step = plain_row_step, .pack = id##_pack,  \
+        .unpack = id##_unpack,                                                                     \
+    }
 
-const struct mmqi_format_info mmqi_format_f16_info = {
-    .name = "f16",
-    .format = MMQI_FORMAT_F16,
-    .is_float = true,
-    .dtype = MMQI_F16,
-    .layout = f16_layout,
-    .row_step = plain_row_step,
-    .pack = f16_pack,
-    .unpack = f16_unpack,
-};
-
-const struct mmqi_format_info mmqi_format_bf16_info = {
-    .name = "bf16",
-    .format = MMQI_FORMAT_BF16,
-    .is_float = true,
-    .dtype = MMQI_BF16,
-    .layout = bf16_layout,
-    .row_step = plain_row_step,
-    .pack = bf16_pack,
-    .unpack = bf16_unpack,
+const struct mmqi_format_info mmqi_formats_plain[3] = {
+    PLAIN(F32, f32),
+    PLAIN(F16, f16),
+    PLAIN(BF16, bf16),
 };

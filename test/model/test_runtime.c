@@ -61,11 +61,12 @@ static mmq_status create_runtime(mmq_runtime **out, struct memory *memory)
 
 struct life {
     mmq_runtime *runtime;
-    mmq_model *model, *quantized;
+    mmq_model *model, *quantized, *packed;
     mmq_session *session, *second;
     mmq_result *result;
     mmq_evaluation *evaluation;
     mmq_report *report;
+    mmq_plan *plan;
     int32_t *ids;
     char *text, *chat;
     int n_calls; /* of the callbacks below */
@@ -144,12 +145,15 @@ static mmq_status quantize(struct life *l)
 {
     mmq_quantize_options options = {
         .struct_size = sizeof options,
-        .format = "nf4",
         .out_path = "out",
         .on_progress = on_progress,
         .progress_user = l,
     };
+    mmq_status status = mmq_plan_create(&l->plan, l->model, "layered");
 
+    if (status != MMQ_OK)
+        return status;
+    options.plan = l->plan;
     return mmq_quantize_layerwise(&l->quantized, l->model, &options, &l->report);
 }
 
@@ -186,6 +190,11 @@ static mmq_status live(struct life *l, struct memory *memory, const mmq_image *i
         status = quantize(l);
     if (status == MMQ_OK)
         status = mmq_session_create(&l->second, l->quantized, NULL);
+    load.quantize = "int8";
+    if (status == MMQ_OK)
+        status = mmq_load(&l->packed, source_path("test/golden/llava_tiny/model"), &load);
+    if (status == MMQ_OK)
+        status = mmq_model_place(l->packed);
     return status;
 }
 
@@ -195,12 +204,14 @@ static void end(struct life *l)
     mmq_runtime_free(l->runtime);
     mmq_model_free(l->model);
     mmq_model_free(l->quantized);
+    mmq_model_free(l->packed);
     mmq_session_free(l->session);
     mmq_session_free(l->second);
     mmq_ids_free(l->ids);
     mmq_text_free(l->text);
     mmq_text_free(l->chat);
     mmq_report_free(l->report);
+    mmq_plan_free(l->plan);
     mmq_evaluation_free(l->evaluation);
     mmq_result_free(l->result);
 }

@@ -14,6 +14,7 @@
 #include "core/status.h"
 #include "quant/format.h"
 #include "scratch.h"
+#include "unit/packing.h"
 
 /* ---- reading the reference vectors, with jansson rather than the library's own parser ---- */
 
@@ -82,55 +83,6 @@ static float *tensor_f32(const struct vectors *v, const char *name, const char *
     return w;
 }
 
-/* ---- a packed matrix ---- */
-
-struct packed {
-    const struct mmqi_format_info *info;
-    struct mmqi_layout layout;
-    int64_t rows, cols;
-    uint8_t *block;
-    const uint8_t *part[MMQI_MAX_PARTS];
-};
-
-/* Pack in chunks of `chunk` rows, as the quantizer does; each part ends where the next begins. */
-static struct packed pack(const char *format, const float *w, int64_t rows, int64_t cols,
-                          int64_t chunk)
-{
-    struct packed p = {.info = mmqi_format_find(format), .rows = rows, .cols = cols};
-
-    ck_assert_ptr_nonnull(p.info);
-    ck_assert_int_eq(p.info->layout(&p.layout, rows, cols), MMQ_OK);
-    p.block = malloc(p.layout.bytes + 1);
-    memset(p.block, 0xa5, p.layout.bytes);
-    for (int64_t begin = 0; begin < rows; begin += chunk) {
-        int64_t n = rows - begin < chunk ? rows - begin : chunk;
-        uint8_t *part[MMQI_MAX_PARTS] = {NULL};
-        struct mmqi_layout before;
-
-        ck_assert_int_eq(p.info->layout(&before, begin, cols), MMQ_OK);
-        for (int32_t i = 0; i < p.layout.n_parts; i++)
-            part[i] = p.block + p.layout.part[i].offset + before.part[i].bytes;
-        p.info->pack(part, w + begin * cols, n, cols);
-    }
-    for (int32_t i = 0; i < p.layout.n_parts; i++)
-        p.part[i] = p.block + p.layout.part[i].offset;
-    return p;
-}
-
-static float *unpack(const struct packed *p)
-{
-    float *w = malloc((size_t)(p->rows * p->cols) * sizeof *w + 1);
-
-    p->info->unpack(w, p->part, p->rows, p->cols, 0, p->rows * p->cols);
-    return w;
-}
-
-static void assert_part(const struct packed *p, int32_t i, const uint8_t *expected, size_t bytes)
-{
-    ck_assert_uint_eq(p->layout.part[i].bytes, bytes);
-    ck_assert_mem_eq(p->part[i], expected, bytes);
-}
-
 static void assert_tensor(const struct vectors *v, const struct packed *p, int32_t i,
                           const char *name, const char *suffix)
 {
@@ -140,18 +92,6 @@ static void assert_tensor(const struct vectors *v, const struct packed *p, int32
 
     ck_assert_int_eq(p->layout.part[i].dtype, dtype);
     assert_part(p, i, expected, bytes);
-}
-
-/* Numbers of a fixed sequence in (-1, 1), some exactly zero. */
-static float *numbers(int64_t count, uint32_t seed)
-{
-    float *w = malloc((size_t)count * sizeof *w + 1);
-
-    for (int64_t i = 0; i < count; i++) {
-        seed = seed * 1664525u + 1013904223u;
-        w[i] = seed >> 28 == 0 ? 0.0f : (float)(int32_t)seed / 2147483648.0f;
-    }
-    return w;
 }
 
 /* ---- reference vectors ---- */
@@ -165,51 +105,122 @@ static float round_to(float value, const char *dtype)
     return value;
 }
 
-static void check_nf4_vector(const struct vectors *v, const json_t *item)
+/* What the vector's quantization state says. */
+static json_t *read_state(const struct vectors *v, const json_t *item)
+{
+    char suffix[64];
+    size_t bytes;
+    int32_t type;
+    const uint8_t *text;
+
+    snprintf(suffix, sizeof suffix, ".weight.quant_state.bitsandbytes__%s",
+             json_string_value(json_object_get(item, "quant_type")));
+    text = tensor(v, json_string_value(json_object_get(item, "name")), suffix, &bytes, &type);
+    return json_loadb((const char *)text, bytes, 0, NULL);
+}
+
+static int64_t ulps(float a, float b)
+{
+    return llabs((int64_t)mmqi_bits_from_f32(a) - (int64_t)mmqi_bits_from_f32(b));
+}
+
+/* Nested codes fall on ties, and torch sums in another order: a step and an ulp are allowed. */
+static void check_nested(const struct vectors *v, const json_t *item, const struct packed *p)
 {
     const char *name = json_string_value(json_object_get(item, "name"));
-    const char *dtype = json_string_value(json_object_get(item, "dtype"));
+    json_t *state = read_state(v, item);
+    int64_t n = p->layout.part[1].shape[0], n_nested = p->layout.part[2].shape[0];
+    float *nested = tensor_f32(v, name, ".weight.nested_absmax", (size_t)n_nested), ours, offset;
+    size_t bytes;
+    int32_t type;
+    const uint8_t *codes = tensor(v, name, ".weight.absmax", &bytes, &type);
+
+    ck_assert_uint_eq(bytes, (size_t)n);
+    for (int64_t i = 0; i < n; i++)
+        ck_assert_int_le(abs(codes[i] - p->part[1][i]), 1);
+    for (int64_t i = 0; i < n_nested; i++) {
+        memcpy(&ours, p->part[2] + 4 * i, sizeof ours);
+        ck_assert_int_le(ulps(ours, nested[i]), 1);
+    }
+    offset = (float)json_number_value(json_object_get(state, "nested_offset"));
+    memcpy(&ours, p->part[3], sizeof ours);
+    ck_assert_int_le(ulps(ours, offset), 1);
+    ck_assert_mem_eq(mmqi_nested_table, tensor(v, name, ".weight.nested_quant_map", &bytes, &type),
+                     sizeof mmqi_nested_table);
+    json_decref(state);
+    free(nested);
+}
+
+/* What the stored tensors themselves decode to, rounded to the type of the state. */
+static void check_decode(const struct vectors *v, const json_t *item, const struct packed *p)
+{
+    const char *name = json_string_value(json_object_get(item, "name"));
+    json_t *state = read_state(v, item);
+    size_t count = (size_t)(p->rows * p->cols), bytes;
+    float offset = (float)json_number_value(json_object_get(state, "nested_offset"));
+    float *expected = tensor_f32(v, name, ".dequant", count), *w = malloc(count * sizeof *w);
+    const uint8_t *part[MMQI_MAX_PARTS] = {NULL};
+    int32_t type;
+
+    part[0] = tensor(v, name, ".weight", &bytes, &type);
+    part[1] = tensor(v, name, ".weight.absmax", &bytes, &type);
+    if (p->info->nested) {
+        part[2] = tensor(v, name, ".weight.nested_absmax", &bytes, &type);
+        part[3] = (const uint8_t *)&offset;
+    }
+    p->info->unpack(w, part, p->rows, p->cols, 0, (int64_t)count);
+    for (size_t i = 0; i < count; i++)
+        w[i] = round_to(w[i], json_string_value(json_object_get(state, "dtype")));
+    ck_assert_mem_eq(w, expected, count * sizeof *w);
+    json_decref(state);
+    free(w);
+    free(expected);
+}
+
+static void check_bnb4_vector(const struct vectors *v, const json_t *item)
+{
+    const char *name = json_string_value(json_object_get(item, "name"));
+    const char *type = json_string_value(json_object_get(item, "quant_type"));
     const json_t *shape = json_object_get(item, "shape");
     int64_t rows = json_integer_value(json_array_get(shape, 0));
     int64_t cols = json_integer_value(json_array_get(shape, 1));
-    size_t count = (size_t)(rows * cols), bytes;
-    int32_t type;
-    float *input = tensor_f32(v, json_string_value(json_object_get(item, "input")), "", count);
-    float *expected = tensor_f32(v, name, ".dequant", count);
-    struct packed p = pack("nf4", input, rows, cols, rows);
-    float *w = unpack(&p);
+    int64_t block = json_integer_value(json_object_get(item, "blocksize"));
+    bool nested = json_is_true(json_object_get(item, "nested"));
+    float *input =
+        tensor_f32(v, json_string_value(json_object_get(item, "input")), "", (size_t)(rows * cols));
+    char format[32];
+    struct packed p;
+    size_t bytes;
+    int32_t dtype;
 
+    snprintf(format, sizeof format, "%s%s%s", type,
+             block == 64   ? ""
+             : block == 32 ? "-32"
+                           : "-128",
+             nested ? "-nested" : "");
+    p = pack(format, input, rows, cols, rows);
+    ck_assert_int_eq(p.info->block, block);
     assert_tensor(v, &p, 0, name, ".weight");
-    assert_tensor(v, &p, 1, name, ".weight.absmax");
-    ck_assert_mem_eq(mmqi_nf4_table, tensor(v, name, ".weight.quant_map", &bytes, &type), 64);
-    for (size_t i = 0; i < count; i++)
-        w[i] = round_to(w[i], dtype);
-    ck_assert_mem_eq(w, expected, count * sizeof *w);
-    free(w);
-    free(p.block);
-    free(expected);
+    if (nested)
+        check_nested(v, item, &p);
+    else
+        assert_tensor(v, &p, 1, name, ".weight.absmax");
+    ck_assert_mem_eq(p.info->table, tensor(v, name, ".weight.quant_map", &bytes, &dtype), 64);
+    check_decode(v, item, &p);
+    free_packed(&p);
     free(input);
 }
 
-START_TEST(nf4_makes_the_bytes_of_bitsandbytes)
+START_TEST(nf4_and_fp4_make_the_bytes_of_bitsandbytes)
 {
     struct vectors v;
     size_t i;
     json_t *item;
-    int n = 0;
 
     if (!open_vectors(&v))
         SKIP("golden/quant is absent");
-    json_array_foreach(json_object_get(v.index, "bnb4"), i, item)
-    {
-        if (strcmp(json_string_value(json_object_get(item, "quant_type")), "nf4") != 0 ||
-            json_is_true(json_object_get(item, "nested")) ||
-            json_integer_value(json_object_get(item, "blocksize")) != 64)
-            continue;
-        check_nf4_vector(&v, item);
-        n++;
-    }
-    ck_assert_int_ge(n, 7);
+    json_array_foreach(json_object_get(v.index, "bnb4"), i, item) check_bnb4_vector(&v, item);
+    ck_assert_uint_eq(i, 60);
     close_vectors(&v);
 }
 END_TEST
@@ -245,7 +256,7 @@ START_TEST(int8_makes_the_bytes_of_llm_int8)
         assert_tensor(&v, &p, 1, name, ".SCB");
         ck_assert_mem_eq(w, expected, count * sizeof *w);
         free(w);
-        free(p.block);
+        free_packed(&p);
         free(expected);
         free(input);
         n++;
@@ -270,7 +281,7 @@ START_TEST(nf4_packs_the_sheet_s_sequence)
     p = pack("nf4", w, 8, 64, 8);
     ck_assert_mem_eq(p.part[0], first, sizeof first);
     ck_assert_mem_eq(p.part[1], absmax, sizeof absmax);
-    free(p.block);
+    free_packed(&p);
 }
 END_TEST
 
@@ -284,7 +295,7 @@ START_TEST(int8_packs_the_sheet_s_row)
     memcpy(&scb, p.part[1], sizeof scb);
     ck_assert_mem_eq(p.part[0], codes, sizeof codes);
     ck_assert(scb == 3.0f);
-    free(p.block);
+    free_packed(&p);
 }
 END_TEST
 
@@ -307,7 +318,7 @@ START_TEST(int8_rounds_ties_to_even)
 
         ck_assert_int_eq((int8_t)p.part[0][i], (int8_t)nearbyintf(w[i] * scale));
     }
-    free(p.block);
+    free_packed(&p);
 }
 END_TEST
 
@@ -322,7 +333,7 @@ START_TEST(nf4_takes_the_lower_code_at_a_threshold)
     ck_assert_uint_eq(p.part[0][0], 0xf7);
     ck_assert_uint_eq(p.part[0][1], 0x80);
     ck_assert_uint_eq(p.part[0][2], 0x77);
-    free(p.block);
+    free_packed(&p);
 }
 END_TEST
 
@@ -347,7 +358,7 @@ START_TEST(rows_and_blocks_of_zeros_and_of_the_smallest_numbers_stay_finite)
         ck_assert(back[0] == 0.0f && back[200] == 0.0f && back[129] == 3.4e38f);
         ck_assert_uint_eq(p.part[0][0], f == 0 ? 0x00 : 0x77);
         free(back);
-        free(p.block);
+        free_packed(&p);
     }
 }
 END_TEST
@@ -362,7 +373,7 @@ START_TEST(nf4_pads_an_odd_count_with_the_code_of_zero)
 
         ck_assert_uint_eq(p.layout.part[0].bytes, (uint64_t)(counts[i] + 1) / 2);
         ck_assert_uint_eq(p.part[0][counts[i] / 2] & 15, 7);
-        free(p.block);
+        free_packed(&p);
         free(w);
     }
 }
@@ -390,9 +401,9 @@ START_TEST(bytes_do_not_depend_on_how_rows_are_cut)
 
                 for (int32_t i = 0; i < whole.layout.n_parts; i++)
                     assert_part(&cut, i, whole.part[i], whole.layout.part[i].bytes);
-                free(cut.block);
+                free_packed(&cut);
             }
-            free(whole.block);
+            free_packed(&whole);
             free(w);
         }
 }
@@ -427,14 +438,14 @@ START_TEST(any_range_unpacks_as_the_whole_does)
                 ck_assert_mem_eq(part, whole + begin, (size_t)n * sizeof *part);
             }
         free(whole);
-        free(p.block);
+        free_packed(&p);
         free(w);
     }
 }
 END_TEST
 
-/* Greatest step of the codes, relative to the greatest magnitude, halved: no weight errs by more.
- */
+/* Half of the greatest step of the codes, relative to the greatest magnitude (at most 1 here; int4's
+ * range is at most 2, its scale errs by 2^-11 or 2^-8, and its ends by another half step). */
 START_TEST(a_weight_errs_by_half_a_step_at_most)
 {
     static const struct {
@@ -444,7 +455,18 @@ START_TEST(a_weight_errs_by_half_a_step_at_most)
                    {"f16", 0.000489f},
                    {"bf16", 0.00391f},
                    {"int8", 0.5001f / 127.0f},
-                   {"nf4", 0.15191f}};
+                   {"nf4", 0.15191f},
+                   {"nf4-32", 0.15191f},
+                   {"nf4-128", 0.15191f},
+                   {"nf4-nested", 0.165f},
+                   {"nf4-128-nested", 0.165f},
+                   {"fp4", 0.16667f},
+                   {"fp4-32", 0.16667f},
+                   {"fp4-32-nested", 0.18f},
+                   {"int4-g32", 2.0f / 15.0f * 1.001f},
+                   {"int4-g64", 2.0f / 15.0f * 1.001f},
+                   {"int4-g128", 2.0f / 15.0f * 1.001f},
+                   {"int4-g64-bf16", 2.0f / 15.0f * 1.06f}};
 
     for (size_t f = 0; f < sizeof formats / sizeof *formats; f++)
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
@@ -457,28 +479,38 @@ START_TEST(a_weight_errs_by_half_a_step_at_most)
             for (int64_t i = 0; i < count; i++)
                 ck_assert(fabsf(back[i] - w[i]) <= formats[f].bound);
             free(back);
-            free(p.block);
+            free_packed(&p);
             free(w);
         }
 }
 END_TEST
 
-/* The greatest magnitude of each row or block comes back exactly, so a second packing finds the
- * same scales; each code's value lies within its own interval, so it finds the same codes. */
-START_TEST(packing_what_was_unpacked_gives_the_same_bytes)
+/*
+ * The greatest magnitude of each row or block comes back exactly, so a second packing finds the
+ * same scales; each code's value lies within its own interval, so it finds the same codes. fp4 has
+ * two codes of zero, of which only one comes back; nested scales and the ends of an int4 group do not come
+ * back exactly.
+ */
+START_TEST(packing_what_was_unpacked_gives_the_same_weights)
 {
-    for (int32_t f = 0; f < MMQI_N_FORMATS; f++)
+    for (int32_t f = 0; f < MMQI_FORMAT_INT4_G32; f++)
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+            const struct mmqi_format_info *info = mmqi_format_info(f);
             int64_t rows = shapes[s].rows, cols = shapes[s].cols;
-            float *w = numbers(rows * cols, 29), *back;
-            struct packed first = pack(mmqi_format_info(f)->name, w, rows, cols, rows), second;
+            float *w = numbers(rows * cols, 29), *back, *again;
+            struct packed first = pack(info->name, w, rows, cols, rows), second;
 
             back = unpack(&first);
-            second = pack(first.info->name, back, rows, cols, rows);
-            assert_part(&second, 0, first.part[0], first.layout.part[0].bytes);
+            second = pack(info->name, back, rows, cols, rows);
+            again = unpack(&second);
+            if (!info->nested)
+                ck_assert_mem_eq(again, back, (size_t)(rows * cols) * sizeof *back);
+            if (!info->nested && info->table != mmqi_fp4_table)
+                assert_part(&second, 0, first.part[0], first.layout.part[0].bytes);
+            free(again);
             free(back);
-            free(second.block);
-            free(first.block);
+            free_packed(&second);
+            free_packed(&first);
             free(w);
         }
 }
@@ -488,7 +520,11 @@ END_TEST
 
 START_TEST(every_format_is_found_by_number_and_by_name)
 {
-    static const char *const names[MMQI_N_FORMATS] = {"f32", "f16", "bf16", "int8", "nf4"};
+    static const char *const names[MMQI_N_FORMATS] = {
+        "f32",       "f16",           "bf16",          "int8",           "nf4",      "nf4-32",
+        "nf4-128",   "nf4-nested",    "nf4-32-nested", "nf4-128-nested", "fp4",      "fp4-32",
+        "fp4-128",   "fp4-nested",    "fp4-32-nested", "fp4-128-nested", "int4-g32", "int4-g64",
+        "int4-g128", "int4-g32-bf16", "int4-g64-bf16", "int4-g128-bf16"};
 
     for (int32_t f = 0; f < MMQI_N_FORMATS; f++) {
         ck_assert_int_eq(mmqi_format_info(f)->format, f);
@@ -555,7 +591,7 @@ START_TEST(an_empty_matrix_has_empty_parts)
         ck_assert_uint_eq(p.layout.part[0].bytes, 0);
         p.info->unpack(&none, p.part, 0, 5, 0, 0);
         ck_assert(none == 1.0f);
-        free(p.block);
+        free_packed(&p);
     }
 }
 END_TEST
@@ -600,7 +636,7 @@ int main(void)
     SRunner *runner;
     int failed;
 
-    tcase_add_test(vectors, nf4_makes_the_bytes_of_bitsandbytes);
+    tcase_add_test(vectors, nf4_and_fp4_make_the_bytes_of_bitsandbytes);
     tcase_add_test(vectors, int8_makes_the_bytes_of_llm_int8);
     tcase_add_test(vectors, nf4_packs_the_sheet_s_sequence);
     tcase_add_test(vectors, int8_packs_the_sheet_s_row);
@@ -612,7 +648,7 @@ int main(void)
     tcase_add_test(promises, a_row_step_ends_at_whole_blocks_and_is_the_smallest);
     tcase_add_test(promises, any_range_unpacks_as_the_whole_does);
     tcase_add_test(promises, a_weight_errs_by_half_a_step_at_most);
-    tcase_add_test(promises, packing_what_was_unpacked_gives_the_same_bytes);
+    tcase_add_test(promises, packing_what_was_unpacked_gives_the_same_weights);
     tcase_add_test(promises, every_format_is_found_by_number_and_by_name);
     tcase_add_test(promises, unknown_formats_are_not_found);
     tcase_add_test(promises, layouts_are_as_the_file_holds_them);
