@@ -151,8 +151,10 @@ typedef struct mmq_runtime_options {
     /* One line about what the library does; level is MMQ_LOG_.... Any thread; NULL: nothing is told. */
     void (*log)(void *user, int32_t level, const char *line);
     void *log_user;
-    /* The host's threads: run body(arg, i, worker) for every i in [0, n), return when all are done. `worker` is
-     * below n_threads and two calls with one worker never overlap. NULL: threads of the library. */
+    /* The host's threads: run body(arg, i, worker) for every i in [0, n), return when all are
+     * done. `worker` is below n_threads, and within one call of parallel_for two bodies with one
+     * worker never overlap. Sessions of several threads call it at once. NULL: threads of the
+     * library. */
     void (*parallel_for)(void *user, int64_t n, void (*body)(void *arg, int64_t i, int32_t worker),
                          void *arg);
     void *parallel_user;
@@ -161,7 +163,8 @@ typedef struct mmq_runtime_options {
 } mmq_runtime_options;
 
 /* A runtime that any number of models share; they keep it alive. The callbacks must stay good until
- * the last model is freed. Since 0.1. */
+ * the last model is freed, and `free` until what its models and sessions gave out (results, texts)
+ * is freed, too. All but `log` may not call the library. Since 0.1. */
 MMQ_API mmq_status mmq_runtime_create(mmq_runtime **out, const mmq_runtime_options *options);
 MMQ_API void mmq_runtime_free(mmq_runtime *runtime); /* accepts NULL */
 
@@ -188,7 +191,8 @@ typedef struct mmq_load_options {
     size_t struct_size;
     const char *device;    /* NULL or "auto": the best there is; "cpu" */
     uint64_t memory_limit; /* bytes that weights and sessions may take on the device; 0: no limit */
-    int32_t n_threads;     /* of the CPU; 0: one per processor that the process may use */
+    int32_t n_threads;     /* of the CPU; 0: one per processor that the process may use, or the
+                              runtime's, beside which no other number is taken */
     const char *isa;       /* NULL or "auto"; "c", "avx2", "avx512": the CPU kernels to use */
     mmq_progress_fn on_progress; /* while weights are placed; NULL: none. It may not place. */
     void *progress_user;
@@ -540,6 +544,7 @@ typedef struct mmq_result_facts {
     int32_t n_generated;
     int32_t n_pictures_encoded; /* pictures that went through the tower */
     uint64_t prefill_nanoseconds, decode_nanoseconds;
+    uint64_t encode_nanoseconds; /* of prefill: pictures through preprocessing and tower */
 } mmq_result_facts;
 MMQ_API mmq_status mmq_result_info(mmq_result_facts *facts, const mmq_result *result);
 

@@ -2,10 +2,12 @@
  * Memory: checked sizes and the host's allocator.
  *
  * Every block remembers the hooks that made it, so mmqi_free() is right on
- * any thread; hooks must outlive their blocks. Those in force are a
- * thread-local pointer, set with mmqi_mem_enter() by whoever brings a host's
- * allocator in, and by a pool for its workers (those in force where it was
- * made); NULL means malloc and free.
+ * any thread. The hooks in force are a thread-local pointer, set by the api
+ * layer (and by the pool for its workers) with mmqi_mem_enter(); NULL means
+ * malloc and free. The host's own code always runs with NULL: whoever calls
+ * back enters it for the time of the call, so that what the host makes there
+ * belongs to the runtime that it names, or to none. Freeing a block may end
+ * the hooks that made it.
  */
 #ifndef MMQI_CORE_MEM_H
 #define MMQI_CORE_MEM_H

@@ -9,6 +9,7 @@
 
 #include "core/buf.h"
 #include "core/dtype.h"
+#include "core/log.h"
 #include "core/mem.h"
 #include "core/os.h"
 #include "core/rng.h"
@@ -44,6 +45,32 @@ START_TEST(a_message_is_utf8_that_moves_no_cursor_and_turns_no_line)
     ck_assert_str_eq(mmqi_message(), "a?b?c?d?e\xC3\xA4");
     mmqi_fail(MMQ_ERR_IO, "%s", "\xE2\x82");
     ck_assert_str_eq(mmqi_message(), "");
+}
+END_TEST
+
+static void copy_line(void *user, int32_t level, const char *line)
+{
+    ck_assert_int_eq(level, MMQ_LOG_WARNING);
+    ck_assert_ptr_null(mmqi_mem_current());
+    snprintf(user, MMQI_MESSAGE_BYTES, "%s", line);
+}
+
+START_TEST(a_log_line_is_one_printable_line_and_no_log_formats_nothing)
+{
+    char line[MMQI_MESSAGE_BYTES] = "";
+    const struct mmqi_mem_hooks hooks = {NULL, NULL, NULL};
+    const struct mmqi_log log = {copy_line, line}, none = {NULL, line};
+    int n = 7;
+
+    mmqi_mem_enter(&hooks);
+    mmqi_log(&log, MMQ_LOG_WARNING, "%s: %d", "a\nb", 5);
+    ck_assert_ptr_eq(mmqi_mem_current(), &hooks);
+    mmqi_mem_enter(NULL);
+    ck_assert_str_eq(line, "a?b: 5");
+    mmqi_log(NULL, MMQ_LOG_WARNING, "abc%n", &n);
+    mmqi_log(&none, MMQ_LOG_WARNING, "abc%n", &n);
+    ck_assert_int_eq(n, 7);
+    ck_assert_str_eq(line, "a?b: 5");
 }
 END_TEST
 
@@ -305,6 +332,7 @@ int main(void)
 
     tcase_add_test(tests, a_message_is_one_printable_line_cut_at_a_whole_character);
     tcase_add_test(tests, a_message_is_utf8_that_moves_no_cursor_and_turns_no_line);
+    tcase_add_test(tests, a_log_line_is_one_printable_line_and_no_log_formats_nothing);
     tcase_add_test(tests, sizes_that_would_wrap_give_no_block);
     tcase_add_test(tests, a_block_goes_back_to_the_hooks_that_made_it);
     tcase_add_test(tests, a_buffer_that_was_refused_memory_says_so_at_the_end);

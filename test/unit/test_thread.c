@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -297,6 +298,58 @@ START_TEST(a_refused_allocation_gives_a_status_and_no_leak)
 }
 END_TEST
 
+/* ---- the host's threads ---- */
+
+struct lender {
+    int64_t n_calls, last_n;
+    int32_t worker; /* every body gets this one; -1: its own number */
+    bool leaves_out;
+};
+
+static void lend(void *user, int64_t n, void (*body)(void *arg, int64_t i, int32_t worker),
+                 void *arg)
+{
+    struct lender *lender = user;
+
+    lender->n_calls++;
+    lender->last_n = n;
+    ck_assert_int_eq(fegetround(), FE_UPWARD); /* the host's own */
+    for (int64_t i = lender->leaves_out; i < n; i++)
+        body(arg, i, lender->worker < 0 ? (int32_t)i : lender->worker);
+    ck_assert_int_eq(fegetround(), FE_UPWARD);
+}
+
+START_TEST(the_hosts_threads_run_every_chunk_once_whatever_the_host_does)
+{
+    struct lender lenders[] = {
+        {.worker = -1},
+        {.worker = 2},
+        {.worker = 0, .leaves_out = true},
+        {.worker = 3}, /* past the last: gets nothing to do */
+        {.worker = -1, .leaves_out = true},
+    };
+    struct lender *lender = &lenders[_i];
+    struct rounding rounding = {0};
+    struct mmqi_pool *pool;
+
+    ck_assert_int_eq(mmqi_pool_create_hosted(&pool, 3, lend, lender), MMQ_OK);
+    ck_assert_int_eq(mmqi_pool_threads(pool), 3);
+    fesetround(FE_UPWARD);
+    check_counts(pool, 0);
+    check_counts(pool, 1);
+    ck_assert_int_eq(lender->n_calls, 0); /* not worth a call */
+    check_counts(pool, 2);
+    ck_assert_int_eq(lender->last_n, 2);
+    check_counts(pool, 500);
+    ck_assert_int_eq(lender->last_n, 3);
+    mmqi_pool_run(pool, 10, look_at_rounding, &rounding);
+    ck_assert_int_eq(atomic_load(&rounding.others), 0);
+    ck_assert_int_eq(fegetround(), FE_UPWARD);
+    fesetround(FE_TONEAREST);
+    mmqi_pool_free(pool);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("thread");
@@ -315,6 +368,7 @@ int main(void)
     tcase_add_test(tcase, workers_allocate_as_the_maker_of_the_pool_did);
     tcase_add_test(tcase, the_hosts_signals_are_not_delivered_to_the_librarys_threads);
     tcase_add_test(tcase, a_refused_allocation_gives_a_status_and_no_leak);
+    tcase_add_loop_test(tcase, the_hosts_threads_run_every_chunk_once_whatever_the_host_does, 0, 5);
     suite_add_tcase(suite, tcase);
     srunner_run_all(runner, CK_NORMAL);
     failed = srunner_ntests_failed(runner);
