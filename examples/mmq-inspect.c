@@ -78,10 +78,10 @@ static mmq_status print_planned(const mmq_model *model, const char *policy, bool
     return status;
 }
 
-static int inspect(const char *path, const char *policy, int64_t context, bool json)
+static int inspect(const char *path, const char *policy, int32_t context, bool json)
 {
     mmq_load_options load = {.struct_size = sizeof load};
-    mmq_session_options session = {.struct_size = sizeof session, .context = (int32_t)context};
+    mmq_session_options session = {.struct_size = sizeof session, .context = context};
     mmq_model_facts facts = {.struct_size = sizeof facts};
     mmq_memory memory = {.struct_size = sizeof memory};
     char *rules = policy ? read_policy("mmq-inspect", policy) : NULL;
@@ -111,9 +111,9 @@ static int inspect(const char *path, const char *policy, int64_t context, bool j
 int main(int argc, char **argv)
 {
     const char *operands[1], *policy = NULL;
-    int64_t context = 0;
+    int32_t context = 0;
     bool json = false, help = false;
-    const struct option_row rows[] = {{"--context", .number = &context},
+    const struct option_row rows[] = {{"--context", .count = &context},
                                       {"--policy", .text = &policy},
                                       {"--json", .flag = &json},
                                       {"--help", .flag = &help},
@@ -129,5 +129,5 @@ int main(int argc, char **argv)
             fputs(usage, stderr);
         return EXIT_USAGE;
     }
-    return inspect(operands[0], policy, context, json);
+    return finish_output("mmq-inspect", inspect(operands[0], policy, context, json));
 }

@@ -128,5 +128,5 @@ int main(int argc, char **argv)
         code = s.plan ? show_plan(model, &s, policy) : quantize(model, &s, policy, operands[1]);
     mmq_model_free(model);
     free(policy);
-    return code;
+    return finish_output("mmq-quantize", code);
 }

@@ -8,6 +8,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -262,15 +263,46 @@ static void *run_thread(void *arg)
     return NULL;
 }
 
+#if defined(__GLIBC__)
+#define HAS_ATTR_SIGMASK __GLIBC_PREREQ(2, 32)
+#else
+#define HAS_ATTR_SIGMASK 0
+#endif
+
+/* The host's handlers run on the host's threads: ours take only what a thread does to itself, and
+ * the profiler's clock. */
+static void block_signals(pthread_attr_t *attributes)
+{
+#if HAS_ATTR_SIGMASK
+    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGPROF};
+    sigset_t blocked;
+
+    sigfillset(&blocked);
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
+        sigdelset(&blocked, own[i]);
+    pthread_attr_setsigmask_np(attributes, &blocked);
+#else
+    (void)attributes; /* a thread has its creator's mask */
+#endif
+}
+
 struct mmqi_os_thread *mmqi_os_thread_start(void (*body)(void *arg), void *arg)
 {
     struct mmqi_os_thread *thread = mmqi_calloc(1, sizeof *thread);
+    pthread_attr_t attributes;
+    int fault;
 
     if (!thread)
         return NULL;
     thread->body = body;
     thread->arg = arg;
-    if (pthread_create(&thread->id, NULL, run_thread, thread) != 0) {
+    fault = pthread_attr_init(&attributes);
+    if (fault == 0) {
+        block_signals(&attributes);
+        fault = pthread_create(&thread->id, &attributes, run_thread, thread);
+        pthread_attr_destroy(&attributes);
+    }
+    if (fault != 0) {
         mmqi_free(thread);
         return NULL;
     }
