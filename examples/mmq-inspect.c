@@ -25,8 +25,8 @@ static mmq_status print_tensors(const mmq_model *model, int32_t n, bool json)
         if (status != MMQ_OK)
             break;
         if (!json) {
-            printf("%-40s %-12s %-18s %7" PRId64 " x %-7" PRId64 " %12" PRIu64 "\n", t.name, t.role,
-                   t.format, t.rows, t.cols, t.bytes);
+            printf("%-40s %-12s %-18s %7" PRId64 " x %-7" PRId64 " %12" PRIu64 "  -  stored\n",
+                   t.name, t.role, t.format, t.rows, t.cols, t.bytes);
             continue;
         }
         printf("%s\n  {\"name\": \"%s\", \"file_name\": ", i ? "," : "", t.name);
@@ -35,7 +35,7 @@ static mmq_status print_tensors(const mmq_model *model, int32_t n, bool json)
         else
             fputs("null", stdout);
         printf(", \"role\": \"%s\", \"format\": \"%s\", \"rows\": %" PRId64 ", \"cols\": %" PRId64
-               ", \"bytes\": %" PRIu64 "}",
+               ", \"bytes\": %" PRIu64 ", \"method\": \"none\", \"reason\": \"stored\"}",
                t.role, t.format, t.rows, t.cols, t.bytes);
     }
     return status;

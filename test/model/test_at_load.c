@@ -406,7 +406,7 @@ START_TEST(a_policy_that_is_refused_leaves_no_model)
 }
 END_TEST
 
-/* A copy of the tiny model in "bad", with one bf16 number of a matrix replaced by NaN; then mended. */
+/* In the copy of the tiny model in "bad", make one bf16 number of a matrix NaN, or mend it. */
 static void set_number(bool bad)
 {
     mmq_model *model = tiny_model(NULL);

@@ -71,6 +71,7 @@ for candidate in "${candidates[@]}"; do
         "$(field "$out/$name.json" top1_agreement)" "$(field "$out/$name.json" caption_loss)")$'\n'
 done
 
+rows=${rows%$'\n'}
 cat <<END
 # What quantizing costs
 
@@ -83,5 +84,5 @@ among them, which these policies keep. Mode: exact.
 | format | method | weights, MB | mean KL | KL, p99 | top-1, % | caption loss |
 |---|---|---|---|---|---|---|
 $(row '16 bit' - "$(field "$out/$first.report" source_bytes)" 0 0 1 "$(field "$out/$first.json" reference_caption_loss)")
-${rows%$'\n'}
+$rows
 END
