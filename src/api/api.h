@@ -7,6 +7,7 @@
 #ifndef MMQI_API_API_H
 #define MMQI_API_API_H
 
+#include "core/mem.h"
 #include "core/status.h"
 #include "runtime/generate.h"
 #include "runtime/host.h"
@@ -34,6 +35,12 @@ struct mmq_session {
     char error[MMQI_MESSAGE_BYTES];
 };
 
+struct mmqi_quant_plan;
+
+struct mmq_plan {
+    struct mmqi_quant_plan *core;
+};
+
 struct mmq_cancel {
     int32_t raised; /* changed with atomics only */
 };
@@ -47,6 +54,15 @@ int32_t mmqi_clear_struct(void *dst, const char *name);
 void mmqi_give_struct(void *dst, const void *src, size_t known);
 #define MMQI_TAKE(dst, src, name) mmqi_take_struct(dst, sizeof *(dst), src, name)
 #define MMQI_GIVE(dst, src) mmqi_give_struct(dst, src, sizeof *(src))
+
+struct mmqi_runtime *mmqi_runtime_of(const mmq_runtime *runtime); /* NULL is NULL */
+
+/*
+ * Make the allocator of the model's runtime the current one; returns what was before, which every
+ * way out hands to mmqi_mem_enter(). Every function that allocates for a model or a session begins
+ * so. NULL, and a model without a runtime, change nothing.
+ */
+const struct mmqi_mem_hooks *mmqi_model_enter(const mmq_model *model);
 
 /* Of session options. MMQ_ERR_UNSUPPORTED: a mode that no device of this build has. */
 int32_t mmqi_check_mode(const char *mode);

@@ -5,6 +5,7 @@
 #include "core/mem.h"
 #include "core/text.h"
 #include "model/family.h"
+#include "quant/plan.h"
 
 /* The backends of this build, best first. */
 static const struct mmqi_backend *const backends[] = {&mmqi_cpu_backend, NULL};
@@ -59,13 +60,71 @@ void mmq_model_free(mmq_model *model)
     mmqi_free(model);
 }
 
-mmq_status mmq_load(mmq_model **out, const char *path, const mmq_load_options *options)
+/* The folder `path`, or the host's reader, which is copied and `path` its name. */
+static int32_t open_store(struct mmqi_store **out, const char *path, const mmq_reader *reader)
 {
-    mmq_load_options o;
-    struct mmqi_host_options host_options;
+    struct mmqi_reader core_reader;
+    mmq_reader r;
+    int32_t status;
+
+    if (!reader)
+        return mmqi_store_open_folder(out, path);
+    status = MMQI_TAKE(&r, reader, "mmq_reader");
+    if (status != MMQ_OK)
+        return status;
+    core_reader = (struct mmqi_reader){r.open, r.size, r.read_at, r.close, r.user};
+    return mmqi_store_open_reader(out, path, &core_reader);
+}
+
+static void log_opened(const mmq_model *model, const char *quantize)
+{
+    const struct mmqi_log *log = mmqi_host_log(model->host);
+    const struct mmqi_model *core = model->core;
+
+    mmqi_log(log, MMQ_LOG_INFO, "%s: opened: %s, %d weights, %s%son %s", core->path,
+             core->family->name, (int)core->n_weights, quantize ? quantize : "",
+             quantize ? " when placed, " : "",
+             model->host->backend->describe(model->host->device));
+    if (core->chat_error)
+        mmqi_log(log, MMQ_LOG_WARNING, "%s: no chat template, raw prompts only: %s", core->path,
+                 core->chat_error);
+}
+
+static int32_t load(mmq_model **out, const char *path, const mmq_load_options *o)
+{
+    struct mmqi_host_options host_options = {o->device, o->isa, o->n_threads, o->memory_limit,
+                                             mmqi_runtime_of(o->runtime)};
     struct mmqi_store *store = NULL;
     struct mmqi_host *host = NULL;
     mmq_model *model = NULL;
+    int32_t status;
+
+    status = mmqi_host_create(&host, backends, &host_options);
+    if (status == MMQ_OK)
+        status = mmqi_model_handle(&model, host);
+    if (status == MMQ_OK)
+        status = open_store(&store, path, o->reader);
+    if (status == MMQ_OK)
+        status = mmqi_model_open(&model->core, store);
+    if (status == MMQ_OK && o->quantize)
+        status = mmqi_quant_at_load(model->core, o->quantize);
+    mmqi_store_release(store); /* an opened model keeps it */
+    if (status != MMQ_OK) {
+        mmq_model_free(model);
+        return status;
+    }
+    model->on_progress = o->on_progress;
+    model->progress_user = o->progress_user;
+    model->cancel = o->cancel;
+    log_opened(model, o->quantize);
+    *out = model;
+    return MMQ_OK;
+}
+
+mmq_status mmq_load(mmq_model **out, const char *path, const mmq_load_options *options)
+{
+    const struct mmqi_mem_hooks *hooks;
+    mmq_load_options o;
     int32_t status;
 
     if (out)
@@ -75,24 +134,10 @@ mmq_status mmq_load(mmq_model **out, const char *path, const mmq_load_options *o
     status = MMQI_TAKE(&o, options, "mmq_load_options");
     if (status != MMQ_OK)
         return status;
-    host_options = (struct mmqi_host_options){o.device, o.isa, o.n_threads, o.memory_limit};
-    status = mmqi_host_create(&host, backends, &host_options);
-    if (status == MMQ_OK)
-        status = mmqi_model_handle(&model, host);
-    if (status == MMQ_OK)
-        status = mmqi_store_open_folder(&store, path);
-    if (status == MMQ_OK)
-        status = mmqi_model_open(&model->core, store);
-    mmqi_store_release(store); /* an opened model keeps it */
-    if (status != MMQ_OK) {
-        mmq_model_free(model);
-        return status;
-    }
-    model->on_progress = o.on_progress;
-    model->progress_user = o.progress_user;
-    model->cancel = o.cancel;
-    *out = model;
-    return MMQ_OK;
+    hooks = mmqi_runtime_enter(mmqi_runtime_of(o.runtime));
+    status = load(out, path, &o);
+    mmqi_mem_enter(hooks);
+    return status;
 }
 
 const char *mmq_model_error(const mmq_model *model)
@@ -104,11 +149,18 @@ const char *mmq_model_error(const mmq_model *model)
 static int32_t place_progress(void *user, uint64_t done, uint64_t total)
 {
     const mmq_model *model = user;
+    const struct mmqi_mem_hooks *hooks;
+    int32_t said;
 
     if (model->cancel && __atomic_load_n(&model->cancel->raised, __ATOMIC_RELAXED))
         return mmqi_fail(MMQ_ERR_CANCELLED, "%s: cancelled after %llu of %llu bytes",
                          model->core->path, (unsigned long long)done, (unsigned long long)total);
-    if (model->on_progress && model->on_progress(model->progress_user, done, total) != 0)
+    if (!model->on_progress)
+        return MMQ_OK;
+    hooks = mmqi_mem_enter(NULL);
+    said = model->on_progress(model->progress_user, done, total);
+    mmqi_mem_enter(hooks);
+    if (said != 0)
         return mmqi_fail(MMQ_ERR_CALLBACK, "%s: the callback ended it after %llu of %llu bytes",
                          model->core->path, (unsigned long long)done, (unsigned long long)total);
     return MMQ_OK;
@@ -124,24 +176,32 @@ static int32_t place_locked(mmq_model *model)
     status = mmqi_host_take(model->host, bytes, "weights");
     if (status != MMQ_OK)
         return status;
+    model->core->pool = model->host->pool;
     status = mmqi_model_place(model->core, model->host->backend, model->host->device,
                               place_progress, model);
-    if (status == MMQ_OK)
-        __atomic_store_n(&model->taken, bytes, __ATOMIC_RELAXED);
-    else
+    if (status != MMQ_OK) {
         mmqi_host_give(model->host, bytes);
-    return status;
+        return status;
+    }
+    __atomic_store_n(&model->taken, bytes, __ATOMIC_RELAXED);
+    mmqi_log(mmqi_host_log(model->host), MMQ_LOG_INFO, "%s: placed: %llu bytes on %s",
+             model->core->path, (unsigned long long)bytes,
+             model->host->backend->describe(model->host->device));
+    return MMQ_OK;
 }
 
 mmq_status mmq_model_place(mmq_model *model)
 {
+    const struct mmqi_mem_hooks *hooks;
     int32_t status;
 
     if (!model)
         return mmqi_fail(MMQ_ERR_INVALID, "mmq_model_place: model is NULL");
+    hooks = mmqi_model_enter(model);
     mmqi_os_lock(model->placing);
     status = place_locked(model);
     mmqi_os_unlock(model->placing);
+    mmqi_mem_enter(hooks);
     return mmqi_model_failed(model, status);
 }
 
@@ -240,6 +300,7 @@ mmq_status mmq_model_tensor_info(mmq_tensor_facts *facts, const mmq_model *model
 static int32_t lay_out_session(struct mmqi_session_layout *layout, const mmq_model *model,
                                const mmq_session_options *options)
 {
+    const struct mmqi_mem_hooks *hooks;
     struct mmqi_session_options session_options;
     mmq_session_options o;
     int32_t status = MMQI_TAKE(&o, options, "mmq_session_options");
@@ -249,8 +310,11 @@ static int32_t lay_out_session(struct mmqi_session_layout *layout, const mmq_mod
     if (status != MMQ_OK)
         return status;
     session_options = (struct mmqi_session_options){o.context, o.chunk};
-    return mmqi_session_layout(layout, model->core, model->host->backend, model->host->device,
-                               &session_options);
+    hooks = mmqi_model_enter(model);
+    status = mmqi_session_layout(layout, model->core, model->host->backend, model->host->device,
+                                 &session_options);
+    mmqi_mem_enter(hooks);
+    return status;
 }
 
 mmq_status mmq_estimate(mmq_memory *memory, const mmq_model *model,

@@ -1,36 +1,54 @@
 /* mmq_quantize_layerwise and its report. */
-#include <string.h>
-
 #include "api/api.h"
 #include "core/mem.h"
 #include "quant/apply.h"
+#include "quant/plan.h"
 
 struct mmq_report {
     struct mmqi_report *core;
 };
 
-static int32_t take_options(struct mmqi_quantize_options *out, const mmq_quantize_options *options)
-{
-    const struct mmqi_format_info *info;
-    mmq_quantize_options o;
-    int32_t status;
+/* The caller's progress, called as the host's own code. */
+struct progress {
+    mmq_progress_fn fn;
+    void *user;
+};
 
-    memset(out, 0, sizeof *out);
-    status = MMQI_TAKE(&o, options, "mmq_quantize_options");
-    if (status != MMQ_OK)
-        return status;
-    if (!o.format)
-        return mmqi_fail(MMQ_ERR_INVALID, "mmq_quantize_layerwise: no format is given");
-    info = mmqi_format_find(o.format);
-    if (!info || info->is_float)
-        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "format '%s': not one of int8, nf4", o.format);
-    out->format = info->format;
-    out->out_path = o.out_path;
-    out->chunk_bytes = o.chunk_bytes;
-    out->progress = o.on_progress;
-    out->progress_user = o.progress_user;
-    out->cancel = mmqi_cancel_flag(o.cancel);
-    return MMQ_OK;
+static int32_t tell_progress(void *user, uint64_t done, uint64_t total)
+{
+    const struct progress *progress = user;
+    const struct mmqi_mem_hooks *hooks = mmqi_mem_enter(NULL);
+    int32_t said = progress->fn(progress->user, done, total);
+
+    mmqi_mem_enter(hooks);
+    return said;
+}
+
+/* What `made` holds beside its choices is freed with mmqi_quant_plan_free(); NULL where the caller's
+ * plan serves. */
+static int32_t take_choices(struct mmqi_quantize_options *out, struct mmqi_quant_plan **made,
+                            const struct mmqi_model *source, const mmq_quantize_options *o)
+{
+    int32_t method = MMQI_METHOD_RTN, status;
+
+    *made = NULL;
+    if (o->method)
+        method = mmqi_method_find(o->method);
+    if (method < 0)
+        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "method '%s': not one of rtn, search", o->method);
+    if (!o->plan && !o->format)
+        return mmqi_fail(MMQ_ERR_INVALID, "mmq_quantize_layerwise: no format and no plan is given");
+    if (o->plan && (o->format || o->method))
+        return mmqi_fail(MMQ_ERR_INVALID,
+                         "mmq_quantize_layerwise: a plan leaves no format or method to give");
+    if (o->plan) {
+        out->choices = o->plan->core->choices;
+        return mmqi_quant_plan_check(o->plan->core, source);
+    }
+    status = mmqi_quant_plan_create(made, source, o->format, method);
+    if (status == MMQ_OK)
+        out->choices = (*made)->choices;
+    return status;
 }
 
 /*
@@ -38,24 +56,67 @@ static int32_t take_options(struct mmqi_quantize_options *out, const mmq_quantiz
  * can fail any more. `model` and `report` are NULL where none is wanted.
  */
 static int32_t quantize(mmq_model *model, const mmq_model *source,
-                        const mmq_quantize_options *options, mmq_report *report)
+                        const mmq_quantize_options *o, mmq_report *report)
 {
-    struct mmqi_quantize_options core_options;
-    int32_t status = take_options(&core_options, options);
+    struct progress progress = {o->on_progress, o->progress_user};
+    struct mmqi_quantize_options core = {0};
+    struct mmqi_quant_plan *made = NULL;
+    int32_t status = take_choices(&core, &made, source->core, o);
 
-    if (status != MMQ_OK)
-        return status;
-    core_options.pool = source->host->pool;
-    return mmqi_quantize(model ? &model->core : NULL, source->core, &core_options,
-                         report ? &report->core : NULL);
+    if (status == MMQ_OK) {
+        core.out_path = o->out_path;
+        core.chunk_bytes = o->chunk_bytes;
+        core.progress = o->on_progress ? tell_progress : NULL;
+        core.progress_user = &progress;
+        core.cancel = mmqi_cancel_flag(o->cancel);
+        core.pool = source->host->pool;
+        status = mmqi_quantize(model ? &model->core : NULL, source->core, &core,
+                               report ? &report->core : NULL);
+    }
+    mmqi_quant_plan_free(made);
+    return status;
+}
+
+static void log_quantized(const mmq_model *source, const mmq_quantize_options *o, bool in_memory)
+{
+    mmqi_log(mmqi_host_log(source->host), MMQ_LOG_INFO, "%s: quantized by %s%s%s%s",
+             source->core->path, o->plan ? "a plan" : o->format, in_memory ? " into memory" : "",
+             o->out_path ? " into " : "", o->out_path ? o->out_path : "");
+}
+
+/* The whole call, under the hooks of the source's runtime. */
+static int32_t quantize_layerwise(mmq_model **quantized, const mmq_model *source,
+                                  const mmq_quantize_options *options, mmq_report **report)
+{
+    mmq_model *model = NULL;
+    mmq_report *made = NULL;
+    mmq_quantize_options o;
+    int32_t status = MMQI_TAKE(&o, options, "mmq_quantize_options");
+
+    if (status == MMQ_OK && report && !(made = mmqi_calloc(1, sizeof *made)))
+        status = mmqi_fail(MMQ_ERR_NOMEM, "mmq_quantize_layerwise: no memory for the report");
+    if (status == MMQ_OK && quantized)
+        status = mmqi_model_handle(&model, mmqi_host_retain(source->host));
+    if (status == MMQ_OK)
+        status = quantize(model, source, &o, made);
+    if (status != MMQ_OK) {
+        mmq_model_free(model);
+        mmq_report_free(made);
+        return mmqi_model_failed(source, status);
+    }
+    log_quantized(source, &o, quantized != NULL);
+    if (quantized)
+        *quantized = model;
+    if (report)
+        *report = made;
+    return MMQ_OK;
 }
 
 mmq_status mmq_quantize_layerwise(mmq_model **quantized, const mmq_model *source,
                                   const mmq_quantize_options *options, mmq_report **report)
 {
-    mmq_model *model = NULL;
-    mmq_report *made = NULL;
-    int32_t status = MMQ_OK;
+    const struct mmqi_mem_hooks *hooks;
+    int32_t status;
 
     if (quantized)
         *quantized = NULL;
@@ -63,22 +124,10 @@ mmq_status mmq_quantize_layerwise(mmq_model **quantized, const mmq_model *source
         *report = NULL;
     if (!source)
         return mmqi_fail(MMQ_ERR_INVALID, "mmq_quantize_layerwise: source is NULL");
-    if (report && !(made = mmqi_calloc(1, sizeof *made)))
-        status = mmqi_fail(MMQ_ERR_NOMEM, "mmq_quantize_layerwise: no memory for the report");
-    if (status == MMQ_OK && quantized)
-        status = mmqi_model_handle(&model, mmqi_host_retain(source->host));
-    if (status == MMQ_OK)
-        status = quantize(model, source, options, made);
-    if (status != MMQ_OK) {
-        mmq_model_free(model);
-        mmq_report_free(made);
-        return mmqi_model_failed(source, status);
-    }
-    if (quantized)
-        *quantized = model;
-    if (report)
-        *report = made;
-    return MMQ_OK;
+    hooks = mmqi_model_enter(source);
+    status = quantize_layerwise(quantized, source, options, report);
+    mmqi_mem_enter(hooks);
+    return status;
 }
 
 const char *mmq_report_json(const mmq_report *report)

@@ -46,9 +46,19 @@ static int32_t create(mmq_session *session, mmq_model *model, const mmq_session_
     return mmqi_session_create(&session->core, model->core, model->host, &session_options);
 }
 
+static void log_created(const mmq_session *session)
+{
+    const struct mmqi_session_layout *layout = &session->core->layout;
+
+    mmqi_log(mmqi_host_log(session->model->host), MMQ_LOG_INFO,
+             "%s: session: a context of %d, chunks of %d, %llu bytes", session->model->core->path,
+             (int)layout->context, (int)layout->chunk, (unsigned long long)layout->total_bytes);
+}
+
 mmq_status mmq_session_create(mmq_session **out, mmq_model *model,
                               const mmq_session_options *options)
 {
+    const struct mmqi_mem_hooks *hooks;
     mmq_session *session = NULL;
     int32_t status;
 
@@ -57,17 +67,20 @@ mmq_status mmq_session_create(mmq_session **out, mmq_model *model,
     if (!out || !model)
         return mmqi_model_failed(
             model, mmqi_fail(MMQ_ERR_INVALID, "mmq_session_create: out or model is NULL"));
+    hooks = mmqi_model_enter(model);
     session = mmqi_calloc(1, sizeof *session);
     if (session)
         status = create(session, model, options);
     else
         status = mmqi_fail(MMQ_ERR_NOMEM, "mmq_session_create: no memory");
+    mmqi_mem_enter(hooks);
     if (status != MMQ_OK) {
         mmqi_free(session);
         return mmqi_model_failed(model, status);
     }
     mmqi_model_retain(model);
     session->model = model;
+    log_created(session);
     *out = session;
     return MMQ_OK;
 }
@@ -132,12 +145,15 @@ static int32_t take_request(struct mmqi_generate_options *out, void **held,
     out->n_stop = r.n_stop;
     out->on_text = r.on_text;
     out->user = r.text_user;
+    out->on_logits = r.on_logits;
+    out->logits_user = r.logits_user;
     out->watch.cancelled = mmqi_cancel_flag(r.cancel);
     return mmqi_take_prompt(&out->prompt, held, r.prompt);
 }
 
 mmq_status mmq_generate(mmq_result **out, mmq_session *session, const mmq_generate_request *request)
 {
+    const struct mmqi_mem_hooks *hooks;
     struct mmqi_generate_options options;
     mmq_result *result = NULL;
     void *held;
@@ -148,6 +164,7 @@ mmq_status mmq_generate(mmq_result **out, mmq_session *session, const mmq_genera
     if (!out || !session)
         return session_failed(session,
                               mmqi_fail(MMQ_ERR_INVALID, "mmq_generate: out or session is NULL"));
+    hooks = mmqi_model_enter(session->model);
     status = take_request(&options, &held, request);
     if (status != MMQ_OK)
         goto done;
@@ -163,6 +180,7 @@ mmq_status mmq_generate(mmq_result **out, mmq_session *session, const mmq_genera
         mmq_result_free(result);
 done:
     mmqi_free(held);
+    mmqi_mem_enter(hooks);
     return session_failed(session, status);
 }
 
@@ -210,6 +228,7 @@ mmq_status mmq_result_info(mmq_result_facts *facts, const mmq_result *result)
     f.n_pictures_encoded = result->answer.n_encoded;
     f.prefill_nanoseconds = result->answer.prefill_ns;
     f.decode_nanoseconds = result->answer.decode_ns;
+    f.encode_nanoseconds = result->answer.encode_ns;
     MMQI_GIVE(facts, &f);
     return MMQ_OK;
 }
@@ -263,6 +282,7 @@ static mmq_evaluation *make_evaluation(size_t n)
 mmq_status mmq_evaluate(mmq_evaluation **out, mmq_session *session,
                         const mmq_evaluate_request *request)
 {
+    const struct mmqi_mem_hooks *hooks;
     struct mmqi_evaluate_options options;
     mmq_evaluation *evaluation = NULL;
     void *held;
@@ -273,6 +293,7 @@ mmq_status mmq_evaluate(mmq_evaluation **out, mmq_session *session,
     if (!out || !session)
         return session_failed(session,
                               mmqi_fail(MMQ_ERR_INVALID, "mmq_evaluate: out or session is NULL"));
+    hooks = mmqi_model_enter(session->model);
     status = take_evaluation(&options, &held, request);
     if (status != MMQ_OK)
         goto done;
@@ -289,6 +310,7 @@ mmq_status mmq_evaluate(mmq_evaluation **out, mmq_session *session,
         mmq_evaluation_free(evaluation);
 done:
     mmqi_free(held);
+    mmqi_mem_enter(hooks);
     return session_failed(session, status);
 }
 

@@ -22,6 +22,7 @@ static int32_t tokenize(struct mmqi_ids *made, const mmq_model *model, const cha
 mmq_status mmq_tokenize(int32_t **ids, size_t *n_ids, const mmq_model *model, const char *text,
                         size_t size, int32_t add_special)
 {
+    const struct mmqi_mem_hooks *hooks = mmqi_model_enter(model);
     struct mmqi_ids made = {0};
     int32_t status;
 
@@ -33,6 +34,7 @@ mmq_status mmq_tokenize(int32_t **ids, size_t *n_ids, const mmq_model *model, co
         status = mmqi_fail(MMQ_ERR_INVALID, "mmq_tokenize: an argument is NULL");
     else
         status = tokenize(&made, model, text, size, add_special);
+    mmqi_mem_enter(hooks);
     if (status != MMQ_OK) {
         mmqi_free(made.data);
         return mmqi_model_failed(model, status);
@@ -60,6 +62,7 @@ static int32_t clear_text(char **text, size_t *size)
 mmq_status mmq_detokenize(char **text, size_t *size, const mmq_model *model, const int32_t *ids,
                           size_t n_ids, int32_t skip_special)
 {
+    const struct mmqi_mem_hooks *hooks = mmqi_model_enter(model);
     int32_t status = clear_text(text, size);
 
     if (status == MMQ_OK && (!model || (!ids && n_ids > 0)))
@@ -67,6 +70,7 @@ mmq_status mmq_detokenize(char **text, size_t *size, const mmq_model *model, con
     if (status == MMQ_OK)
         status = mmqi_tokenizer_decode(model->core->tokenizer, text, size, ids, n_ids,
                                        skip_special != 0);
+    mmqi_mem_enter(hooks);
     return mmqi_model_failed(model, status);
 }
 
@@ -209,6 +213,7 @@ int32_t mmqi_take_prompt(struct mmqi_prompt *out, void **held, const mmq_prompt 
 mmq_status mmq_render_chat(char **text, size_t *size, const mmq_model *model,
                            const mmq_prompt *prompt)
 {
+    const struct mmqi_mem_hooks *hooks = mmqi_model_enter(model);
     struct mmqi_prompt taken;
     void *held = NULL;
     int32_t status = clear_text(text, size);
@@ -220,5 +225,6 @@ mmq_status mmq_render_chat(char **text, size_t *size, const mmq_model *model,
     if (status == MMQ_OK)
         status = mmqi_prompt_text(text, size, model->core, &taken);
     mmqi_free(held);
+    mmqi_mem_enter(hooks);
     return mmqi_model_failed(model, status);
 }

@@ -4,7 +4,10 @@
  * Every block remembers the hooks that made it, so mmqi_free() is right on
  * any thread. The hooks in force are a thread-local pointer, set by the api
  * layer (and by the pool for its workers) with mmqi_mem_enter(); NULL means
- * malloc and free.
+ * malloc and free. The host's own code always runs with NULL: whoever calls
+ * back enters it for the time of the call, so that what the host makes there
+ * belongs to the runtime that it names, or to none. Freeing a block may end
+ * the hooks that made it.
  */
 #ifndef MMQI_CORE_MEM_H
 #define MMQI_CORE_MEM_H

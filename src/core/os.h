@@ -30,6 +30,9 @@ enum mmqi_os_kind {
     MMQI_OS_UNKNOWN = 3 /* the system does not let this process see what it is */
 };
 enum mmqi_os_kind mmqi_os_kind_of(const char *path);
+/* Whether what `path` names, which need not exist, is or would be inside the folder `folder`, however
+ * both are spelled. False where that cannot be known. */
+bool mmqi_os_is_inside(const char *path, const char *folder);
 int32_t mmqi_os_make_folder(const char *path); /* MMQ_ERR_EXISTS where it exists */
 int32_t mmqi_os_rename(const char *from, const char *to);
 bool mmqi_os_take_back(const char *from, const char *to); /* a rename without a message */
@@ -43,8 +46,9 @@ struct mmqi_os_thread;
 struct mmqi_os_mutex;
 struct mmqi_os_cond;
 
-struct mmqi_os_thread *mmqi_os_thread_start(void (*body)(void *arg),
-                                            void *arg); /* NULL if refused */
+/* NULL if refused. The host's signals are blocked on the new thread, where the system has a way to
+ * do so that leaves the host's own mask alone. */
+struct mmqi_os_thread *mmqi_os_thread_start(void (*body)(void *arg), void *arg);
 void mmqi_os_thread_join(struct mmqi_os_thread *thread);
 struct mmqi_os_mutex *mmqi_os_mutex_create(void);
 void mmqi_os_mutex_free(struct mmqi_os_mutex *mutex);

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "core/utf8.h"
+
 void mmqi_cut_utf8(char *text)
 {
     size_t size = strlen(text), begin = size;
@@ -41,4 +43,29 @@ void mmqi_copy_text(char *dst, size_t dst_size, const char *src)
     memcpy(dst, src, size);
     dst[size] = '\0';
     mmqi_cut_utf8(dst);
+}
+
+/* Controls, line separators and marks that turn the reading direction are not. */
+static bool is_printable(int32_t code)
+{
+    return code >= 0x20 && !(code >= 0x7F && code <= 0x9F) && !(code >= 0x2028 && code <= 0x202E) &&
+           !(code >= 0x2066 && code <= 0x2069);
+}
+
+void mmqi_make_line(char *text)
+{
+    size_t size, at, length;
+    char *to = text;
+
+    mmqi_cut_utf8(text);
+    size = strlen(text);
+    for (at = 0; at < size; at += length) {
+        if (is_printable(mmqi_utf8_decode(text + at, size - at, &length))) {
+            memmove(to, text + at, length);
+            to += length;
+        } else {
+            *to++ = '?';
+        }
+    }
+    *to = '\0';
 }

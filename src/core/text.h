@@ -8,6 +8,10 @@
 /* Drop an incomplete UTF-8 character at the very end of `text`. */
 void mmqi_cut_utf8(char *text);
 
+/* Make `text` one printable line, never longer: a hostile name must not move the reader's cursor.
+ * What is not printable, or not UTF-8, becomes '?'. */
+void mmqi_make_line(char *text);
+
 bool mmqi_starts_with(const char *text, const char *prefix);
 bool mmqi_ends_with(const char *text, const char *suffix);
 

@@ -15,6 +15,10 @@
  * Chunks run with the default floating-point environment on every thread, so
  * that a host's rounding or flush-to-zero mode cannot make results depend on
  * which thread computed them.
+ *
+ * The host's threads are lent for one job at a time: the host is asked to run
+ * as many bodies as there are threads, each of which takes chunks until none
+ * is left. Whatever the host did with them, the submitter then takes the rest.
  */
 #include "core/thread.h"
 
@@ -30,6 +34,7 @@
 enum { SPIN_NANOSECONDS = 40000, SPIN_ROUNDS = 64, MAX_THREADS = 1024 };
 
 struct job {
+    struct mmqi_pool *pool;
     mmqi_chunk_fn fn;
     void *arg;
     int64_t n_chunks;
@@ -48,6 +53,8 @@ struct mmqi_pool {
     int32_t n_threads;
     bool spins;
     const struct mmqi_mem_hooks *hooks; /* the creator's, for the workers */
+    mmqi_parallel_fn parallel;          /* the host's threads; NULL: workers of our own */
+    void *parallel_user;
     struct mmqi_os_mutex *lock;
     struct mmqi_os_cond *work; /* a job was opened, or the pool closes */
     struct mmqi_os_cond *left; /* the last helper left some job */
@@ -184,9 +191,40 @@ static void close_job(struct mmqi_pool *pool, struct job *job)
     mmqi_os_unlock(pool->lock);
 }
 
+/* One of the bodies that the host runs, on any thread of its own. */
+static void run_hosted(void *arg, int64_t i, int32_t worker)
+{
+    struct job *job = arg;
+    const struct mmqi_mem_hooks *hooks;
+    fenv_t host;
+
+    (void)i;
+    if (worker < 0 || worker >= job->pool->n_threads)
+        return; /* there is no scratch for it */
+    hooks = mmqi_mem_enter(job->pool->hooks);
+    fegetenv(&host);
+    fesetenv(FE_DFL_ENV);
+    run_chunks(job, worker);
+    fesetenv(&host);
+    mmqi_mem_enter(hooks);
+}
+
+/* Have the host run the job, in the host's own floating-point environment and with no hooks. */
+static void lend_job(struct job *job, const fenv_t *host)
+{
+    const struct mmqi_pool *pool = job->pool;
+    int64_t n = job->n_chunks < pool->n_threads ? job->n_chunks : pool->n_threads;
+    const struct mmqi_mem_hooks *hooks = mmqi_mem_enter(NULL);
+
+    fesetenv(host);
+    pool->parallel(pool->parallel_user, n, run_hosted, job);
+    fesetenv(FE_DFL_ENV);
+    mmqi_mem_enter(hooks);
+}
+
 void mmqi_pool_run(struct mmqi_pool *pool, int64_t n_chunks, mmqi_chunk_fn fn, void *arg)
 {
-    struct job job = {.fn = fn, .arg = arg, .n_chunks = n_chunks};
+    struct job job = {.pool = pool, .fn = fn, .arg = arg, .n_chunks = n_chunks};
     fenv_t host;
 
     if (n_chunks <= 0)
@@ -194,6 +232,9 @@ void mmqi_pool_run(struct mmqi_pool *pool, int64_t n_chunks, mmqi_chunk_fn fn, v
     fegetenv(&host);
     fesetenv(FE_DFL_ENV);
     if (pool->n_threads == 1 || n_chunks == 1) {
+        run_chunks(&job, 0);
+    } else if (pool->parallel) {
+        lend_job(&job, &host);
         run_chunks(&job, 0);
     } else {
         open_job(pool, &job);
@@ -208,7 +249,7 @@ int32_t mmqi_pool_threads(const struct mmqi_pool *pool)
     return pool->n_threads;
 }
 
-/* Start the workers; the pool then has as many threads as started. */
+/* All of them or a failure; those already started are then joined by mmqi_pool_free(). */
 static int32_t start_workers(struct mmqi_pool *pool)
 {
     struct worker *worker;
@@ -225,10 +266,10 @@ static int32_t start_workers(struct mmqi_pool *pool)
     return MMQ_OK;
 }
 
-int32_t mmqi_pool_create(struct mmqi_pool **out, int32_t n_threads)
+/* A pool without workers, of 0 (automatic) or more threads. */
+static int32_t create_pool(struct mmqi_pool **out, int32_t n_threads)
 {
     struct mmqi_pool *pool;
-    int32_t status;
 
     *out = NULL;
     if (n_threads < 0 || n_threads > MAX_THREADS)
@@ -242,12 +283,37 @@ int32_t mmqi_pool_create(struct mmqi_pool **out, int32_t n_threads)
     pool->n_threads = n_threads;
     pool->spins = n_threads <= mmqi_os_cpu_count();
     pool->hooks = mmqi_mem_current();
+    *out = pool;
+    return MMQ_OK;
+}
+
+int32_t mmqi_pool_create_hosted(struct mmqi_pool **out, int32_t n_threads, mmqi_parallel_fn fn,
+                                void *user)
+{
+    int32_t status = create_pool(out, n_threads);
+
+    if (status != MMQ_OK)
+        return status;
+    (*out)->parallel = fn;
+    (*out)->parallel_user = user;
+    return MMQ_OK;
+}
+
+int32_t mmqi_pool_create(struct mmqi_pool **out, int32_t n_threads)
+{
+    struct mmqi_pool *pool;
+    int32_t status = create_pool(&pool, n_threads);
+
+    *out = NULL;
+    if (status != MMQ_OK)
+        return status;
     pool->lock = mmqi_os_mutex_create();
     pool->work = mmqi_os_cond_create();
     pool->left = mmqi_os_cond_create();
-    pool->workers = mmqi_calloc((size_t)n_threads, sizeof *pool->workers);
+    pool->workers = mmqi_calloc((size_t)pool->n_threads, sizeof *pool->workers);
     if (!pool->lock || !pool->work || !pool->left || !pool->workers) {
-        status = mmqi_fail(MMQ_ERR_NOMEM, "no memory for a pool of %d threads", (int)n_threads);
+        status =
+            mmqi_fail(MMQ_ERR_NOMEM, "no memory for a pool of %d threads", (int)pool->n_threads);
         goto fail;
     }
     status = start_workers(pool);

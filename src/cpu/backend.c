@@ -244,6 +244,7 @@ static int32_t cpu_execute(struct mmqi_stream *stream, const struct mmqi_graph *
 
 const struct mmqi_backend mmqi_cpu_backend = {
     .name = "cpu",
+    .host_memory = true,
     .count = cpu_count,
     .open = cpu_open,
     .close = cpu_close,

@@ -102,6 +102,11 @@ const char *mmqi_store_name(const struct mmqi_store *store)
     return store->name;
 }
 
+bool mmqi_store_is_folder(const struct mmqi_store *store)
+{
+    return store->folder;
+}
+
 /* ---- names ---- */
 
 /* Does `name` stay inside the store on every system that this library knows? */
@@ -142,24 +147,72 @@ static char *join(const char *store, const char *name, const char **tail)
 
 /* ---- files ---- */
 
-/* A host's reader gives a status, or anything else but 0 for a failure. */
+/*
+ * A host's reader gives a status, or anything else but 0 for a failure. What no reader can mean
+ * is a callback that failed.
+ */
 static int32_t reader_failed(int32_t status, const char *path, const char *verb)
 {
+    static const int32_t meant[] = {MMQ_ERR_UNSUPPORTED, MMQ_ERR_NOMEM,  MMQ_ERR_LIMIT,
+                                    MMQ_ERR_IO,          MMQ_ERR_FORMAT, MMQ_ERR_CANCELLED};
+    int32_t given = MMQ_ERR_CALLBACK;
+    size_t i;
+
     if (status == MMQ_ERR_NOT_FOUND)
         return mmqi_fail(status, "%s: there is no such file", path);
-    return mmqi_fail(status < 0 ? status : MMQ_ERR_CALLBACK,
-                     "%s: the host's reader could not %s it (%d)", path, verb, (int)status);
+    for (i = 0; i < sizeof meant / sizeof meant[0]; i++)
+        if (status == meant[i])
+            given = status;
+    return mmqi_fail(given, "%s: the host's reader could not %s it (%d)", path, verb, (int)status);
+}
+
+/* The host's callbacks, each with no hooks entered (see core/mem.h). */
+
+static int32_t call_open(const struct mmqi_reader *reader, const char *name, void **handle)
+{
+    const struct mmqi_mem_hooks *hooks = mmqi_mem_enter(NULL);
+    int32_t status = reader->open(reader->user, name, handle);
+
+    mmqi_mem_enter(hooks);
+    return status;
+}
+
+static int32_t call_size(const struct mmqi_reader *reader, void *handle, uint64_t *size)
+{
+    const struct mmqi_mem_hooks *hooks = mmqi_mem_enter(NULL);
+    int32_t status = reader->size(reader->user, handle, size);
+
+    mmqi_mem_enter(hooks);
+    return status;
+}
+
+static int32_t call_read_at(const struct mmqi_reader *reader, void *handle, uint64_t offset,
+                            void *dst, size_t size)
+{
+    const struct mmqi_mem_hooks *hooks = mmqi_mem_enter(NULL);
+    int32_t status = reader->read_at(reader->user, handle, offset, dst, size);
+
+    mmqi_mem_enter(hooks);
+    return status;
+}
+
+static void call_close(const struct mmqi_reader *reader, void *handle)
+{
+    const struct mmqi_mem_hooks *hooks = mmqi_mem_enter(NULL);
+
+    reader->close(reader->user, handle);
+    mmqi_mem_enter(hooks);
 }
 
 static int32_t open_with_reader(struct mmqi_file *file)
 {
     const struct mmqi_reader *reader = &file->store->reader;
-    int32_t status = reader->open(reader->user, file->name, &file->handle);
+    int32_t status = call_open(reader, file->name, &file->handle);
 
     if (status != MMQ_OK)
         return reader_failed(status, file->path, "open");
     file->open = true;
-    status = reader->size(reader->user, file->handle, &file->size);
+    status = call_size(reader, file->handle, &file->size);
     if (status != MMQ_OK)
         return reader_failed(status, file->path, "measure");
     return MMQ_OK;
@@ -215,16 +268,17 @@ int32_t mmqi_file_open(struct mmqi_file **out, struct mmqi_store *store, const c
 }
 
 /* Of a reader, whose open() alone can tell. */
-static int32_t reader_has(bool *exists, const struct mmqi_store *store, const char *name)
+static int32_t reader_has(bool *exists, const struct mmqi_store *store, const char *path,
+                          const char *name)
 {
     const struct mmqi_reader *reader = &store->reader;
     void *handle = NULL;
-    int32_t status = reader->open(reader->user, name, &handle);
+    int32_t status = call_open(reader, name, &handle);
 
     *exists = status == MMQ_OK;
     if (*exists)
-        reader->close(reader->user, handle);
-    return *exists || status == MMQ_ERR_NOT_FOUND ? MMQ_OK : reader_failed(status, name, "open");
+        call_close(reader, handle);
+    return *exists || status == MMQ_ERR_NOT_FOUND ? MMQ_OK : reader_failed(status, path, "open");
 }
 
 int32_t mmqi_file_exists(bool *exists, struct mmqi_store *store, const char *name)
@@ -232,21 +286,24 @@ int32_t mmqi_file_exists(bool *exists, struct mmqi_store *store, const char *nam
     enum mmqi_os_kind kind;
     const char *tail;
     char *path;
+    int32_t status = MMQ_OK;
 
     *exists = false;
     if (!is_inside(name))
         return MMQ_OK;
-    if (!store->folder)
-        return reader_has(exists, store, name);
     path = join(store->name, name, &tail);
     if (!path)
         return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to look for %s", store->name, name);
-    kind = mmqi_os_kind_of(path);
+    if (store->folder) {
+        kind = mmqi_os_kind_of(path);
+        *exists = kind == MMQI_OS_FILE;
+        if (kind == MMQI_OS_UNKNOWN)
+            status = mmqi_fail(MMQ_ERR_IO, "%s: %s cannot be reached", store->name, name);
+    } else {
+        status = reader_has(exists, store, path, name);
+    }
     mmqi_free(path);
-    if (kind == MMQI_OS_UNKNOWN)
-        return mmqi_fail(MMQ_ERR_IO, "%s: %s cannot be reached", store->name, name);
-    *exists = kind == MMQI_OS_FILE;
-    return MMQ_OK;
+    return status;
 }
 
 uint64_t mmqi_file_size(const struct mmqi_file *file)
@@ -277,7 +334,7 @@ int32_t mmqi_file_read_at(struct mmqi_file *file, uint64_t offset, void *dst, si
         return MMQ_OK;
     if (file->store->folder)
         return mmqi_os_read_at(file->os, offset, dst, size);
-    status = reader->read_at(reader->user, file->handle, offset, dst, size);
+    status = call_read_at(reader, file->handle, offset, dst, size);
     if (status != MMQ_OK)
         return reader_failed(status, file->path, "read");
     return MMQ_OK;
@@ -288,7 +345,7 @@ void mmqi_file_close(struct mmqi_file *file)
     if (!file)
         return;
     if (file->open)
-        file->store->reader.close(file->store->reader.user, file->handle);
+        call_close(&file->store->reader, file->handle);
     mmqi_os_close(file->os);
     mmqi_store_release(file->store);
     mmqi_free(file->path);

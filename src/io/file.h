@@ -32,6 +32,7 @@ int32_t mmqi_store_open_reader(struct mmqi_store **out, const char *name,
 void mmqi_store_retain(struct mmqi_store *store);            /* any thread */
 void mmqi_store_release(struct mmqi_store *store);           /* accepts NULL */
 const char *mmqi_store_name(const struct mmqi_store *store); /* the folder's path, for messages */
+bool mmqi_store_is_folder(const struct mmqi_store *store);   /* false: a reader's */
 
 /* MMQ_ERR_NOT_FOUND when the store has no such file (message written all the same). */
 int32_t mmqi_file_open(struct mmqi_file **out, struct mmqi_store *store, const char *name);

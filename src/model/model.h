@@ -51,9 +51,10 @@ struct mmqi_weight {
     int32_t same_as; /* index of the weight whose storage this one shares (tied head), or -1 */
     /* Canonical bytes come from file tensors, one per part ... */
     const struct mmqi_entry *entry[MMQI_MAX_PARTS];
-    /* ... or from this block of host memory (quantized in memory, constants), owned by the weight.
-     */
+    /* ... or from this block of host memory (quantized in memory, constants), owned by the weight;
+     * the entries then tell what it was made from. */
     uint8_t *block;
+    float nested_offset;   /* of a nested format from a file: the part that no tensor holds */
     uint64_t placed_bytes; /* bytes it takes on the device */
 };
 
@@ -97,6 +98,7 @@ struct mmqi_model {
     int32_t n_weights;
     struct mmqi_weight_name *by_name; /* [n_weights], sorted */
     /* placement */
+    struct mmqi_pool *pool; /* packs rows while placing; its owner's; NULL: one thread */
     const struct mmqi_backend *backend;
     struct mmqi_device *device;
     struct mmqi_run_weight *placed; /* [n_weights]; NULL before */
@@ -124,14 +126,25 @@ int32_t mmqi_model_find(const struct mmqi_model *model,
  * begin), cols]. */
 int32_t mmqi_model_read_rows(const struct mmqi_model *model, int32_t weight, int64_t begin,
                              int64_t end, float *dst);
-/* Canonical bytes of one part: [begin, begin + size). */
+/*
+ * The same, of rows that are to be packed as `format`.
+ *   MMQ_ERR_FORMAT       a number is NaN or infinite: the message names tensor and index
+ *   MMQ_ERR_UNSUPPORTED  a number is beyond the range of a plain `format`
+ */
+int32_t mmqi_model_read_to_pack(const struct mmqi_model *model, int32_t weight, int64_t begin,
+                                int64_t end, int32_t format, float *dst);
+/* Canonical bytes of one part as it is stored: [begin, begin + size). */
 int32_t mmqi_model_read_part(const struct mmqi_model *model, int32_t weight, int32_t part,
                              uint64_t begin, void *dst, uint64_t size);
+
+/* Quantize-at-load: `weight`, which shares no other's storage and is stored in a plain format, will
+ * be packed when it is placed. MMQ_ERR_STATE once the model is placed. */
+int32_t mmqi_model_choose(struct mmqi_model *model, int32_t weight, int32_t format, int32_t method);
 
 /* Bytes that placing will take on the device: exact. */
 uint64_t mmqi_model_place_bytes(const struct mmqi_model *model);
 /* Place every weight; the device stays the caller's and outlives the placement. `progress` may be
- * NULL. */
+ * NULL; what it returns, not MMQ_OK, ends the work. */
 int32_t mmqi_model_place(struct mmqi_model *model, const struct mmqi_backend *backend,
                          struct mmqi_device *device,
                          int32_t (*progress)(void *user, uint64_t done, uint64_t total),

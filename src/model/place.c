@@ -1,106 +1,22 @@
 /*
- * Reading a weight's canonical bytes, and placing the table on a device.
+ * Placing the weight table on a device.
  *
- * Matrices are placed as their canonical block; vectors and constants as f32,
- * converted exactly. One small buffer of host memory carries everything, so
- * placing costs the device's bytes and no more.
+ * Matrices are placed as their canonical block; vectors and constants as f32, converted exactly.
+ * Small buffers of host memory carry everything, so placing costs the device's bytes and no more. A
+ * matrix whose format is not the stored one is packed on its way, a chunk of rows at a time.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/dtype.h"
 #include "core/mem.h"
 #include "core/status.h"
 #include "model/model.h"
+#include "quant/format_pack.h"
 
-enum { CHUNK_BYTES = 1 << 20 };
-
-int32_t mmqi_model_read_part(const struct mmqi_model *model, int32_t weight, int32_t part,
-                             uint64_t begin, void *dst, uint64_t size)
-{
-    const struct mmqi_weight *w = &model->weights[weight];
-    const struct mmqi_part *p;
-
-    if (w->same_as >= 0)
-        w = &model->weights[w->same_as];
-    p = part >= 0 && part < w->layout.n_parts ? &w->layout.part[part] : NULL;
-    if (!p || begin > p->bytes || size > p->bytes - begin || size > SIZE_MAX)
-        return mmqi_fail(MMQ_ERR_INTERNAL, "%s: '%s' has no such bytes", model->path, w->name);
-    if (!w->block)
-        return mmqi_checkpoint_read(model->checkpoint, w->entry[part], begin, dst, (size_t)size);
-    memcpy(dst, w->block + p->offset + begin, (size_t)size);
-    return MMQ_OK;
-}
-
-/* Rows [begin, end), whole steps of the format, as bytes of each part in one block of memory. */
-static int32_t read_packed(const struct mmqi_model *model, int32_t weight, int64_t begin,
-                           int64_t end, uint8_t **block, const uint8_t *part[MMQI_MAX_PARTS])
-{
-    const struct mmqi_weight *w = &model->weights[weight];
-    const struct mmqi_format_info *format = mmqi_format_info(w->format);
-    struct mmqi_layout before, upto, here;
-    int32_t status;
-
-    *block = NULL;
-    status = format->layout(&before, begin, w->cols);
-    if (status == MMQ_OK)
-        status = format->layout(&upto, end, w->cols);
-    if (status == MMQ_OK)
-        status = format->layout(&here, end - begin, w->cols);
-    if (status != MMQ_OK)
-        return status;
-    *block = mmqi_alloc_aligned((size_t)here.bytes);
-    if (!*block)
-        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for rows of '%s'", model->path, w->name);
-    for (int32_t i = 0; i < here.n_parts && status == MMQ_OK; i++) {
-        part[i] = *block + here.part[i].offset;
-        status = mmqi_model_read_part(model, weight, i, before.part[i].bytes,
-                                      *block + here.part[i].offset,
-                                      upto.part[i].bytes - before.part[i].bytes);
-    }
-    return status;
-}
-
-/* How far one piece reads from row `from` (a multiple of the step) on its way to `end`: whole
- * steps, or all there is. */
-static int64_t piece_end(const struct mmqi_weight *w, int64_t step, int64_t from, int64_t end)
-{
-    int64_t rows = CHUNK_BYTES / (int64_t)sizeof(float) / (w->cols > 0 ? w->cols : 1);
-    int64_t needed = (end - from + step - 1) / step * step;
-
-    rows = rows < step ? step : rows / step * step;
-    if (rows > needed)
-        rows = needed;
-    return rows < w->rows - from ? from + rows : w->rows;
-}
-
-int32_t mmqi_model_read_rows(const struct mmqi_model *model, int32_t weight, int64_t begin,
-                             int64_t end, float *dst)
-{
-    const struct mmqi_weight *w = &model->weights[weight];
-    const struct mmqi_format_info *format = mmqi_format_info(w->format);
-    int64_t step = format->row_step(w->cols), from, upto, last;
-    int32_t status = MMQ_OK;
-    uint8_t *block;
-
-    if (begin < 0 || begin > end || end > w->rows)
-        return mmqi_fail(MMQ_ERR_INTERNAL, "%s: '%s' has no such rows", model->path, w->name);
-    while (begin < end && status == MMQ_OK) {
-        const uint8_t *part[MMQI_MAX_PARTS] = {NULL};
-
-        from = begin - begin % step;
-        upto = piece_end(w, step, from, end);
-        last = upto < end ? upto : end;
-        status = read_packed(model, weight, from, upto, &block, part);
-        if (status == MMQ_OK)
-            format->unpack(dst, part, upto - from, w->cols, (begin - from) * w->cols,
-                           (last - begin) * w->cols);
-        mmqi_free(block);
-        dst += (last - begin) * w->cols;
-        begin = last;
-    }
-    return status;
-}
+enum {
+    CHUNK_BYTES = 1 << 20,
+    PACK_BYTES = 4 << 20 /* of f32 rows that are packed at a time */
+};
 
 static bool is_vector(const struct mmqi_weight *w)
 {
@@ -130,19 +46,32 @@ struct placing {
     struct mmqi_model *model;
     const struct mmqi_backend *backend;
     struct mmqi_device *device;
+    int32_t (*progress)(void *user, uint64_t done, uint64_t total); /* or NULL */
+    void *user;
+    uint64_t total;
     uint8_t *chunk; /* CHUNK_BYTES of host memory */
 };
 
-/* Scales come from a file that may be hostile: a kernel would spread what is not finite. */
-static int32_t check_finite(const struct mmqi_model *model, const struct mmqi_weight *w,
-                            const uint8_t *bytes, size_t size)
+/* `bytes` of the weight in hand are on the device, after those of the weights before it. */
+static int32_t tell(const struct placing *p, uint64_t bytes)
 {
-    for (size_t i = 0; i + sizeof(float) <= size; i += sizeof(float)) {
-        uint32_t bits;
+    return p->progress ? p->progress(p->user, p->model->placed_bytes + bytes, p->total) : MMQ_OK;
+}
 
-        memcpy(&bits, bytes + i, sizeof bits);
-        if ((bits & 0x7f800000u) == 0x7f800000u)
-            return mmqi_fail(MMQ_ERR_FORMAT, "%s: a scale of '%s' is not finite", model->path,
+/* Scales come from a file that may be hostile: a kernel would spread what is not finite. What
+ * decodes nested ones is added up, so that even the sum of two must be finite. */
+static int32_t check_scales(const struct placing *p, const struct mmqi_weight *w, int32_t dtype,
+                            size_t size)
+{
+    const uint32_t limit = mmqi_format_info(w->format)->nested ? 0x7f000000u : 0x7f800000u;
+    size_t item = mmqi_dtype_size(dtype);
+
+    for (size_t i = 0; i + item <= size; i += item) {
+        float scale;
+
+        mmqi_to_f32(&scale, p->chunk + i, dtype, 1);
+        if ((mmqi_bits_from_f32(scale) & 0x7fffffffu) >= limit)
+            return mmqi_fail(MMQ_ERR_FORMAT, "%s: a scale of '%s' is not finite", p->model->path,
                              w->name);
     }
     return MMQ_OK;
@@ -152,7 +81,8 @@ static int32_t upload_part(const struct placing *p, int32_t weight, int32_t part
 {
     const struct mmqi_weight *w = &p->model->weights[weight];
     const struct mmqi_part *info = &w->layout.part[part];
-    bool is_scale = !mmqi_format_info(w->format)->is_float && info->dtype == MMQI_F32;
+    bool is_scale =
+        !mmqi_format_info(w->format)->is_float && mmqi_format_from_dtype(info->dtype) >= 0;
     uint64_t at = 0, size;
     int32_t status = MMQ_OK;
 
@@ -160,13 +90,136 @@ static int32_t upload_part(const struct placing *p, int32_t weight, int32_t part
         size = info->bytes - at < CHUNK_BYTES ? info->bytes - at : CHUNK_BYTES;
         status = mmqi_model_read_part(p->model, weight, part, at, p->chunk, size);
         if (status == MMQ_OK && is_scale)
-            status = check_finite(p->model, w, p->chunk, (size_t)size);
+            status = check_scales(p, w, info->dtype, (size_t)size);
         if (status == MMQ_OK)
             status =
                 p->backend->upload(p->device, memory + info->offset + at, p->chunk, (size_t)size);
+        if (status == MMQ_OK && size == CHUNK_BYTES)
+            status = tell(p, info->offset + at + size);
     }
     return status;
 }
+
+/* ---- packing on the way ---- */
+
+/* A weight that is packed while it is placed. */
+struct packing {
+    const struct placing *p;
+    int32_t weight;
+    uint8_t *memory; /* of the weight, on the device */
+    struct mmqi_packer packer;
+    int64_t step; /* rows of a chunk */
+    float *rows;
+    uint8_t *packed; /* a chunk's bytes; at the end those of nested scales */
+};
+
+static int32_t upload_packed(const struct packing *k, const struct mmqi_packed_rows *at,
+                             uint8_t *const part[MMQI_MAX_PARTS])
+{
+    const struct placing *p = k->p;
+    int32_t status = MMQ_OK;
+
+    for (int32_t i = 0; i < k->packer.layout.n_parts && status == MMQ_OK; i++)
+        if (at->bytes[i] > 0)
+            status = p->backend->upload(p->device,
+                                        k->memory + k->packer.layout.part[i].offset + at->begin[i],
+                                        part[i], (size_t)at->bytes[i]);
+    return status;
+}
+
+/* Parts one after another in k->packed, each at a multiple of MMQI_PART_ALIGN. Returns the bytes of
+ * all. */
+static uint64_t lay_out_packed(uint8_t *part[MMQI_MAX_PARTS], const struct packing *k,
+                               const struct mmqi_packed_rows *at)
+{
+    uint64_t bytes = 0;
+
+    for (int32_t i = 0; i < MMQI_MAX_PARTS; i++) {
+        part[i] = k->packed ? k->packed + bytes : NULL;
+        bytes += (at->bytes[i] + MMQI_PART_ALIGN - 1) / MMQI_PART_ALIGN * MMQI_PART_ALIGN;
+    }
+    return bytes;
+}
+
+static int32_t pack_chunk(struct packing *k, int64_t begin, int64_t n)
+{
+    struct mmqi_packed_rows at;
+    uint8_t *part[MMQI_MAX_PARTS];
+    int32_t status = mmqi_model_read_to_pack(k->p->model, k->weight, begin, begin + n,
+                                             k->packer.info->format, k->rows);
+
+    if (status == MMQ_OK)
+        status = mmqi_packer_find(&k->packer, &at, begin, n);
+    if (status != MMQ_OK)
+        return status;
+    lay_out_packed(part, k, &at);
+    mmqi_packer_pack(&k->packer, part, k->rows, begin, n);
+    status = upload_packed(k, &at, part);
+    return status == MMQ_OK ? tell(k->p, at.begin[0] + at.bytes[0]) : status;
+}
+
+/* The scales of a nested format, which are known when all rows are. */
+static int32_t pack_nested(struct packing *k)
+{
+    struct mmqi_packed_rows at = {{0}, {0}};
+    uint8_t *part[MMQI_MAX_PARTS];
+
+    if (!k->packer.info->nest)
+        return MMQ_OK;
+    for (int32_t i = 1; i < k->packer.layout.n_parts; i++)
+        at.bytes[i] = k->packer.layout.part[i].bytes;
+    mmqi_free(k->packed);
+    k->packed = NULL;
+    k->packed = mmqi_alloc_aligned((size_t)lay_out_packed(part, k, &at));
+    if (!k->packed)
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to pack '%s'", k->p->model->path,
+                         k->p->model->weights[k->weight].name);
+    lay_out_packed(part, k, &at);
+    mmqi_packer_finish(&k->packer, part);
+    return upload_packed(k, &at, part);
+}
+
+static int32_t prepare_packing(struct packing *k)
+{
+    const struct mmqi_weight *w = &k->p->model->weights[k->weight];
+    struct mmqi_packed_rows at;
+    uint8_t *part[MMQI_MAX_PARTS];
+    size_t bytes;
+    int32_t status =
+        mmqi_packer_open(&k->packer, w->format, w->method, w->rows, w->cols, k->p->model->pool);
+
+    k->step = mmqi_packer_step(w->format, w->rows, w->cols, PACK_BYTES);
+    if (status == MMQ_OK)
+        status = mmqi_packer_find(&k->packer, &at, 0, k->step);
+    if (status != MMQ_OK)
+        return status;
+    if (!mmqi_mul_size((size_t)k->step, (size_t)w->cols, &bytes) ||
+        !mmqi_mul_size(bytes, sizeof(float), &bytes))
+        return mmqi_fail(MMQ_ERR_LIMIT, "%s: '%s' is too wide to pack", k->p->model->path, w->name);
+    k->rows = mmqi_alloc_aligned(bytes);
+    k->packed = mmqi_alloc_aligned((size_t)lay_out_packed(part, k, &at));
+    if (!k->rows || !k->packed)
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to pack '%s'", k->p->model->path, w->name);
+    return MMQ_OK;
+}
+
+static int32_t pack_weight(const struct placing *p, int32_t weight, uint8_t *memory)
+{
+    const struct mmqi_weight *w = &p->model->weights[weight];
+    struct packing k = {.p = p, .weight = weight, .memory = memory};
+    int32_t status = prepare_packing(&k);
+
+    for (int64_t begin = 0; begin < w->rows && status == MMQ_OK; begin += k.step)
+        status = pack_chunk(&k, begin, w->rows - begin < k.step ? w->rows - begin : k.step);
+    if (status == MMQ_OK)
+        status = pack_nested(&k);
+    mmqi_free(k.packed);
+    mmqi_free(k.rows);
+    mmqi_packer_close(&k.packer);
+    return status;
+}
+
+/* ---- one weight ---- */
 
 /* Vectors of the table are rows of at most a position embedding's width: some of them at a time. */
 static int32_t upload_vector(const struct placing *p, int32_t weight, uint8_t *memory)
@@ -188,32 +241,54 @@ static int32_t upload_vector(const struct placing *p, int32_t weight, uint8_t *m
     return status;
 }
 
+static int32_t place_matrix(const struct placing *p, int32_t weight, uint8_t *memory)
+{
+    const struct mmqi_weight *w = &p->model->weights[weight];
+    struct mmqi_run_weight *placed = &p->model->placed[weight];
+    int32_t status = MMQ_OK;
+
+    placed->mat.format = w->format;
+    if (w->format != w->stored)
+        status = pack_weight(p, weight, memory);
+    for (int32_t i = 0; i < w->layout.n_parts && w->format == w->stored && status == MMQ_OK; i++)
+        if (memory != w->block)
+            status = upload_part(p, weight, i, memory);
+    return status == MMQ_OK ? p->backend->pack(p->device, &placed->mat, memory, &w->layout)
+                            : status;
+}
+
+/* A block that lies in the device's own memory serves where it is. */
+static bool is_in_place(const struct placing *p, const struct mmqi_weight *w)
+{
+    return w->block && p->backend->host_memory && !is_vector(w) && w->format == w->stored;
+}
+
 static int32_t place_weight(const struct placing *p, int32_t weight)
 {
     struct mmqi_model *model = p->model;
     struct mmqi_weight *w = &model->weights[weight];
     struct mmqi_run_weight *placed = &model->placed[weight];
     uint64_t bytes = device_bytes(w);
+    void *memory = w->block;
     int32_t status = MMQ_OK;
 
     if (bytes > SIZE_MAX)
         return mmqi_fail(MMQ_ERR_LIMIT, "%s: '%s' is too large", model->path, w->name);
-    status = p->backend->alloc(p->device, &model->memory[weight], (size_t)bytes);
+    if (!is_in_place(p, w)) {
+        status = p->backend->alloc(p->device, &model->memory[weight], (size_t)bytes);
+        memory = model->memory[weight];
+    }
     if (status != MMQ_OK)
         return status;
     placed->mat.rows = w->rows;
     placed->mat.cols = w->cols;
     if (is_vector(w)) {
         placed->mat.format = MMQI_FORMAT_F32;
-        placed->mat.part[0] = model->memory[weight];
-        placed->vector = model->memory[weight];
-        status = upload_vector(p, weight, model->memory[weight]);
+        placed->mat.part[0] = memory;
+        placed->vector = memory;
+        status = upload_vector(p, weight, memory);
     } else {
-        placed->mat.format = w->format;
-        for (int32_t i = 0; i < w->layout.n_parts && status == MMQ_OK; i++)
-            status = upload_part(p, weight, i, model->memory[weight]);
-        if (status == MMQ_OK)
-            status = p->backend->pack(p->device, &placed->mat, model->memory[weight], &w->layout);
+        status = place_matrix(p, weight, memory);
     }
     w->placed_bytes = bytes;
     model->placed_bytes += bytes;
@@ -236,11 +311,9 @@ void mmqi_model_unplace(struct mmqi_model *model)
     model->placed_bytes = 0;
 }
 
-static int32_t place_all(const struct placing *p,
-                         int32_t (*progress)(void *user, uint64_t done, uint64_t total), void *user)
+static int32_t place_all(const struct placing *p)
 {
     struct mmqi_model *model = p->model;
-    uint64_t total = mmqi_model_place_bytes(model);
     int32_t status = MMQ_OK;
 
     for (int32_t i = 0; i < model->n_weights && status == MMQ_OK; i++) {
@@ -253,8 +326,8 @@ static int32_t place_all(const struct placing *p,
             continue;
         }
         status = place_weight(p, i);
-        if (status == MMQ_OK && progress)
-            status = progress(user, model->placed_bytes, total);
+        if (status == MMQ_OK)
+            status = tell(p, 0);
     }
     return status;
 }
@@ -263,7 +336,12 @@ int32_t mmqi_model_place(struct mmqi_model *model, const struct mmqi_backend *ba
                          struct mmqi_device *device,
                          int32_t (*progress)(void *user, uint64_t done, uint64_t total), void *user)
 {
-    struct placing p = {model, backend, device, NULL};
+    struct placing p = {.model = model,
+                        .backend = backend,
+                        .device = device,
+                        .progress = progress,
+                        .user = user,
+                        .total = mmqi_model_place_bytes(model)};
     size_t n = (size_t)model->n_weights;
     int32_t status;
 
@@ -277,9 +355,30 @@ int32_t mmqi_model_place(struct mmqi_model *model, const struct mmqi_backend *ba
     if (!model->placed || !model->memory || !p.chunk)
         status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to place %zu weights", model->path, n);
     else
-        status = place_all(&p, progress, user);
+        status = place_all(&p);
     mmqi_free(p.chunk);
     if (status != MMQ_OK)
         mmqi_model_unplace(model);
     return status;
+}
+
+int32_t mmqi_model_choose(struct mmqi_model *model, int32_t weight, int32_t format, int32_t method)
+{
+    struct mmqi_weight *w = &model->weights[weight];
+    struct mmqi_layout layout;
+    int32_t status = mmqi_format_info(format)->layout(&layout, w->rows, w->cols);
+
+    if (status != MMQ_OK)
+        return status;
+    if (model->placed)
+        return mmqi_fail(MMQ_ERR_STATE, "%s: already placed", model->path);
+    w->format = format;
+    w->method = method;
+    w->layout = layout;
+    for (int32_t i = 0; i < model->n_weights; i++)
+        if (model->weights[i].same_as == weight) {
+            model->weights[i].format = format;
+            model->weights[i].layout = layout;
+        }
+    return MMQ_OK;
 }

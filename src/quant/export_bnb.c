@@ -264,7 +264,8 @@ static bool same_scheme(const struct mmqi_format_info *a, const struct mmqi_form
            a->nested == b->nested;
 }
 
-/* The format of the packed weights, or of one of them. NULL: none is packed. */
+/* The format of the packed weights, or of one of them; NULL: none is packed. bitsandbytes packs
+ * linears alone. */
 static const struct mmqi_format_info *find_scheme(const struct mmqi_model *model,
                                                   const int32_t *formats, bool *is_one)
 {
@@ -276,7 +277,8 @@ static const struct mmqi_format_info *find_scheme(const struct mmqi_model *model
         if (info->is_float)
             continue;
         scheme = scheme ? scheme : info;
-        *is_one = *is_one && same_scheme(scheme, info);
+        *is_one =
+            *is_one && same_scheme(scheme, info) && model->weights[i].role == MMQI_ROLE_LINEAR;
     }
     return scheme;
 }

@@ -40,8 +40,8 @@ int32_t mmqi_bnb_write_extra(struct mmqi_save *save, size_t first,
 /*
  * The text of config.json with a top-level "quantization_config" put in at its end, or in
  * place of the one that is there; the rest stays as it is. formats[i] is what weight i of
- * `model` is in the folder. Where bitsandbytes has one scheme for all that are packed (int8, or nf4 or
- * fp4 of any block size, all flat or all nested), the config is its own; otherwise quant_method is
+ * `model` is in the folder. Where bitsandbytes has one scheme for all that are packed, linears alone
+ * (int8, or nf4 or fp4 of any block size, all flat or all nested), the config is its own; otherwise quant_method is
  * "libmmq", and "modules" maps each packed module to its format. Nothing packed: the text as
  * it is. *out is freed with mmqi_free().
  */

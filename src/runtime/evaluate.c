@@ -1,6 +1,7 @@
 /* Teacher forcing: the probability of given tokens after a prompt. */
 #include <math.h>
 
+#include "core/mem.h"
 #include "core/status.h"
 #include "runtime/generate.h"
 
@@ -26,14 +27,20 @@ static int32_t score_row(void *user, size_t index, const float *logits)
 {
     const struct scoring *scoring = user;
     const struct mmqi_evaluate_options *options = scoring->options;
+    const struct mmqi_mem_hooks *hooks;
+    int32_t answer;
 
     if (index < options->n_targets) {
         scoring->logprobs[index] =
             log_probability(logits, scoring->n_vocab, options->targets[index]);
         scoring->top1[index] = mmqi_argmax(logits, (int32_t)scoring->n_vocab);
     }
-    if (options->on_logits &&
-        options->on_logits(options->user, index, logits, scoring->n_vocab) != 0)
+    if (!options->on_logits)
+        return MMQ_OK;
+    hooks = mmqi_mem_enter(NULL);
+    answer = options->on_logits(options->user, index, logits, scoring->n_vocab);
+    mmqi_mem_enter(hooks);
+    if (answer != 0)
         return mmqi_fail(MMQ_ERR_CALLBACK, "evaluate: the callback ended it at row %zu", index);
     return MMQ_OK;
 }

@@ -6,6 +6,7 @@
 #include "core/mem.h"
 #include "core/os.h"
 #include "core/status.h"
+#include "text/utf8.h"
 
 /* One call at work. */
 struct generation {
@@ -20,26 +21,57 @@ struct generation {
     bool ended;
 };
 
+static int32_t show_logits(const struct generation *g, const float *logits)
+{
+    const struct mmqi_generate_options *options = g->options;
+    const struct mmqi_mem_hooks *hooks;
+    int32_t answer;
+
+    if (!options->on_logits)
+        return MMQ_OK;
+    hooks = mmqi_mem_enter(NULL);
+    answer = options->on_logits(options->logits_user, g->answer->ids.n, logits,
+                                (size_t)g->session->model->spec.vocab_size);
+    mmqi_mem_enter(hooks);
+    if (answer != 0)
+        return mmqi_fail(MMQ_ERR_CALLBACK, "generate: the callback ended it at the logits of %zu",
+                         g->answer->ids.n);
+    return MMQ_OK;
+}
+
 static int32_t pick_row(void *user, size_t index, const float *logits)
 {
     struct generation *g = user;
+    int32_t status = show_logits(g, logits);
 
     (void)index;
+    if (status != MMQ_OK)
+        return status;
     g->next = mmqi_sampler_pick(g->sampler, logits, g->answer->ids.n);
     return MMQ_OK;
+}
+
+/* Where `word` first begins in the text at or after `from`; SIZE_MAX for nowhere. The text may
+ * hold zero bytes: a token of one is a token like any other. */
+static size_t find_word(const struct mmqi_buf *text, size_t from, const char *word)
+{
+    size_t size = strlen(word);
+
+    for (; from + size <= text->size; from++)
+        if (text->data[from] == word[0] && memcmp(text->data + from, word, size) == 0)
+            return from;
+    return SIZE_MAX;
 }
 
 /* Where the first stop string begins at or after `from`; SIZE_MAX for nowhere. */
 static size_t find_stop(const struct generation *g, size_t from)
 {
-    const struct mmqi_buf *text = &g->answer->text;
-    size_t best = SIZE_MAX, i;
-    const char *at;
+    size_t best = SIZE_MAX, i, at;
 
-    for (i = 0; i < g->options->n_stop && text->data; i++) {
-        at = strstr(text->data + from, g->options->stop[i]);
-        if (at && (size_t)(at - text->data) < best)
-            best = (size_t)(at - text->data);
+    for (i = 0; i < g->options->n_stop; i++) {
+        at = find_word(&g->answer->text, from, g->options->stop[i]);
+        if (at < best)
+            best = at;
     }
     return best;
 }
@@ -65,7 +97,9 @@ static size_t held_back(const struct generation *g)
 static int32_t give_text(struct generation *g, size_t end)
 {
     const struct mmqi_answer *answer = g->answer;
+    const struct mmqi_mem_hooks *hooks;
     size_t begin = g->text_given, first = g->ids_given;
+    int32_t said;
 
     /* A stop string may begin in text that was given before it was known: never take back. */
     if (end < begin)
@@ -74,8 +108,11 @@ static int32_t give_text(struct generation *g, size_t end)
     g->ids_given = answer->ids.n;
     if (!g->options->on_text || (begin == end && first == answer->ids.n))
         return MMQ_OK;
-    if (g->options->on_text(g->options->user, answer->text.data ? answer->text.data + begin : "",
-                            end - begin, answer->ids.data + first, answer->ids.n - first) != 0)
+    hooks = mmqi_mem_enter(NULL);
+    said = g->options->on_text(g->options->user, answer->text.data ? answer->text.data + begin : "",
+                               end - begin, answer->ids.data + first, answer->ids.n - first);
+    mmqi_mem_enter(hooks);
+    if (said != 0)
         return mmqi_fail(MMQ_ERR_CALLBACK, "generate: the callback ended it after %zu tokens",
                          answer->ids.n);
     return MMQ_OK;
@@ -153,6 +190,7 @@ static int32_t prefill(struct generation *g)
 {
     const struct mmqi_prompt *prompt = &g->options->prompt;
     int32_t status, encoded = g->session->n_encoded;
+    uint64_t encode_ns = g->session->encode_ns;
     size_t i;
 
     status = mmqi_prompt_tokens(&g->tokens, g->session->model, prompt);
@@ -169,6 +207,7 @@ static int32_t prefill(struct generation *g)
             mmqi_sampler_see(g->sampler, g->tokens.data[i].id);
     status = step(g);
     g->answer->n_encoded = g->session->n_encoded - encoded;
+    g->answer->encode_ns = g->session->encode_ns - encode_ns;
     return status;
 }
 
@@ -204,6 +243,9 @@ static int32_t check_options(const struct mmqi_generate_options *options)
     for (i = 0; i < options->n_stop; i++)
         if (!options->stop[i] || options->stop[i][0] == '\0')
             return mmqi_fail(MMQ_ERR_INVALID, "generate: stop string %zu is empty", i);
+    for (i = 0; i < options->n_stop; i++)
+        if (!mmqi_utf8_valid(options->stop[i], strlen(options->stop[i])))
+            return mmqi_fail(MMQ_ERR_INVALID, "generate: stop string %zu is not UTF-8", i);
     return MMQ_OK;
 }
 

@@ -17,6 +17,9 @@ struct mmqi_generate_options {
      */
     int32_t (*on_text)(void *user, const char *text, size_t size, const int32_t *ids, size_t n_ids);
     void *user;
+    /* The logits that choose token `index` of the answer; nonzero ends the work. NULL: none. */
+    int32_t (*on_logits)(void *user, size_t index, const float *logits, size_t n_vocab);
+    void *logits_user;
     struct mmqi_watch watch;
 };
 
@@ -26,7 +29,7 @@ struct mmqi_answer {
     struct mmqi_ids ids;
     int32_t finish;
     int32_t n_prompt, n_reused, n_encoded;
-    uint64_t prefill_ns, decode_ns;
+    uint64_t prefill_ns, decode_ns, encode_ns; /* encode_ns is part of prefill_ns */
 };
 
 int32_t mmqi_generate(struct mmqi_answer *answer, struct mmqi_session *session,

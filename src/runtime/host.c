@@ -3,6 +3,22 @@
 #include "core/mem.h"
 #include "core/status.h"
 
+/* The runtime's threads, or some of our own. */
+static int32_t find_pool(struct mmqi_host *host, const struct mmqi_host_options *options)
+{
+    int32_t n;
+
+    if (!options->runtime)
+        return mmqi_pool_create(&host->pool, options->n_threads);
+    n = mmqi_pool_threads(options->runtime->pool);
+    if (options->n_threads != 0 && options->n_threads != n)
+        return mmqi_fail(MMQ_ERR_INVALID, "device: %d threads; its runtime has %d",
+                         (int)options->n_threads, (int)n);
+    host->runtime = mmqi_runtime_retain(options->runtime);
+    host->pool = host->runtime->pool;
+    return MMQ_OK;
+}
+
 static int32_t open_device(struct mmqi_host *host, const struct mmqi_backend *const *backends,
                            const struct mmqi_host_options *options)
 {
@@ -13,7 +29,7 @@ static int32_t open_device(struct mmqi_host *host, const struct mmqi_backend *co
     if (status == MMQ_OK)
         status = mmqi_isa_find(&device.isa, options->isa);
     if (status == MMQ_OK)
-        status = mmqi_pool_create(&host->pool, options->n_threads);
+        status = find_pool(host, options);
     if (status != MMQ_OK)
         return status;
     device.pool = host->pool;
@@ -55,9 +71,17 @@ void mmqi_host_release(struct mmqi_host *host)
         return;
     if (host->device)
         host->backend->close(host->device);
-    mmqi_pool_free(host->pool);
+    if (host->runtime)
+        mmqi_runtime_release(host->runtime);
+    else
+        mmqi_pool_free(host->pool);
     mmqi_os_mutex_free(host->mutex);
     mmqi_free(host);
+}
+
+const struct mmqi_log *mmqi_host_log(const struct mmqi_host *host)
+{
+    return host->runtime ? &host->runtime->log : NULL;
 }
 
 int32_t mmqi_host_take(struct mmqi_host *host, uint64_t bytes, const char *what)

@@ -1,6 +1,6 @@
 /*
  * What models and sessions on one device share: the device, the CPU's
- * threads, and the budget of bytes.
+ * threads, the runtime that may lend them, and the budget of bytes.
  *
  * Counted: a model, its sessions and models quantized from it hold it. The
  * budget is checked before memory is asked for, so a limit is never passed.
@@ -10,27 +10,35 @@
 
 #include "backend/registry.h"
 #include "core/os.h"
+#include "runtime/runtime.h"
 
 struct mmqi_host {
     const struct mmqi_backend *backend;
     struct mmqi_device *device;
     struct mmqi_pool *pool;
-    struct mmqi_os_mutex *mutex; /* guards `used` */
-    uint64_t limit;              /* bytes on the device; UINT64_MAX: none */
+    struct mmqi_runtime *runtime; /* whose pool it is; NULL: the pool is the host's own */
+    struct mmqi_os_mutex *mutex;  /* guards `used` */
+    uint64_t limit;               /* bytes on the device; UINT64_MAX: none */
     uint64_t used;
     int32_t n_users; /* changed with atomics only */
 };
 
 struct mmqi_host_options {
-    const char *device, *isa; /* NULL: auto */
-    int32_t n_threads;        /* 0: one per processor */
-    uint64_t limit;           /* 0: none */
+    const char *device, *isa;     /* NULL: auto */
+    int32_t n_threads;            /* 0: one per processor */
+    uint64_t limit;               /* 0: none */
+    struct mmqi_runtime *runtime; /* NULL: threads of its own */
 };
 
+/* Under the runtime's hooks, where there is one. MMQ_ERR_INVALID: another number of threads than the
+ * runtime's. */
 int32_t mmqi_host_create(struct mmqi_host **out, const struct mmqi_backend *const *backends,
                          const struct mmqi_host_options *options);
 struct mmqi_host *mmqi_host_retain(struct mmqi_host *host); /* any thread */
 void mmqi_host_release(struct mmqi_host *host);             /* accepts NULL */
+
+/* The runtime's log, for mmqi_log(); NULL where there is none. */
+const struct mmqi_log *mmqi_host_log(const struct mmqi_host *host);
 
 /* Count `bytes` against the budget; MMQ_ERR_LIMIT tells `what` needs them, and what is left. Any
  * thread. */

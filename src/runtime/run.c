@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "core/os.h"
 #include "core/status.h"
 #include "runtime/session.h"
 
@@ -70,6 +71,7 @@ int32_t mmqi_session_encode(struct mmqi_session *session, int32_t picture,
 {
     const struct mmqi_model *model = session->model;
     int32_t rows = model->spec.image_patches + 1, status, i;
+    uint64_t begin = mmqi_os_nanoseconds();
     struct mmqi_run run;
 
     if (session->encoded == picture)
@@ -95,25 +97,24 @@ int32_t mmqi_session_encode(struct mmqi_session *session, int32_t picture,
         return status;
     session->encoded = picture;
     session->n_encoded++;
+    session->encode_ns += mmqi_os_nanoseconds() - begin;
     return MMQ_OK;
 }
 
 /*
  * Rows of the next chunk: at most the chunk size, of at most one picture (its rows lie in one
- * buffer), and where logits are wanted at most MMQI_MAX_PICK. Where chunks end changes nothing
- * in the result.
+ * buffer), and at most MMQI_MAX_PICK from `first_pick` on, the first whose logits are wanted. Where
+ * chunks end changes nothing in the result.
  */
 static size_t chunk_rows(const struct mmqi_session *session, const struct mmqi_token *tokens,
-                         size_t begin, size_t n, size_t first_logit, int32_t *picture)
+                         size_t begin, size_t n, size_t first_pick, int32_t *picture)
 {
     size_t end =
         n - begin > (size_t)session->layout.chunk ? begin + (size_t)session->layout.chunk : n;
     size_t i;
 
-    if (begin < first_logit && end > first_logit)
-        end = first_logit;
-    else if (begin >= first_logit && end - begin > MMQI_MAX_PICK)
-        end = begin + MMQI_MAX_PICK;
+    if (end > first_pick && end - first_pick > MMQI_MAX_PICK)
+        end = first_pick + MMQI_MAX_PICK;
     *picture = -1;
     for (i = begin; i < end; i++) {
         if (tokens[i].picture < 0 || tokens[i].picture == *picture)
@@ -182,7 +183,7 @@ int32_t mmqi_session_run(struct mmqi_session *session, const struct mmqi_token *
                          size_t first_logit, mmqi_row_fn on_logits, void *user,
                          const struct mmqi_watch *watch)
 {
-    size_t begin, rows;
+    size_t begin, first_pick, rows;
     int32_t picture, n_pick, status = MMQ_OK;
     float *row = mmqi_alloc_array((size_t)session->model->spec.vocab_size, sizeof *row);
 
@@ -193,14 +194,15 @@ int32_t mmqi_session_run(struct mmqi_session *session, const struct mmqi_token *
                            (int)session->layout.context);
     while (status == MMQ_OK && (size_t)session->n_tokens < n) {
         begin = (size_t)session->n_tokens;
-        rows = chunk_rows(session, tokens, begin, n, first_logit, &picture);
-        n_pick = begin >= first_logit ? (int32_t)rows : 0;
+        first_pick = begin > first_logit ? begin : first_logit;
+        rows = chunk_rows(session, tokens, begin, n, first_pick, &picture);
+        n_pick = begin + rows > first_pick ? (int32_t)(begin + rows - first_pick) : 0;
         if (picture >= 0)
             status = mmqi_session_encode(session, picture, watch);
         if (status == MMQ_OK)
             status = run_chunk(session, tokens + begin, (int32_t)rows, n_pick, watch);
         if (status == MMQ_OK)
-            status = give_logits(session, row, begin - first_logit, n_pick, on_logits, user);
+            status = give_logits(session, row, first_pick - first_logit, n_pick, on_logits, user);
     }
     mmqi_free(row);
     return status;

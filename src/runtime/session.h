@@ -42,7 +42,7 @@ void mmqi_session_layout_clear(struct mmqi_session_layout *layout);
 
 /* Index arrays in one device block; the same order in the host's copy. */
 struct mmqi_session_index {
-    int32_t *ids, *positions, *slots, *place, *pick, *picked, *table;
+    int32_t *ids, *positions, *slots, *place, *pick, *table;
     struct mmqi_span *spans;
 };
 
@@ -61,8 +61,9 @@ struct mmqi_session {
     int32_t n_tokens;
     struct mmqi_image **pictures; /* that tokens refer to; counted */
     int32_t n_pictures, pictures_capacity;
-    int32_t encoded;   /* the picture whose rows lie in `image`; -1: none */
-    int32_t n_encoded; /* pictures that went through the tower, ever */
+    int32_t encoded;    /* the picture whose rows lie in `image`; -1: none */
+    int32_t n_encoded;  /* pictures that went through the tower, ever */
+    uint64_t encode_ns; /* that they took, preprocessing included */
 };
 
 /* The model must be placed on the host's device and outlive the session. */
