@@ -13,21 +13,40 @@ static const struct option_row *find_row(const struct option_row *rows, const ch
     return NULL;
 }
 
-/* Store `value` where the row says; false when it is no number. */
-static bool take_value(const struct option_row *row, const char *value)
+/* A whole number from 0 to `most`. */
+static bool read_whole(int64_t *number, const char *text, int64_t most)
 {
     char *end;
+    long long value;
 
     errno = 0;
+    value = strtoll(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || value < 0 || value > most)
+        return false;
+    *number = value;
+    return true;
+}
+
+/* Store `value` where the row says; false when it is no number that fits there. */
+static bool take_value(const struct option_row *row, const char *value)
+{
+    int64_t whole;
+    char *end;
+
     if (row->text) {
         *row->text = value;
         return true;
     }
-    if (row->number) {
-        *row->number = strtoll(value, &end, 10);
-        return errno == 0 && end != value && *end == '\0' && *row->number >= 0;
+    if (row->number)
+        return read_whole(row->number, value, INT64_MAX);
+    if (row->count) {
+        if (!read_whole(&whole, value, INT32_MAX))
+            return false;
+        *row->count = (int32_t)whole;
+        return true;
     }
-    *row->real = strtod(value, &end);
+    errno = 0;
+    *row->real = strtof(value, &end);
     return errno == 0 && end != value && *end == '\0' && *row->real >= 0;
 }
 
@@ -65,7 +84,7 @@ int read_arguments(int argc, char **argv, const struct option_row *rows, const c
         if (i + 1 == argc)
             return complain(argv[0], "a value is missing after", argv[i]);
         if (!take_value(row, argv[++i]))
-            return complain(argv[0], "not a number:", argv[i]);
+            return complain(argv[0], "no number that the option takes:", argv[i]);
     }
     return n;
 }
@@ -73,6 +92,14 @@ int read_arguments(int argc, char **argv, const struct option_row *rows, const c
 int report_failure(const char *program)
 {
     fprintf(stderr, "%s: %s\n", program, mmq_last_error_message());
+    return EXIT_FAILED;
+}
+
+int finish_output(const char *program, int code)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return code;
+    fprintf(stderr, "%s: stdout cannot be written\n", program);
     return EXIT_FAILED;
 }
 

@@ -19,8 +19,9 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 struct option_row {
     const char *name;  /* "--limit"; "-p" for a short one */
     const char **text; /* takes the next argument as it is */
-    int64_t *number;   /* takes the next argument as a whole number >= 0 */
-    double *real;      /* takes the next argument as a number >= 0 */
+    int32_t *count;    /* takes the next argument as a whole number from 0 to INT32_MAX */
+    int64_t *number;   /* the same, to INT64_MAX */
+    float *real;       /* takes the next argument as a number >= 0 */
     bool *flag;
 };
 
@@ -33,6 +34,10 @@ int read_arguments(int argc, char **argv, const struct option_row *rows, const c
 
 /* "PROGRAM: message" with the library's last error; returns EXIT_FAILED. */
 int report_failure(const char *program);
+
+/* Flush stdout before the program ends with `code`; EXIT_FAILED, and a line on stderr, where not
+ * all of it could be written. */
+int finish_output(const char *program, int code);
 
 /* A bar on stderr, only when stderr is a terminal; `user` is the label. An mmq_progress_fn. */
 int32_t show_progress(void *user, uint64_t done, uint64_t total);

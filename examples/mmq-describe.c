@@ -21,8 +21,9 @@ static const char usage[] =
 
 struct settings {
     const char *prompt, *isa;
-    int64_t max_tokens, top_k, seed, memory_limit, context, threads;
-    double temperature, top_p, min_p;
+    int32_t max_tokens, top_k, context, threads;
+    int64_t seed, memory_limit;
+    float temperature, top_p, min_p;
     bool json, help;
 };
 
@@ -62,12 +63,12 @@ static mmq_status open_all(struct run *run, const char **operands, int n, const 
     mmq_load_options load = {
         .struct_size = sizeof load,
         .memory_limit = (uint64_t)s->memory_limit,
-        .n_threads = (int32_t)s->threads,
+        .n_threads = s->threads,
         .isa = s->isa,
         .on_progress = show_progress,
         .progress_user = (void *)"loading",
     };
-    mmq_session_options session = {.struct_size = sizeof session, .context = (int32_t)s->context};
+    mmq_session_options session = {.struct_size = sizeof session, .context = s->context};
     mmq_status status;
     int i;
 
@@ -92,11 +93,11 @@ static mmq_status answer(struct run *run, const struct settings *s)
     mmq_generate_request request = {
         .struct_size = sizeof request,
         .prompt = &prompt,
-        .max_new_tokens = (int32_t)s->max_tokens,
-        .temperature = (float)s->temperature,
-        .top_k = (int32_t)s->top_k,
-        .top_p = (float)s->top_p,
-        .min_p = (float)s->min_p,
+        .max_new_tokens = s->max_tokens,
+        .temperature = s->temperature,
+        .top_k = s->top_k,
+        .top_p = s->top_p,
+        .min_p = s->min_p,
         .seed = (uint64_t)s->seed,
         .on_text = s->json ? NULL : print_piece,
     };
@@ -139,15 +140,15 @@ int main(int argc, char **argv)
     const struct option_row rows[] = {
         {"-p", .text = &s.prompt},
         {"--prompt", .text = &s.prompt},
-        {"--max-tokens", .number = &s.max_tokens},
+        {"--max-tokens", .count = &s.max_tokens},
         {"--temperature", .real = &s.temperature},
-        {"--top-k", .number = &s.top_k},
+        {"--top-k", .count = &s.top_k},
         {"--top-p", .real = &s.top_p},
         {"--min-p", .real = &s.min_p},
         {"--seed", .number = &s.seed},
         {"--memory-limit", .number = &s.memory_limit},
-        {"--context", .number = &s.context},
-        {"--threads", .number = &s.threads},
+        {"--context", .count = &s.context},
+        {"--threads", .count = &s.threads},
         {"--isa", .text = &s.isa},
         {"--json", .flag = &s.json},
         {"--help", .flag = &s.help},
@@ -173,5 +174,5 @@ int main(int argc, char **argv)
     else
         putchar('\n');
     free_run(&run);
-    return code;
+    return finish_output("mmq-describe", code);
 }

@@ -79,9 +79,7 @@ static int evaluate(const struct eval_settings *settings, bool json)
         fprintf(stderr, "mmq-eval: %s\n", run.error);
     } else {
         (json ? eval_print_json : eval_print_table)(&run, seconds_now() - begin);
-        code = fflush(stdout) == 0 && !ferror(stdout) ? EXIT_DONE : EXIT_FAILED;
-        if (code != EXIT_DONE)
-            fputs("mmq-eval: stdout cannot be written\n", stderr);
+        code = finish_output("mmq-eval", EXIT_DONE);
     }
     eval_run_close(&run);
     return code;
@@ -90,12 +88,12 @@ static int evaluate(const struct eval_settings *settings, bool json)
 int main(int argc, char **argv)
 {
     struct eval_settings settings = {0};
-    int64_t limit = INT64_MAX, threads = 0;
+    int64_t limit = INT64_MAX;
     bool json = false, help = false;
     const struct option_row rows[] = {
         {"--data", .text = &settings.data},
         {"--limit", .number = &limit},
-        {"--threads", .number = &threads},
+        {"--threads", .count = &settings.n_threads},
         {"--isa", .text = &settings.isa},
         {"--json", .flag = &json},
         {"--help", .flag = &help},
@@ -108,14 +106,13 @@ int main(int argc, char **argv)
         fputs(usage, stdout);
         return EXIT_DONE;
     }
-    if (n < 1 || !settings.data || limit == 0 || threads > INT32_MAX) {
+    if (n < 1 || !settings.data || limit == 0) {
         if (n >= 0)
             fputs(usage, stderr);
         return EXIT_USAGE;
     }
     settings.reference = operands[0];
     settings.candidate = operands[1];
-    settings.n_threads = (int32_t)threads;
     settings.limit = (uint64_t)limit < SIZE_MAX ? (size_t)limit : SIZE_MAX;
     return evaluate(&settings, json);
 }

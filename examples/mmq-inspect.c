@@ -62,16 +62,15 @@ static void print_facts(const mmq_model_facts *f, const mmq_memory *m, bool json
 int main(int argc, char **argv)
 {
     const char *operands[1];
-    int64_t context = 0;
     bool json = false, help = false;
-    const struct option_row rows[] = {{"--context", .number = &context},
+    mmq_session_options session = {.struct_size = sizeof session};
+    const struct option_row rows[] = {{"--context", .count = &session.context},
                                       {"--json", .flag = &json},
                                       {"--help", .flag = &help},
                                       {NULL}};
     int n = read_arguments(argc, argv, rows, operands, 1), code = EXIT_DONE;
     mmq_model_facts facts = {.struct_size = sizeof facts};
     mmq_memory memory = {.struct_size = sizeof memory};
-    mmq_session_options session = {.struct_size = sizeof session};
     mmq_model *model = NULL;
 
     if (help) {
@@ -83,7 +82,6 @@ int main(int argc, char **argv)
             fputs(usage, stderr);
         return EXIT_USAGE;
     }
-    session.context = (int32_t)context;
     if (mmq_load(&model, operands[0], NULL) != MMQ_OK || mmq_model_info(&facts, model) != MMQ_OK ||
         mmq_estimate(&memory, model, &session) != MMQ_OK) {
         code = report_failure("mmq-inspect");
@@ -95,5 +93,5 @@ int main(int argc, char **argv)
             fputs("\n]}\n", stdout);
     }
     mmq_model_free(model);
-    return code;
+    return finish_output("mmq-inspect", code);
 }

@@ -53,5 +53,5 @@ int main(int argc, char **argv)
         puts(mmq_report_json(report));
     mmq_report_free(report);
     mmq_model_free(model);
-    return code;
+    return finish_output("mmq-quantize", code);
 }

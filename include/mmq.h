@@ -194,10 +194,11 @@ typedef struct mmq_load_options {
     int32_t n_threads;     /* of the CPU; 0: one per processor that the process may use, or the
                               runtime's, beside which no other number is taken */
     const char *isa;       /* NULL or "auto"; "c", "avx2", "avx512": the CPU kernels to use */
-    mmq_progress_fn on_progress; /* while weights are placed; NULL: none */
+    mmq_progress_fn on_progress; /* while weights are placed; NULL: none. It may not place. */
     void *progress_user;
-    const mmq_cancel *cancel; /* checked while weights are placed; NULL: none. It must live until
-                                 the model is placed (the first session, or mmq_model_place()). */
+    const mmq_cancel *cancel; /* checked while weights are placed; NULL: none. It and progress_user
+                                 are kept, and must live, until the model is placed (by the first
+                                 session, or mmq_model_place()). */
     const char *quantize; /* NULL: as stored; a format, preset or rules as in mmq_quantize_options:
                              weights are packed as they are read, so the 16-bit model is never held */
     const mmq_reader *reader;   /* NULL: files of the folder `path`; else where files come from */
@@ -216,6 +217,7 @@ typedef struct mmq_load_options {
  *   MMQ_ERR_FORMAT       a file is broken or lies about itself; the message names file and place
  *   MMQ_ERR_MISMATCH     tensors missing, unused or of another shape; the message lists them
  *   MMQ_ERR_UNSUPPORTED  a family, weight format, kernel set or option this build does not run
+ *   MMQ_ERR_LIMIT        more tensors, end tokens or bytes than this library counts
  *   MMQ_ERR_NO_DEVICE    there is no such device
  */
 MMQ_API mmq_status mmq_load(mmq_model **out, const char *path, const mmq_load_options *options);
@@ -347,7 +349,8 @@ typedef struct mmq_quantize_options {
  * first. A folder appears under its name only when it is complete and synced. Any thread. Since
  * 0.1.
  *
- *   MMQ_ERR_UNSUPPORTED  an unknown format, or a source that is quantized already
+ *   MMQ_ERR_UNSUPPORTED  an unknown format, or a source that is quantized already: in another
+ *                        format, or in memory (a folder in this format is copied)
  *   MMQ_ERR_EXISTS       out_path exists
  *   MMQ_ERR_FORMAT       a weight is NaN or infinite: the message names tensor and index
  *   MMQ_ERR_IO           the folder cannot be written
@@ -376,7 +379,7 @@ typedef struct mmq_image_options {
  *
  *   MMQ_ERR_NOT_FOUND, MMQ_ERR_IO  the file
  *   MMQ_ERR_FORMAT                 broken, truncated or no picture
- *   MMQ_ERR_LIMIT                  more pixels than max_pixels
+ *   MMQ_ERR_LIMIT                  more pixels than max_pixels, or a side of more than 65,535
  *   MMQ_ERR_UNSUPPORTED            a decoder that this build was made without
  */
 MMQ_API mmq_status mmq_image_read_file(mmq_image **out, const char *path,
@@ -442,7 +445,8 @@ MMQ_API mmq_status mmq_detokenize(char **text, size_t *size, const mmq_model *mo
 MMQ_API void mmq_text_free(char *text); /* accepts NULL */
 
 /* The prompt in words, as the model will read it, before tokenizing: the chat template's output
- * with the generation prompt, or the raw text. MMQ_ERR_UNSUPPORTED without a template. Since 0.1.
+ * with the generation prompt, or the raw text. MMQ_ERR_UNSUPPORTED without a template that runs
+ * here; MMQ_ERR_FORMAT where it fails. Since 0.1.
  */
 MMQ_API mmq_status mmq_render_chat(char **text, size_t *size, const mmq_model *model,
                                    const mmq_prompt *prompt);
@@ -493,7 +497,7 @@ typedef struct mmq_generate_request {
     float repetition_penalty; /* logits of ids in the timeline: divided if > 0, multiplied if < 0; 0
                                  or 1: off */
     uint64_t seed;            /* token i of an answer depends on (seed, i) and its logits alone */
-    const char *const *stop;  /* the answer ends before the first of these strings */
+    const char *const *stop;  /* the answer ends before the first of these texts */
     size_t n_stop;
     mmq_text_fn on_text; /* streams the answer; NULL: none */
     void *text_user;
@@ -507,12 +511,13 @@ typedef struct mmq_generate_request {
 /*
  * Answer a prompt. What the session already holds is compared with the prompt, token by token and
  * picture by picture, and the longest common beginning is not computed again; afterwards the
- * session holds prompt and answer. The caller owns *out. Since 0.1.
+ * session holds prompt and answer but the last token. The caller owns *out. Since 0.1.
  *
  *   MMQ_ERR_INVALID       pictures and markers do not match in number
  *   MMQ_ERR_CONTEXT_FULL  the prompt is longer than the context (an answer that reaches the end
  *                         of the context is no error: its finish reason says so)
- *   MMQ_ERR_UNSUPPORTED   messages, but the checkpoint has no chat template
+ *   MMQ_ERR_UNSUPPORTED   messages, but the checkpoint has no chat template, or none that runs here
+ *   MMQ_ERR_FORMAT        the template fails, or the tokenizer gives an id that the model lacks
  *   MMQ_ERR_CANCELLED, MMQ_ERR_CALLBACK  the session holds what was computed so far
  */
 MMQ_API mmq_status mmq_generate(mmq_result **out, mmq_session *session,

@@ -46,8 +46,9 @@ struct mmqi_os_thread;
 struct mmqi_os_mutex;
 struct mmqi_os_cond;
 
-struct mmqi_os_thread *mmqi_os_thread_start(void (*body)(void *arg),
-                                            void *arg); /* NULL if refused */
+/* NULL if refused. The host's signals are blocked on the new thread, where the system has a way to
+ * do so that leaves the host's own mask alone. */
+struct mmqi_os_thread *mmqi_os_thread_start(void (*body)(void *arg), void *arg);
 void mmqi_os_thread_join(struct mmqi_os_thread *thread);
 struct mmqi_os_mutex *mmqi_os_mutex_create(void);
 void mmqi_os_mutex_free(struct mmqi_os_mutex *mutex);

@@ -8,6 +8,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -148,34 +149,40 @@ enum mmqi_os_kind mmqi_os_kind_of(const char *path)
     return S_ISDIR(info.st_mode) ? MMQI_OS_FOLDER : MMQI_OS_FILE;
 }
 
-/* From the folder that `path` lies in up to the root, comparing what the folders are. */
+/* The folder that `path` lies in, opened; -1 where that cannot be. */
+static int open_parent(const char *path)
+{
+    size_t size = strlen(path);
+    char *parent;
+    int fd;
+
+    while (size > 1 && path[size - 1] == '/')
+        size--;
+    while (size > 0 && path[size - 1] != '/')
+        size--;
+    parent = size > 0 ? mmqi_strndup(path, size) : mmqi_strdup(".");
+    fd = parent ? open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    mmqi_free(parent);
+    return fd;
+}
+
+/* Up to the root, comparing what the folders are. */
 bool mmqi_os_is_inside(const char *path, const char *folder)
 {
     enum { MAX_DEPTH = 1000 };
-    struct stat wanted, at, above;
-    int fd, next;
-    bool inside = false;
-    const char *slash = strrchr(path, '/');
-    char *parent = slash ? mmqi_strndup(path, (size_t)(slash - path) + 1) : mmqi_strdup(".");
+    struct stat wanted, at, below = {0};
+    int fd = open_parent(path), next;
+    bool inside = false, known = fd >= 0 && stat(folder, &wanted) == 0 && fstat(fd, &at) == 0;
 
-    if (!parent)
-        return false;
-    fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    mmqi_free(parent);
-    if (fd < 0 || stat(folder, &wanted) != 0 || fstat(fd, &at) != 0) {
-        if (fd >= 0)
-            close(fd);
-        return false;
-    }
-    for (int depth = 0; depth < MAX_DEPTH && !inside; depth++) {
+    for (int depth = 0; known && depth < MAX_DEPTH; depth++) {
         inside = at.st_dev == wanted.st_dev && at.st_ino == wanted.st_ino;
+        if (inside || (depth > 0 && at.st_dev == below.st_dev && at.st_ino == below.st_ino))
+            break;
+        below = at;
         next = openat(fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         close(fd);
         fd = next;
-        if (fd < 0 || fstat(fd, &above) != 0 ||
-            (above.st_dev == at.st_dev && above.st_ino == at.st_ino))
-            break;
-        at = above;
+        known = fd >= 0 && fstat(fd, &at) == 0;
     }
     if (fd >= 0)
         close(fd);
@@ -256,15 +263,46 @@ static void *run_thread(void *arg)
     return NULL;
 }
 
+#if defined(__GLIBC__)
+#define HAS_ATTR_SIGMASK __GLIBC_PREREQ(2, 32)
+#else
+#define HAS_ATTR_SIGMASK 0
+#endif
+
+/* The host's handlers run on the host's threads: ours take only what a thread does to itself, and
+ * the profiler's clock. */
+static void block_signals(pthread_attr_t *attributes)
+{
+#if HAS_ATTR_SIGMASK
+    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGPROF};
+    sigset_t blocked;
+
+    sigfillset(&blocked);
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
+        sigdelset(&blocked, own[i]);
+    pthread_attr_setsigmask_np(attributes, &blocked);
+#else
+    (void)attributes; /* a thread has its creator's mask */
+#endif
+}
+
 struct mmqi_os_thread *mmqi_os_thread_start(void (*body)(void *arg), void *arg)
 {
     struct mmqi_os_thread *thread = mmqi_calloc(1, sizeof *thread);
+    pthread_attr_t attributes;
+    int fault;
 
     if (!thread)
         return NULL;
     thread->body = body;
     thread->arg = arg;
-    if (pthread_create(&thread->id, NULL, run_thread, thread) != 0) {
+    fault = pthread_attr_init(&attributes);
+    if (fault == 0) {
+        block_signals(&attributes);
+        fault = pthread_create(&thread->id, &attributes, run_thread, thread);
+        pthread_attr_destroy(&attributes);
+    }
+    if (fault != 0) {
         mmqi_free(thread);
         return NULL;
     }

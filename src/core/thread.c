@@ -249,7 +249,7 @@ int32_t mmqi_pool_threads(const struct mmqi_pool *pool)
     return pool->n_threads;
 }
 
-/* Start the workers; the pool then has as many threads as started. */
+/* All of them or a failure; those already started are then joined by mmqi_pool_free(). */
 static int32_t start_workers(struct mmqi_pool *pool)
 {
     struct worker *worker;

@@ -6,6 +6,7 @@
  *
  * A chunk is a run of weight rows, taken for all rows of x.
  */
+#include "core/dtype.h"
 #include "cpu/cpu.h"
 
 enum {
@@ -45,16 +46,11 @@ int64_t mmqi_cpu_panels(int64_t cols)
 /* Bits of one stored weight, scales aside. */
 static int64_t weight_bits(int32_t format)
 {
-    switch (format) {
-    case MMQI_FORMAT_F32:
-        return 32;
-    case MMQI_FORMAT_INT8:
-        return 8;
-    case MMQI_FORMAT_NF4:
+    const struct mmqi_format_info *info = mmqi_format_info(format);
+
+    if (info->kind == MMQI_KIND_TABLE4 || info->kind == MMQI_KIND_INT4)
         return 4;
-    default:
-        return 16;
-    }
+    return 8 * (int64_t)mmqi_dtype_size(info->dtype);
 }
 
 /* Weight rows of one chunk, a multiple of MMQI_PANEL_ROWS. */

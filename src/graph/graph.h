@@ -130,8 +130,8 @@ int32_t mmqi_graph_n_nodes(const struct mmqi_graph *graph);
 const struct mmqi_node *mmqi_graph_node_at(const struct mmqi_graph *graph, int32_t node);
 int32_t mmqi_graph_n_segments(const struct mmqi_graph *graph);
 const struct mmqi_segment *mmqi_graph_segment_at(const struct mmqi_graph *graph, int32_t segment);
-int64_t mmqi_graph_max_cols(
-    const struct mmqi_graph *graph); /* the widest value or weight row, for streams */
+/* The widest row that an op sees as a matrix, for streams; pixels are none. */
+int64_t mmqi_graph_max_cols(const struct mmqi_graph *graph);
 
 /* ---- planning (memory.c) ---- */
 

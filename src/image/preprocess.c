@@ -144,9 +144,12 @@ static int32_t read_channels(struct source *source, const char *name, double min
     if (count != 3)
         return mmqi_fail(MMQ_ERR_FORMAT, "%s: '%s' has %d numbers, not 3",
                          mmqi_settings_name(source->settings), source->key, (int)count);
-    for (int i = 0; i < 3 && status == MMQ_OK; i++)
-        status = mmqi_settings_number(source->settings, key_of(source, name, parts[i]), min, 1e6,
-                                      &values[i]);
+    for (int i = 0; i < 3 && status == MMQ_OK; i++) {
+        if (!has(source, name, parts[i])) /* a null: no number, and no default for one channel */
+            return mmqi_fail(MMQ_ERR_FORMAT, "%s: '%s' is null, expected a number",
+                             mmqi_settings_name(source->settings), source->key);
+        status = mmqi_settings_number(source->settings, source->key, min, 1e6, &values[i]);
+    }
     return status;
 }
 

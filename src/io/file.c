@@ -268,7 +268,8 @@ int32_t mmqi_file_open(struct mmqi_file **out, struct mmqi_store *store, const c
 }
 
 /* Of a reader, whose open() alone can tell. */
-static int32_t reader_has(bool *exists, const struct mmqi_store *store, const char *name)
+static int32_t reader_has(bool *exists, const struct mmqi_store *store, const char *path,
+                          const char *name)
 {
     const struct mmqi_reader *reader = &store->reader;
     void *handle = NULL;
@@ -277,7 +278,7 @@ static int32_t reader_has(bool *exists, const struct mmqi_store *store, const ch
     *exists = status == MMQ_OK;
     if (*exists)
         call_close(reader, handle);
-    return *exists || status == MMQ_ERR_NOT_FOUND ? MMQ_OK : reader_failed(status, name, "open");
+    return *exists || status == MMQ_ERR_NOT_FOUND ? MMQ_OK : reader_failed(status, path, "open");
 }
 
 int32_t mmqi_file_exists(bool *exists, struct mmqi_store *store, const char *name)
@@ -285,21 +286,24 @@ int32_t mmqi_file_exists(bool *exists, struct mmqi_store *store, const char *nam
     enum mmqi_os_kind kind;
     const char *tail;
     char *path;
+    int32_t status = MMQ_OK;
 
     *exists = false;
     if (!is_inside(name))
         return MMQ_OK;
-    if (!store->folder)
-        return reader_has(exists, store, name);
     path = join(store->name, name, &tail);
     if (!path)
         return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to look for %s", store->name, name);
-    kind = mmqi_os_kind_of(path);
+    if (store->folder) {
+        kind = mmqi_os_kind_of(path);
+        *exists = kind == MMQI_OS_FILE;
+        if (kind == MMQI_OS_UNKNOWN)
+            status = mmqi_fail(MMQ_ERR_IO, "%s: %s cannot be reached", store->name, name);
+    } else {
+        status = reader_has(exists, store, path, name);
+    }
     mmqi_free(path);
-    if (kind == MMQI_OS_UNKNOWN)
-        return mmqi_fail(MMQ_ERR_IO, "%s: %s cannot be reached", store->name, name);
-    *exists = kind == MMQI_OS_FILE;
-    return MMQ_OK;
+    return status;
 }
 
 uint64_t mmqi_file_size(const struct mmqi_file *file)

@@ -18,7 +18,7 @@
 #include "model/names.h"
 #include "quant/stored.h"
 
-enum { MAX_NAMED = 4, MAX_NAME_SHOWN = 96, MAX_PATH_SHOWN = 80 };
+enum { MAX_NAMED = 4, MAX_NAME_SHOWN = 96, MAX_PATH_SHOWN = 80, MAX_FILE_NAME = 1100 };
 
 struct binder {
     struct mmqi_model *model;
@@ -72,6 +72,20 @@ static void take_entry(struct binder *b, size_t index, int32_t w)
     b->bound[w] = mmqi_checkpoint_entry(b->model->checkpoint, index);
 }
 
+/* What a tensor brings: its name may be that of a packed matrix's first part. */
+static enum mmqi_name_kind name_entry(char out[MMQI_MAX_WEIGHT_NAME], const struct binder *b,
+                                      const struct mmqi_entry *entry)
+{
+    char matrix[MAX_FILE_NAME];
+    size_t length = mmqi_stored_name_length(entry->name);
+
+    if (entry->name[length] == '\0' || length >= sizeof matrix)
+        return mmqi_canonical_name(out, b->model->family, entry->name);
+    memcpy(matrix, entry->name, length);
+    matrix[length] = '\0';
+    return mmqi_canonical_name(out, b->model->family, matrix);
+}
+
 static void match_names(struct binder *b)
 {
     char name[MMQI_MAX_WEIGHT_NAME];
@@ -79,7 +93,7 @@ static void match_names(struct binder *b)
 
     for (size_t i = 0; i < b->n_entries; i++) {
         const struct mmqi_entry *entry = mmqi_checkpoint_entry(b->model->checkpoint, i);
-        enum mmqi_name_kind kind = mmqi_canonical_name(name, b->model->family, entry->name);
+        enum mmqi_name_kind kind = name_entry(name, b, entry);
 
         if (kind == MMQI_NAME_IGNORED)
             b->used[i] = true;
@@ -125,14 +139,22 @@ static bool shape_fits(const struct mmqi_weight *weight, const struct mmqi_entry
 static int32_t bind_matrix(struct binder *b, int32_t w)
 {
     struct mmqi_weight *weight = &b->model->weights[w];
+    size_t length = mmqi_stored_name_length(b->bound[w]->name);
+    char name[MAX_FILE_NAME];
     struct mmqi_stored stored;
-    int32_t status = mmqi_stored_find(&stored, b->model->checkpoint, b->bound[w]->name,
-                                      weight->rows, weight->cols);
+    int32_t status;
 
+    if (length >= sizeof name)
+        return mmqi_fail(MMQ_ERR_LIMIT, "%s: too long a name of a tensor: '%.64s...'",
+                         b->model->path, b->bound[w]->name);
+    memcpy(name, b->bound[w]->name, length);
+    name[length] = '\0';
+    status = mmqi_stored_find(&stored, b->model->checkpoint, name, weight->rows, weight->cols);
     b->misfit[w] = status == MMQ_ERR_MISMATCH;
     if (status != MMQ_OK)
         return b->misfit[w] ? MMQ_OK : status;
     weight->format = stored.format;
+    weight->nested_offset = stored.nested_offset;
     if (mmqi_format_info(stored.format)->is_float && !shape_fits(weight, stored.entry[0]))
         b->misfit[w] = true;
     for (int i = 0; i < MMQI_MAX_PARTS; i++) {

@@ -111,16 +111,27 @@ static int32_t make_buffers(struct job *job)
 
 /* ---- packing ---- */
 
+static int32_t check_cancel(const struct job *job)
+{
+    const int32_t *flag = job->options->cancel;
+
+    if (flag && __atomic_load_n(flag, __ATOMIC_RELAXED) != 0)
+        return mmqi_fail(MMQ_ERR_CANCELLED, "quantization was cancelled after %" PRIu64 " bytes",
+                         job->done);
+    return MMQ_OK;
+}
+
 /* `bytes` more of the source are dealt with. */
 static int32_t tick(void *user, uint64_t bytes)
 {
     struct job *job = user;
     const struct mmqi_quantize_options *options = job->options;
+    int32_t status;
 
     job->done += bytes;
-    if (options->cancel && __atomic_load_n(options->cancel, __ATOMIC_RELAXED) != 0)
-        return mmqi_fail(MMQ_ERR_CANCELLED, "quantization was cancelled after %" PRIu64 " bytes",
-                         job->done);
+    status = check_cancel(job);
+    if (status != MMQ_OK)
+        return status;
     if (options->progress && options->progress(options->progress_user, job->done, job->total) != 0)
         return mmqi_fail(MMQ_ERR_CALLBACK, "the progress callback ended quantization");
     return MMQ_OK;
@@ -335,6 +346,8 @@ static int32_t run(struct job *job, bool in_memory)
         status = report_all(job);
     if (status == MMQ_OK && job->folder)
         status = mmqi_folder_copy(job->folder, job->rows, job->rows_bytes, tick, job);
+    if (status == MMQ_OK)
+        status = check_cancel(job);
     return status == MMQ_OK && job->folder ? mmqi_folder_commit(job->folder) : status;
 }
 

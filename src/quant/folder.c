@@ -234,10 +234,10 @@ int32_t mmqi_folder_describe(struct mmqi_folder *folder, int32_t weight, float n
 {
     struct mmqi_bnb_matrix matrix;
 
-    (void)nested_offset;
     if (!is_packed(folder->choices[weight].format))
         return MMQ_OK;
     matrix = bnb_matrix(folder, weight);
+    matrix.nested_offset = nested_offset;
     return mmqi_bnb_write_extra(folder->save, folder->first[weight], &matrix);
 }
 
@@ -291,20 +291,19 @@ static int32_t write_block(const struct copying *c, int32_t weight)
     return status == MMQ_OK ? mmqi_folder_describe(c->folder, weight, offset) : status;
 }
 
-/* Which weights are packed in the folder; *anew: some of them otherwise than in the source. */
-static bool *find_packed(const struct mmqi_folder *folder, bool *anew)
+/* What every weight is in the folder; *anew: some packed one otherwise than in the source. NULL
+ * without memory. */
+static int32_t *find_formats(const struct mmqi_folder *folder, bool *anew)
 {
     size_t n = (size_t)folder->source->n_weights;
-    bool *packed = mmqi_calloc(n, sizeof *packed);
+    int32_t *formats = mmqi_alloc_array(n, sizeof *formats);
 
     *anew = false;
-    for (int32_t i = 0; packed && i < folder->source->n_weights; i++) {
-        if (folder->source->weights[i].same_as >= 0)
-            continue;
-        packed[i] = is_packed(folder->choices[i].format);
-        *anew = *anew || (packed[i] && is_written(folder, i));
+    for (int32_t i = 0; formats && i < folder->source->n_weights; i++) {
+        formats[i] = folder->choices[i].format;
+        *anew = *anew || (is_packed(formats[i]) && is_written(folder, i));
     }
-    return packed;
+    return formats;
 }
 
 /* A source that has all that is packed already says so itself. */
@@ -313,8 +312,9 @@ static int32_t write_config(const struct copying *c)
     const struct mmqi_model *source = c->folder->source;
     char *text = NULL, *config = NULL;
     size_t size, config_size;
-    bool anew, *packed = find_packed(c->folder, &anew);
-    int32_t status = packed ? MMQ_OK : no_memory();
+    bool anew;
+    int32_t *formats = find_formats(c->folder, &anew);
+    int32_t status = formats ? MMQ_OK : no_memory();
 
     if (status == MMQ_OK && !anew)
         status = mmqi_save_copy(c->folder->save, source->store, "config.json", c->buffer,
@@ -322,11 +322,10 @@ static int32_t write_config(const struct copying *c)
     if (status == MMQ_OK && anew)
         status = mmqi_file_read_all(&text, &size, source->store, "config.json", MAX_CONFIG);
     if (status == MMQ_OK && anew)
-        status =
-            mmqi_bnb_config(&config, &config_size, text, size, source, packed, MMQI_FORMAT_NF4);
+        status = mmqi_bnb_config(&config, &config_size, text, size, source, formats);
     if (status == MMQ_OK && anew)
         status = mmqi_save_text(c->folder->save, "config.json", config, config_size);
-    mmqi_free(packed);
+    mmqi_free(formats);
     mmqi_free(config);
     mmqi_free(text);
     return status;

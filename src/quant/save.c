@@ -45,6 +45,14 @@ static int32_t no_memory(const struct mmqi_save *save)
     return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to write it", save->path);
 }
 
+/* What the system will not tell is left to the call that makes it. */
+static bool exists(const char *path)
+{
+    enum mmqi_os_kind kind = mmqi_os_kind_of(path);
+
+    return kind == MMQI_OS_FILE || kind == MMQI_OS_FOLDER;
+}
+
 int32_t mmqi_save_create(struct mmqi_save **out, const char *path)
 {
     struct mmqi_save *save;
@@ -62,7 +70,7 @@ int32_t mmqi_save_create(struct mmqi_save **out, const char *path)
         mmqi_free(save);
         return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to write it", path);
     }
-    if (mmqi_os_kind_of(save->path) != MMQI_OS_NOTHING) {
+    if (exists(save->path)) {
         mmqi_save_free(save);
         return mmqi_fail(MMQ_ERR_EXISTS, "%s: exists already", path);
     }
@@ -379,10 +387,10 @@ int32_t mmqi_save_copy(struct mmqi_save *save, struct mmqi_store *store, const c
     struct mmqi_file *source = NULL;
     struct mmqi_os_file *file = NULL;
     uint64_t size;
-    bool exists;
-    int32_t status = mmqi_file_exists(&exists, store, name);
+    bool there;
+    int32_t status = mmqi_file_exists(&there, store, name);
 
-    if (status != MMQ_OK || !exists)
+    if (status != MMQ_OK || !there)
         return status;
     status = mmqi_file_open(&source, store, name);
     if (status != MMQ_OK)
@@ -454,7 +462,7 @@ static int32_t take_name(struct mmqi_save *save)
 
     if (!parent)
         return no_memory(save);
-    if (mmqi_os_kind_of(save->path) != MMQI_OS_NOTHING)
+    if (exists(save->path))
         status = mmqi_fail(MMQ_ERR_EXISTS, "%s: exists already", save->path);
     if (status == MMQ_OK)
         status = mmqi_os_rename(save->partial, save->path);

@@ -3,13 +3,16 @@
  */
 #include "quant/stored.h"
 
+#include <float.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "core/dtype.h"
 #include "core/mem.h"
 #include "core/status.h"
+#include "core/text.h"
 #include "io/settings.h"
 
 enum { MAX_NAME = 1024, MAX_STATE = 65536 /* bytes of a quant_state's JSON */ };
@@ -21,7 +24,7 @@ struct probe {
     int base;         /* length of "X"; -1 for a name that does not end so */
     int64_t rows, cols;
     const struct mmqi_entry *weight; /* the tensor `name`, or NULL */
-    const char *file;                /* where `weight` lies, for messages */
+    const char *file;                /* where it, or int4 codes, lie, for messages */
 };
 
 /* Tensors that only methods of other libraries write beside X. */
@@ -29,12 +32,11 @@ static const struct {
     const char *suffix, *method;
 } foreign[] = {
     {".qweight", "GPTQ or AWQ"},
-    {".weight_packed", "compressed-tensors"},
+    {".weight_packed", "compressed-tensors"}, /* but for int4 of our own: is_int4() */
     {".weight_scale", "scaled FP8, FP4 or int8"},
     {".weight_scale_inv", "block FP8"},
     {"_blocks", "MXFP4"},
     {".W_q", "HQQ"},
-    {".weight.quant_state.bitsandbytes__fp4", "bitsandbytes fp4"},
 };
 
 /* The tensor "X" + suffix, or NULL. */
@@ -194,10 +196,20 @@ static int32_t find_int8(struct mmqi_stored *out, const struct probe *probe)
     return MMQ_OK;
 }
 
-/* ---- bitsandbytes nf4 ---- */
+/* ---- bitsandbytes, 4 bit ---- */
+
+/* What the quantization state says. */
+struct state {
+    const struct mmqi_entry *entry;
+    const char *type; /* "nf4", "fp4": as the tensor's name ends */
+    int64_t block;
+    bool nested;
+    double offset;
+};
 
 /* The codes' bytes, whatever type they are stored as: a wider one rounds their number up. */
-static int32_t check_codes(const struct probe *probe, const struct mmqi_part *part)
+static int32_t check_codes(const struct probe *probe, const struct mmqi_part *part,
+                           const char *type)
 {
     const struct mmqi_entry *weight = probe->weight;
     uint64_t item, bytes;
@@ -211,52 +223,83 @@ static int32_t check_codes(const struct probe *probe, const struct mmqi_part *pa
     item = mmqi_dtype_size(weight->dtype);
     bytes = (part->bytes + item - 1) / item * item; /* cannot wrap: half of an int64_t count */
     if (weight->bytes != bytes)
-        return mmqi_fail(MMQ_ERR_MISMATCH,
-                         "%s: '%s' has %" PRIu64 " bytes; nf4 codes of %" PRId64 " x %" PRId64
-                         " take %" PRIu64,
-                         probe->file, probe->name, weight->bytes, probe->rows, probe->cols, bytes);
+        return mmqi_fail(
+            MMQ_ERR_MISMATCH,
+            "%s: '%s' has %" PRIu64 " bytes; %s codes of %" PRId64 " x %" PRId64 " take %" PRIu64,
+            probe->file, probe->name, weight->bytes, type, probe->rows, probe->cols, bytes);
     return MMQ_OK;
 }
 
-static int32_t check_map(const struct probe *probe, const struct mmqi_entry *map)
+/* `map` holds the n values of `table`, each within `tolerance` of it. */
+static int32_t check_map(const struct probe *probe, const struct mmqi_entry *map, const char *what,
+                         const float *table, int n, float tolerance)
 {
-    float values[16];
+    float values[256];
+    size_t bytes = (size_t)n * sizeof *values;
     const char *file;
     int32_t status;
 
     if (!map)
-        return mmqi_fail(MMQ_ERR_FORMAT, "%s: '%s' is nf4, but has no quant_map", probe->file,
-                         probe->name);
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: '%s' has no %s", probe->file, probe->name, what);
     file = mmqi_checkpoint_shard_name(probe->checkpoint, map->shard);
-    if (map->dtype != MMQI_F32 || map->bytes != sizeof values)
-        return mmqi_fail(MMQ_ERR_FORMAT, "%s: '%s' is not 16 F32 numbers", file, map->name);
-    status = mmqi_checkpoint_read(probe->checkpoint, map, 0, values, sizeof values);
+    if (map->dtype != MMQI_F32 || map->bytes != bytes)
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: '%s' is not %d F32 numbers", file, map->name, n);
+    status = mmqi_checkpoint_read(probe->checkpoint, map, 0, values, bytes);
     if (status != MMQ_OK)
         return status;
-    for (int i = 0; i < 16; i++)
-        if (values[i] != mmqi_nf4_table[i])
-            return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: '%s' has a value %d of its own, not nf4's",
-                             file, map->name, i);
+    for (int i = 0; i < n; i++)
+        if (!(fabsf(values[i] - table[i]) <= tolerance * fabsf(table[i])))
+            return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: '%s' has a value %d of its own", file,
+                             map->name, i);
     return MMQ_OK;
 }
 
-static int32_t check_block_size(const struct mmqi_settings *state)
+static int32_t read_block_size(struct state *out, const struct mmqi_settings *state)
 {
-    int64_t block = 0;
-    int32_t status = mmqi_settings_int(state, "blocksize", 1, 4096, &block);
+    int32_t status = mmqi_settings_int(state, "blocksize", 1, 4096, &out->block);
 
     if (status != MMQ_OK)
         return status;
-    if (block < 32 || (block & (block - 1)) != 0)
+    if (out->block < 32 || (out->block & (out->block - 1)) != 0)
         return mmqi_fail(MMQ_ERR_FORMAT, "%s: blocksize %" PRId64 " is none of 32, 64 ... 4096",
-                         mmqi_settings_name(state), block);
-    if (block != 64)
-        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: nf4 in blocks of %" PRId64 "; only 64 is read",
-                         mmqi_settings_name(state), block);
+                         mmqi_settings_name(state), out->block);
+    if (out->block > 128)
+        return mmqi_fail(MMQ_ERR_UNSUPPORTED,
+                         "%s: %s in blocks of %" PRId64 "; 32, 64 and 128 are read",
+                         mmqi_settings_name(state), out->type, out->block);
     return MMQ_OK;
 }
 
-static int32_t check_state_texts(const struct mmqi_settings *state)
+static int32_t read_nested(struct state *out, const struct mmqi_settings *state)
+{
+    const char *dtype = "", *file = mmqi_settings_name(state);
+    int64_t block = 0;
+    int32_t status;
+
+    out->nested = mmqi_settings_has(state, "nested_blocksize") ||
+                  mmqi_settings_has(state, "nested_offset") ||
+                  mmqi_settings_has(state, "nested_dtype");
+    if (!out->nested)
+        return MMQ_OK;
+    if (!mmqi_settings_has(state, "nested_offset"))
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: nested, but without nested_offset", file);
+    status = mmqi_settings_int(state, "nested_blocksize", 1, INT32_MAX, &block);
+    if (status == MMQ_OK)
+        status = mmqi_settings_string(state, "nested_dtype", &dtype);
+    if (status == MMQ_OK)
+        status =
+            mmqi_settings_number(state, "nested_offset", -(double)FLT_MAX, FLT_MAX, &out->offset);
+    if (status == MMQ_OK && block != MMQI_NESTED_BLOCK)
+        status = mmqi_fail(MMQ_ERR_UNSUPPORTED,
+                           "%s: nested scales in blocks of %" PRId64 "; only %d is read", file,
+                           block, MMQI_NESTED_BLOCK);
+    if (status == MMQ_OK && strcmp(dtype, "float32") != 0)
+        status = mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: nested_dtype '%s'; only float32 is read", file,
+                           dtype);
+    return status;
+}
+
+static int32_t check_state_texts(const struct mmqi_settings *state, const char *expected)
 {
     const char *type = "", *dtype = "", *file = mmqi_settings_name(state);
     int32_t status = mmqi_settings_string(state, "quant_type", &type);
@@ -265,16 +308,12 @@ static int32_t check_state_texts(const struct mmqi_settings *state)
         status = mmqi_settings_string(state, "dtype", &dtype);
     if (status != MMQ_OK)
         return status;
-    if (strcmp(type, "nf4") != 0)
-        return mmqi_fail(MMQ_ERR_FORMAT, "%s: quant_type is '%s', not 'nf4' as in the name", file,
-                         type);
+    if (strcmp(type, expected) != 0)
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: quant_type is '%s', not '%s' as in the name", file,
+                         type, expected);
     if (strcmp(dtype, "bfloat16") != 0 && strcmp(dtype, "float16") != 0 &&
         strcmp(dtype, "float32") != 0)
         return mmqi_fail(MMQ_ERR_FORMAT, "%s: dtype '%s' is unknown", file, dtype);
-    if (mmqi_settings_has(state, "nested_blocksize") || mmqi_settings_has(state, "nested_offset") ||
-        mmqi_settings_has(state, "nested_dtype"))
-        return mmqi_fail(MMQ_ERR_UNSUPPORTED,
-                         "%s: nested scales (double quantization) are not read", file);
     return MMQ_OK;
 }
 
@@ -296,8 +335,21 @@ static int32_t check_state_shape(const struct mmqi_settings *state, int64_t rows
     return MMQ_OK;
 }
 
-static int32_t check_state(const struct probe *probe, const struct mmqi_entry *entry)
+static int32_t parse_state(struct state *out, const struct probe *probe,
+                           const struct mmqi_settings *state)
 {
+    int32_t status = check_state_texts(state, out->type);
+
+    if (status == MMQ_OK)
+        status = check_state_shape(state, probe->rows, probe->cols);
+    if (status == MMQ_OK)
+        status = read_block_size(out, state);
+    return status == MMQ_OK ? read_nested(out, state) : status;
+}
+
+static int32_t read_state(struct state *out, const struct probe *probe)
+{
+    const struct mmqi_entry *entry = out->entry;
     struct mmqi_settings *state = NULL;
     char *text = NULL;
     int32_t status;
@@ -313,42 +365,164 @@ static int32_t check_state(const struct probe *probe, const struct mmqi_entry *e
     if (status == MMQ_OK)
         status = mmqi_settings_parse(&state, entry->name, text, (size_t)entry->bytes);
     if (status == MMQ_OK)
-        status = check_state_texts(state);
-    if (status == MMQ_OK)
-        status = check_state_shape(state, probe->rows, probe->cols);
-    if (status == MMQ_OK)
-        status = check_block_size(state);
+        status = parse_state(out, probe, state);
     mmqi_settings_free(state);
     mmqi_free(text);
     return status;
 }
 
-static int32_t find_nf4(struct mmqi_stored *out, const struct probe *probe,
-                        const struct mmqi_entry *state)
+/* The format that the state describes; every combination that was read has one. */
+static const struct mmqi_format_info *format_of_state(const struct state *state)
+{
+    const float *table = strcmp(state->type, "nf4") == 0 ? mmqi_nf4_table : mmqi_fp4_table;
+    const struct mmqi_format_info *info;
+
+    for (int32_t i = 0; i < MMQI_N_FORMATS; i++) {
+        info = mmqi_format_info(i);
+        if (info->kind == MMQI_KIND_TABLE4 && info->table == table && info->block == state->block &&
+            info->nested == state->nested)
+            return info;
+    }
+    return mmqi_format_info(MMQI_FORMAT_NF4);
+}
+
+/* The tensors of a nested matrix, or that a flat one has none of them. */
+static int32_t find_nested(struct mmqi_stored *out, const struct probe *probe,
+                           const struct state *state, const struct mmqi_layout *layout)
+{
+    const struct mmqi_entry *absmax = sibling(probe, ".weight.nested_absmax");
+    const struct mmqi_entry *map = sibling(probe, ".weight.nested_quant_map");
+    int32_t status;
+
+    if (!state->nested && !absmax && !map)
+        return MMQ_OK;
+    if (!state->nested)
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: '%s' exists, but '%s' is not nested", probe->file,
+                         (absmax ? absmax : map)->name, state->entry->name);
+    status = check_part(probe, absmax, &layout->part[2], ".weight.nested_absmax");
+    if (status == MMQ_OK)
+        status = check_map(probe, map, "nested_quant_map", mmqi_nested_table, 256, 0x1p-22f);
+    if (status != MMQ_OK)
+        return status;
+    out->entry[2] = absmax;
+    out->nested_offset = (float)state->offset;
+    out->has_offset = true;
+    add_extra(out, map);
+    return MMQ_OK;
+}
+
+static int32_t find_table4(struct mmqi_stored *out, const struct probe *probe, struct state *state)
 {
     const struct mmqi_entry *absmax = sibling(probe, ".weight.absmax");
     const struct mmqi_entry *map = sibling(probe, ".weight.quant_map");
+    const struct mmqi_format_info *info;
     struct mmqi_layout layout;
     int32_t status;
 
     if (sibling(probe, ".SCB"))
-        return mmqi_fail(MMQ_ERR_FORMAT, "'%s' is stored twice: as nf4 and as int8", probe->name);
-    status = mmqi_format_info(MMQI_FORMAT_NF4)->layout(&layout, probe->rows, probe->cols);
+        return mmqi_fail(MMQ_ERR_FORMAT, "'%s' is stored twice: as %s and as int8", probe->name,
+                         state->type);
+    status = read_state(state, probe);
+    if (status != MMQ_OK)
+        return status;
+    info = format_of_state(state);
+    status = info->layout(&layout, probe->rows, probe->cols);
     if (status == MMQ_OK)
-        status = check_state(probe, state);
-    if (status == MMQ_OK)
-        status = check_codes(probe, &layout.part[0]);
+        status = check_codes(probe, &layout.part[0], state->type);
     if (status == MMQ_OK)
         status = check_part(probe, absmax, &layout.part[1], ".weight.absmax");
     if (status == MMQ_OK)
-        status = check_map(probe, map);
+        status = check_map(probe, map, "quant_map", info->table, 16, 0.0f);
+    if (status == MMQ_OK)
+        status = find_nested(out, probe, state, &layout);
     if (status != MMQ_OK)
         return status;
-    out->format = MMQI_FORMAT_NF4;
+    out->format = info->format;
     out->entry[0] = probe->weight;
     out->entry[1] = absmax;
-    add_extra(out, state);
+    add_extra(out, state->entry);
     add_extra(out, map);
+    return MMQ_OK;
+}
+
+/* ---- int4 ---- */
+
+/* compressed-tensors keeps the same names, but I32 codes, or F8 scales. */
+static bool is_int4(const struct probe *probe)
+{
+    const struct mmqi_entry *packed = sibling(probe, ".weight_packed");
+    const struct mmqi_entry *scale = sibling(probe, ".weight_scale");
+
+    return packed && packed->dtype == MMQI_U8 &&
+           (!scale || scale->dtype == MMQI_F16 || scale->dtype == MMQI_BF16);
+}
+
+/* X.weight_shape: rows, cols, columns of a group. */
+static int32_t read_group(int64_t *group, const struct probe *probe, const struct mmqi_entry *entry)
+{
+    int64_t shape[3];
+    const char *file;
+    int32_t status;
+
+    if (!entry)
+        return mmqi_fail(MMQ_ERR_FORMAT, "'%s' is stored as int4, but has no weight_shape",
+                         probe->name);
+    file = mmqi_checkpoint_shard_name(probe->checkpoint, entry->shard);
+    if (entry->dtype != MMQI_I64 || entry->bytes != sizeof shape)
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: '%s' is not 3 I64 numbers", file, entry->name);
+    status = mmqi_checkpoint_read(probe->checkpoint, entry, 0, shape, sizeof shape);
+    if (status != MMQ_OK)
+        return status;
+    if (shape[0] != probe->rows || shape[1] != probe->cols)
+        return mmqi_fail(MMQ_ERR_MISMATCH,
+                         "%s: '%s' is [%" PRId64 ", %" PRId64 "], not [%" PRId64 ", %" PRId64 "]",
+                         file, entry->name, shape[0], shape[1], probe->rows, probe->cols);
+    if (shape[2] != 32 && shape[2] != 64 && shape[2] != 128)
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: '%s': groups of %" PRId64 " are none of 32, 64, 128",
+                         file, entry->name, shape[2]);
+    *group = shape[2];
+    return MMQ_OK;
+}
+
+static const struct mmqi_format_info *int4_format(int64_t group, int32_t scale_dtype)
+{
+    const struct mmqi_format_info *info;
+
+    for (int32_t i = 0; i < MMQI_N_FORMATS; i++) {
+        info = mmqi_format_info(i);
+        if (info->kind == MMQI_KIND_INT4 && info->block == group &&
+            info->scale_dtype == scale_dtype)
+            return info;
+    }
+    return mmqi_format_info(MMQI_FORMAT_INT4_G64); /* its check_part() says what differs */
+}
+
+static int32_t find_int4(struct mmqi_stored *out, const struct probe *probe)
+{
+    static const char *const names[] = {".weight_packed", ".weight_scale", ".weight_zero_point"};
+    const struct mmqi_entry *shape = sibling(probe, ".weight_shape");
+    const struct mmqi_entry *scale = sibling(probe, names[1]);
+    const struct mmqi_format_info *info;
+    struct mmqi_layout layout;
+    int64_t group = 64;
+    int32_t status;
+
+    if (probe->weight)
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: '%s' is stored twice: as %s and as int4", probe->file,
+                         probe->name, mmqi_dtype_name(probe->weight->dtype));
+    status = read_group(&group, probe, shape);
+    if (status != MMQ_OK)
+        return status;
+    info = int4_format(group, scale ? scale->dtype : MMQI_F16);
+    status = info->layout(&layout, probe->rows, probe->cols);
+    for (int32_t i = 0; i < layout.n_parts && status == MMQ_OK; i++)
+        status = check_part(probe, sibling(probe, names[i]), &layout.part[i], names[i]);
+    if (status != MMQ_OK)
+        return status;
+    out->format = info->format;
+    for (int32_t i = 0; i < layout.n_parts; i++)
+        out->entry[i] = sibling(probe, names[i]);
+    add_extra(out, shape);
     return MMQ_OK;
 }
 
@@ -375,25 +549,66 @@ static int32_t find_by_type(struct mmqi_stored *out, const struct probe *probe)
     return find_plain(out, probe);
 }
 
+/* The states that exist: at most one may. */
+static int32_t find_state(struct state *state, const struct probe *probe)
+{
+    const struct mmqi_entry *nf4 = sibling(probe, ".weight.quant_state.bitsandbytes__nf4");
+    const struct mmqi_entry *fp4 = sibling(probe, ".weight.quant_state.bitsandbytes__fp4");
+
+    if (nf4 && fp4)
+        return mmqi_fail(MMQ_ERR_FORMAT, "'%s' is stored twice: as nf4 and as fp4", probe->name);
+    state->entry = nf4 ? nf4 : fp4;
+    state->type = nf4 ? "nf4" : "fp4";
+    return MMQ_OK;
+}
+
+static int32_t find(struct mmqi_stored *out, const struct probe *probe)
+{
+    struct state state = {0};
+    bool int4 = is_int4(probe);
+    int32_t status = int4 ? MMQ_OK : refuse_foreign(probe);
+
+    if (status == MMQ_OK)
+        status = find_state(&state, probe);
+    if (status != MMQ_OK)
+        return status;
+    if (int4 && !state.entry)
+        return find_int4(out, probe);
+    if (int4)
+        return mmqi_fail(MMQ_ERR_FORMAT, "'%s' is stored twice: as %s and as int4", probe->name,
+                         state.type);
+    return state.entry ? find_table4(out, probe, &state) : find_by_type(out, probe);
+}
+
+static const char ending[] = ".weight";
+
+size_t mmqi_stored_name_length(const char *tensor_name)
+{
+    static const char packed[] = ".weight_packed";
+    size_t length = strlen(tensor_name);
+
+    if (length < sizeof packed || !mmqi_ends_with(tensor_name, packed))
+        return length;
+    return length - (sizeof packed - sizeof ending);
+}
+
 int32_t mmqi_stored_find(struct mmqi_stored *out, const struct mmqi_checkpoint *checkpoint,
                          const char *file_name, int64_t rows, int64_t cols)
 {
-    static const char ending[] = ".weight";
     size_t length = strlen(file_name);
     struct probe probe = {
         .checkpoint = checkpoint, .name = file_name, .base = -1, .rows = rows, .cols = cols};
-    const struct mmqi_entry *state;
+    const struct mmqi_entry *first;
     int32_t status;
 
     memset(out, 0, sizeof *out);
-    if (length >= sizeof ending && length <= MAX_NAME &&
-        strcmp(file_name + length - (sizeof ending - 1), ending) == 0)
+    if (length >= sizeof ending && length <= MAX_NAME && mmqi_ends_with(file_name, ending))
         probe.base = (int)(length - (sizeof ending - 1));
     probe.weight = mmqi_checkpoint_find(checkpoint, file_name);
-    probe.file = probe.weight ? mmqi_checkpoint_shard_name(checkpoint, probe.weight->shard) : "";
-    status = refuse_foreign(&probe);
+    first = probe.weight ? probe.weight : sibling(&probe, ".weight_packed");
+    probe.file = first ? mmqi_checkpoint_shard_name(checkpoint, first->shard) : "";
+    status = find(out, &probe);
     if (status != MMQ_OK)
-        return status;
-    state = sibling(&probe, ".weight.quant_state.bitsandbytes__nf4");
-    return state ? find_nf4(out, &probe, state) : find_by_type(out, &probe);
+        memset(out, 0, sizeof *out);
+    return status;
 }

@@ -6,6 +6,7 @@
 #include "core/mem.h"
 #include "core/os.h"
 #include "core/status.h"
+#include "text/utf8.h"
 
 /* One call at work. */
 struct generation {
@@ -50,17 +51,27 @@ static int32_t pick_row(void *user, size_t index, const float *logits)
     return MMQ_OK;
 }
 
+/* Where `word` first begins in the text at or after `from`; SIZE_MAX for nowhere. The text may
+ * hold zero bytes: a token of one is a token like any other. */
+static size_t find_word(const struct mmqi_buf *text, size_t from, const char *word)
+{
+    size_t size = strlen(word);
+
+    for (; from + size <= text->size; from++)
+        if (text->data[from] == word[0] && memcmp(text->data + from, word, size) == 0)
+            return from;
+    return SIZE_MAX;
+}
+
 /* Where the first stop string begins at or after `from`; SIZE_MAX for nowhere. */
 static size_t find_stop(const struct generation *g, size_t from)
 {
-    const struct mmqi_buf *text = &g->answer->text;
-    size_t best = SIZE_MAX, i;
-    const char *at;
+    size_t best = SIZE_MAX, i, at;
 
-    for (i = 0; i < g->options->n_stop && text->data; i++) {
-        at = strstr(text->data + from, g->options->stop[i]);
-        if (at && (size_t)(at - text->data) < best)
-            best = (size_t)(at - text->data);
+    for (i = 0; i < g->options->n_stop; i++) {
+        at = find_word(&g->answer->text, from, g->options->stop[i]);
+        if (at < best)
+            best = at;
     }
     return best;
 }
@@ -232,6 +243,9 @@ static int32_t check_options(const struct mmqi_generate_options *options)
     for (i = 0; i < options->n_stop; i++)
         if (!options->stop[i] || options->stop[i][0] == '\0')
             return mmqi_fail(MMQ_ERR_INVALID, "generate: stop string %zu is empty", i);
+    for (i = 0; i < options->n_stop; i++)
+        if (!mmqi_utf8_valid(options->stop[i], strlen(options->stop[i])))
+            return mmqi_fail(MMQ_ERR_INVALID, "generate: stop string %zu is not UTF-8", i);
     return MMQ_OK;
 }
 

@@ -75,7 +75,7 @@ int32_t mmqi_argmax(const float *x, int32_t n)
     int32_t best = 0, i;
 
     for (i = 1; i < n; i++)
-        if (x[i] > x[best] || isnan(x[best]))
+        if (x[i] > x[best] || (isnan(x[best]) && !isnan(x[i])))
             best = i;
     return best;
 }
@@ -125,9 +125,12 @@ static int32_t make_heap(struct mmqi_sampler *sampler)
     return n;
 }
 
-/* exp((logit - greatest) / temperature): a probability but for its normaliser. */
+/* exp((logit - greatest) / temperature): a probability but for its normaliser. A penalty may have
+ * made the greatest infinite; its difference to itself is still nothing. */
 static double weight(const struct mmqi_sampler *sampler, int32_t id, float greatest)
 {
+    if (sampler->logits[id] == greatest)
+        return 1;
     return exp(((double)sampler->logits[id] - greatest) / sampler->settings.temperature);
 }
 

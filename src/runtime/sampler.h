@@ -39,7 +39,7 @@ void mmqi_sampler_see(struct mmqi_sampler *sampler, int32_t id);
 /* Token number `index` of the answer. */
 int32_t mmqi_sampler_pick(struct mmqi_sampler *sampler, const float *logits, uint64_t index);
 
-/* Index of the greatest; the lowest wins a tie. NaN never wins. */
+/* Index of the greatest; the lowest wins a tie. NaN loses; 0 where all are NaN. */
 int32_t mmqi_argmax(const float *x, int32_t n);
 
 #endif

@@ -78,7 +78,6 @@ static uint64_t place_index(struct mmqi_session_index *index, int32_t *base,
     index->place = base + at, at += (uint64_t)rows;
     index->spans = (struct mmqi_span *)(base + at), at += 2 * (uint64_t)rows;
     index->pick = base + at, at += MMQI_MAX_PICK;
-    index->picked = base + at, at += MMQI_MAX_PICK;
     index->table = base + at, at += (uint64_t)round_up(layout->n_pages, 16);
     return at;
 }

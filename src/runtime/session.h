@@ -42,7 +42,7 @@ void mmqi_session_layout_clear(struct mmqi_session_layout *layout);
 
 /* Index arrays in one device block; the same order in the host's copy. */
 struct mmqi_session_index {
-    int32_t *ids, *positions, *slots, *place, *pick, *picked, *table;
+    int32_t *ids, *positions, *slots, *place, *pick, *table;
     struct mmqi_span *spans;
 };
 

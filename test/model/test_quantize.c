@@ -18,6 +18,11 @@ static const char *const policies[] = {
     "int8",
     "nf4",
     "layered",
+    "int4",
+    "nf4-nested",
+    "fp4-32 search",
+    "int4-g32-bf16 search",
+    "vision.* = fp4-128-nested search; language.* = nf4-32-nested; projector.* = nf4-128",
     "vision.* = nf4; projector.* = f32; language.layers.*.mlp.* = int8\n"
     "language.{embed,head} = int8 # and the rest as it is",
 };

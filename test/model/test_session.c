@@ -1,7 +1,9 @@
 /* Sessions through the public API: reuse, chunks, streams, limits and faults. */
 #include <math.h>
+#include <pthread.h>
 
 #include "model/tiny.h"
+#include "scratch.h"
 
 #define QUESTION "USER: <image>\nWhat is in the picture? ASSISTANT:"
 
@@ -15,13 +17,13 @@ struct fixture {
     mmq_generate_request request;
 };
 
-static void open_fixture(struct fixture *f, int32_t chunk, int32_t threads)
+static void open_fixture_at(struct fixture *f, const char *path, int32_t chunk, int32_t threads)
 {
     mmq_load_options load = {.struct_size = sizeof load, .n_threads = threads};
     mmq_session_options options = {.struct_size = sizeof options, .chunk = chunk};
 
     memset(f, 0, sizeof *f);
-    f->model = tiny_model(&load);
+    ASSERT_OK(mmq_load(&f->model, path, &load));
     ASSERT_OK(mmq_session_create(&f->session, f->model, &options));
     f->image = tiny_image(1);
     f->images[0] = f->image;
@@ -31,6 +33,11 @@ static void open_fixture(struct fixture *f, int32_t chunk, int32_t threads)
                                         .prompt = &f->prompt,
                                         .max_new_tokens = 12,
                                         .ignore_eos = 1};
+}
+
+static void open_fixture(struct fixture *f, int32_t chunk, int32_t threads)
+{
+    open_fixture_at(f, source_path("test/golden/llava_tiny/model"), chunk, threads);
 }
 
 static void close_fixture(struct fixture *f)
@@ -230,6 +237,143 @@ static int32_t take_piece(void *user, const char *text, size_t size, const int32
     return ++stream->calls == stream->stop_after;
 }
 
+/* Logits after a prompt of two pictures, whatever the session held before. */
+static struct logits evaluate_two(struct fixture *f, mmq_image *first, mmq_image *second)
+{
+    f->images[0] = first;
+    f->images[1] = second;
+    f->prompt.text = "USER: <image>\n<image>\nWhich one is red? ASSISTANT:";
+    f->prompt.n_images = 2;
+    return evaluate(f);
+}
+
+START_TEST(pictures_kept_in_part_change_no_bit)
+{
+    /* Which pictures follow each other: none, the first, the second alone, or both are kept. */
+    static const int turns[][2] = {{1, 2}, {1, 2}, {1, 3}, {4, 3}, {3, 3}, {3, 4}, {2, 1}, {1, 1}};
+    mmq_image *images[5];
+    struct logits one, two;
+    struct fixture f, fresh;
+    size_t i;
+
+    open_fixture(&f, 7, 1);
+    for (i = 0; i < 5; i++)
+        images[i] = tiny_image((int)i);
+    for (i = 0; i < sizeof turns / sizeof turns[0]; i++) {
+        open_fixture(&fresh, 0, 1);
+        one = evaluate_two(&f, images[turns[i][0]], images[turns[i][1]]);
+        two = evaluate_two(&fresh, images[turns[i][0]], images[turns[i][1]]);
+        ck_assert_mem_eq(one.data, two.data, one.n * sizeof *one.data);
+        free(one.data);
+        free(two.data);
+        close_fixture(&fresh);
+    }
+    for (i = 0; i < 5; i++)
+        mmq_image_free(images[i]);
+    close_fixture(&f);
+}
+END_TEST
+
+START_TEST(truncation_anywhere_changes_no_bit)
+{
+    mmq_image *first = tiny_image(3), *second = tiny_image(4);
+    struct logits whole, again;
+    struct fixture f;
+    int32_t length, n;
+
+    open_fixture(&f, 16, 1);
+    whole = evaluate_two(&f, first, second);
+    length = mmq_session_length(f.session);
+    for (n = 0; n <= length; n++) {
+        ASSERT_OK(mmq_session_truncate(f.session, n)); /* within either picture too */
+        ck_assert_int_eq(mmq_session_length(f.session), n);
+        again = evaluate_two(&f, first, second);
+        ck_assert_int_eq(mmq_session_length(f.session), length);
+        ck_assert_mem_eq(again.data, whole.data, whole.n * sizeof *whole.data);
+        free(again.data);
+    }
+    /* Cut within the first, then go on with another first: what was kept of it must go. */
+    ASSERT_OK(mmq_session_truncate(f.session, 20));
+    again = evaluate_two(&f, second, first);
+    ck_assert_mem_ne(again.data, whole.data, whole.n * sizeof *whole.data);
+    free(again.data);
+    again = evaluate_two(&f, first, second);
+    ck_assert_mem_eq(again.data, whole.data, whole.n * sizeof *whole.data);
+    free(again.data);
+    free(whole.data);
+    mmq_image_free(first);
+    mmq_image_free(second);
+    close_fixture(&f);
+}
+END_TEST
+
+/* A thread with a session of its own on a model that others use, too. */
+struct worker {
+    mmq_model *model;
+    mmq_image *image;
+    int seed;
+    char text[4096];
+};
+
+static void *answer_often(void *user)
+{
+    struct worker *worker = user;
+    const mmq_image *images[] = {worker->image};
+    mmq_prompt prompt = {
+        .struct_size = sizeof prompt, .text = QUESTION, .images = images, .n_images = 1};
+    mmq_generate_request request = {.struct_size = sizeof request,
+                                    .prompt = &prompt,
+                                    .max_new_tokens = 12,
+                                    .temperature = 3,
+                                    .seed = (uint64_t)worker->seed,
+                                    .ignore_eos = 1};
+    mmq_session_options options = {.struct_size = sizeof options, .context = 256};
+    mmq_session *session;
+    mmq_result *result;
+    int i;
+
+    for (i = 0; i < 4; i++) {
+        ASSERT_OK(mmq_session_create(&session, worker->model, &options));
+        ASSERT_OK(mmq_generate(&result, session, &request));
+        if (i == 0)
+            snprintf(worker->text, sizeof worker->text, "%s", mmq_result_text(result));
+        ck_assert_str_eq(worker->text, mmq_result_text(result));
+        mmq_result_free(result);
+        mmq_session_free(session);
+    }
+    return NULL;
+}
+
+START_TEST(sessions_of_several_threads_do_not_disturb_each_other)
+{
+    enum { N = 4 };
+    mmq_load_options load = {.struct_size = sizeof load, .n_threads = 3};
+    mmq_model_facts facts = {.struct_size = sizeof facts};
+    mmq_quantize_options options = {.struct_size = sizeof options, .format = "int8"};
+    mmq_model *model = tiny_model(&load), *quantized;
+    struct worker workers[N], alone;
+    pthread_t threads[N];
+    int i;
+
+    for (i = 0; i < N; i++) { /* the first to come places */
+        workers[i] = (struct worker){.model = model, .image = tiny_image(i), .seed = i};
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, answer_often, &workers[i]), 0);
+    }
+    ASSERT_OK(mmq_model_info(&facts, model));
+    ASSERT_OK(mmq_quantize_layerwise(&quantized, model, &options, NULL));
+    for (i = 0; i < N; i++)
+        ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+    for (i = 0; i < N; i++) {
+        alone = workers[i];
+        answer_often(&alone);
+        ck_assert_str_eq(alone.text, workers[i].text);
+        mmq_image_free(workers[i].image);
+    }
+    mmq_model_free(quantized);
+    mmq_model_free(model);
+}
+END_TEST
+
 START_TEST(streamed_pieces_add_up_to_the_answer)
 {
     struct stream stream = {0};
@@ -258,15 +402,21 @@ START_TEST(an_answer_ends_before_a_stop_string_and_nothing_of_it_is_streamed)
 {
     struct stream stream = {0};
     const char *stops[2] = {"never to be seen", NULL};
-    char stop[8] = {0}, *at;
+    const char *at;
+    char stop[8];
     mmq_result *whole, *cut;
     struct fixture f;
+    size_t n;
 
     open_fixture(&f, 0, 0);
     f.request.max_new_tokens = 40;
     ASSERT_OK(mmq_generate(&whole, f.session, &f.request));
     ck_assert_uint_gt(strlen(mmq_result_text(whole)), 20);
-    memcpy(stop, mmq_result_text(whole) + 10, 3);
+    for (at = mmq_result_text(whole) + 10; (*at & 0xC0) == 0x80; at++)
+        ; /* a stop string begins and ends with whole characters */
+    for (n = 3; (at[n] & 0xC0) == 0x80; n++)
+        ;
+    snprintf(stop, sizeof stop, "%.*s", (int)n, at);
     at = strstr(mmq_result_text(whole), stop);
     stops[1] = stop;
     f.request.stop = stops;
@@ -281,6 +431,103 @@ START_TEST(an_answer_ends_before_a_stop_string_and_nothing_of_it_is_streamed)
     mmq_result_free(cut);
     stops[0] = "";
     ASSERT_FAILS(MMQ_ERR_INVALID, "stop string 0", mmq_generate(&cut, f.session, &f.request));
+    stops[0] = "\xa9t\xc3"; /* it would cut characters in two */
+    ASSERT_FAILS(MMQ_ERR_INVALID, "UTF-8", mmq_generate(&cut, f.session, &f.request));
+    close_fixture(&f);
+}
+END_TEST
+
+/* Every part of a wild answer in turn, so that stops begin and end within tokens, between them,
+ * and across characters of several bytes. */
+START_TEST(a_stop_string_is_found_wherever_it_lies)
+{
+    mmq_result *whole, *cut;
+    const char *text, *stops[1];
+    char stop[16];
+    struct fixture f;
+    size_t size, begin, n;
+
+    open_fixture(&f, 0, 1);
+    f.request.max_new_tokens = 24;
+    f.request.temperature = 9;
+    f.request.seed = 11;
+    ASSERT_OK(mmq_generate(&whole, f.session, &f.request));
+    text = mmq_result_text(whole);
+    size = strlen(text);
+    f.request.stop = stops;
+    f.request.n_stop = 1;
+    f.request.on_text = take_piece;
+    stops[0] = stop;
+    for (begin = 0; begin < size; begin++)
+        for (n = 1; n <= 9 && begin + n <= size; n += 4) {
+            struct stream stream = {0};
+            size_t end;
+
+            if ((text[begin] & 0xC0) == 0x80 || (text[begin + n] & 0xC0) == 0x80)
+                continue; /* no text of its own */
+            snprintf(stop, sizeof stop, "%.*s", (int)n, text + begin);
+            end = (size_t)(strstr(text, stop) - text);
+            f.request.text_user = &stream;
+            ASSERT_OK(mmq_generate(&cut, f.session, &f.request));
+            ck_assert_int_eq(mmq_result_finish(cut), MMQ_FINISH_STOP);
+            ck_assert_uint_eq(strlen(mmq_result_text(cut)), end);
+            ck_assert_mem_eq(mmq_result_text(cut), text, end);
+            ck_assert_uint_eq(stream.size, end);
+            ck_assert_mem_eq(stream.text, text, end);
+            mmq_result_free(cut);
+        }
+    mmq_result_free(whole);
+    close_fixture(&f);
+}
+END_TEST
+
+/* The tiny model with a zero byte before the D of its vocabulary, in ./zero. */
+static void make_model_with_zero_byte(void)
+{
+    static const char d[] = "\"D\": ";
+    size_t size, head;
+    char *text = read_file(source_path("test/golden/llava_tiny/model/tokenizer.json"), &size);
+    char *at = strstr(text, d);
+    FILE *file;
+
+    ck_assert_ptr_nonnull(at);
+    head = (size_t)(at - text);
+    ck_assert_int_eq(
+        system(support_text("cp -r '%s' zero", source_path("test/golden/llava_tiny/model"))), 0);
+    file = fopen("zero/tokenizer.json", "wb");
+    ck_assert_ptr_nonnull(file);
+    fprintf(file, "%.*s\"\\u0000D\": %s", (int)head, text, at + strlen(d));
+    ck_assert_int_eq(fclose(file), 0);
+    free(text);
+}
+
+/* Tokens of byte-level vocabularies hold zero bytes; what follows them is looked through, too. */
+START_TEST(a_stop_string_is_found_after_a_zero_byte)
+{
+    const char *stops[] = {"D"};
+    struct stream stream = {0};
+    mmq_result *result;
+    struct fixture f;
+
+    make_model_with_zero_byte();
+    open_fixture_at(&f, "zero", 0, 1);
+    f.request.max_new_tokens = 24;
+    f.request.temperature = 9;
+    f.request.on_text = take_piece;
+    f.request.text_user = &stream;
+    for (; !memchr(stream.text, 0, stream.size); f.request.seed++) {
+        ck_assert_uint_lt(f.request.seed, 100);
+        stream = (struct stream){0};
+        ASSERT_OK(mmq_generate(&result, f.session, &f.request));
+        mmq_result_free(result);
+    }
+    f.request.seed--;
+    f.request.stop = stops;
+    f.request.n_stop = 1;
+    stream = (struct stream){0};
+    ASSERT_OK(mmq_generate(&result, f.session, &f.request));
+    ck_assert_int_eq(mmq_result_finish(result), MMQ_FINISH_STOP);
+    mmq_result_free(result);
     close_fixture(&f);
 }
 END_TEST
@@ -311,6 +558,96 @@ START_TEST(a_callback_or_a_raised_flag_ends_the_call_and_the_session_goes_on)
     mmq_result_free(result);
     mmq_result_free(again);
     mmq_cancel_free(cancel);
+    close_fixture(&f);
+}
+END_TEST
+
+/* Raises the flag, or says no, at one call; counts them. */
+struct ender {
+    mmq_cancel *cancel;
+    size_t calls, at;
+    int says_no;
+};
+
+static int32_t end_at_piece(void *user, const char *text, size_t size, const int32_t *ids,
+                            size_t n_ids)
+{
+    struct ender *ender = user;
+
+    (void)text, (void)size, (void)ids, (void)n_ids;
+    if (ender->calls++ != ender->at)
+        return 0;
+    if (!ender->says_no)
+        mmq_cancel_raise(ender->cancel);
+    return ender->says_no;
+}
+
+static int32_t end_at_row(void *user, size_t index, const float *logits, size_t n_vocab)
+{
+    (void)logits, (void)n_vocab;
+    return end_at_piece(user, "", 0, NULL, index);
+}
+
+START_TEST(an_end_at_any_piece_leaves_a_session_that_goes_on)
+{
+    struct ender ender = {0};
+    mmq_result *whole, *result;
+    mmq_status status = MMQ_ERR_CALLBACK;
+    struct fixture f;
+
+    open_fixture(&f, 7, 1);
+    ASSERT_OK(mmq_generate(&whole, f.session, &f.request));
+    f.request.text_user = &ender;
+    for (ender.at = 0; status != MMQ_OK; ender.at++)
+        for (ender.says_no = 0; ender.says_no < 2; ender.says_no++) {
+            ender.calls = 0;
+            ASSERT_OK(mmq_cancel_create(&ender.cancel));
+            f.request.cancel = ender.cancel;
+            f.request.on_text = end_at_piece;
+            status = mmq_generate(&result, f.session, &f.request);
+            /* After the last token only the rest of the text is given: nothing is left to end. */
+            ck_assert_uint_le(ender.calls, ender.at + (ender.says_no ? 1 : 2));
+            if (status != MMQ_OK)
+                ck_assert_int_eq(status, ender.says_no ? MMQ_ERR_CALLBACK : MMQ_ERR_CANCELLED);
+            mmq_result_free(result);
+            f.request.on_text = NULL;
+            f.request.cancel = NULL;
+            ASSERT_OK(mmq_generate(&result, f.session, &f.request));
+            ck_assert_str_eq(mmq_result_text(result), mmq_result_text(whole));
+            mmq_result_free(result);
+            mmq_cancel_free(ender.cancel);
+        }
+    ck_assert_uint_gt(ender.at, 5);
+    mmq_result_free(whole);
+    close_fixture(&f);
+}
+END_TEST
+
+START_TEST(an_end_at_any_row_leaves_a_session_that_goes_on)
+{
+    static const int32_t targets[] = {9, 30, 77, 80};
+    struct ender ender = {.says_no = 1};
+    struct logits whole, again;
+    struct fixture f;
+    mmq_evaluate_request request = {.struct_size = sizeof request,
+                                    .prompt = &f.prompt,
+                                    .targets = targets,
+                                    .n_targets = 4,
+                                    .on_logits = end_at_row,
+                                    .logits_user = &ender};
+    mmq_evaluation *evaluation;
+
+    open_fixture(&f, 0, 1);
+    whole = evaluate(&f);
+    for (ender.at = 0; ender.at < 4; ender.at++) {
+        ender.calls = 0;
+        ASSERT_FAILS(MMQ_ERR_CALLBACK, "row", mmq_evaluate(&evaluation, f.session, &request));
+        ck_assert_uint_eq(ender.calls, ender.at + 1);
+        again = evaluate(&f);
+        ck_assert_mem_eq(again.data, whole.data, whole.n * sizeof *whole.data);
+        free(again.data);
+    }
+    free(whole.data);
     close_fixture(&f);
 }
 END_TEST
@@ -368,6 +705,7 @@ END_TEST
 
 START_TEST(truncate_forgets_the_tail_and_reset_everything)
 {
+    mmq_result_facts facts = {.struct_size = sizeof facts};
     mmq_result *result;
     struct fixture f;
     int32_t length;
@@ -375,9 +713,10 @@ START_TEST(truncate_forgets_the_tail_and_reset_everything)
     open_fixture(&f, 0, 0);
     ck_assert_int_eq(mmq_session_length(f.session), 0);
     ASSERT_OK(mmq_generate(&result, f.session, &f.request));
+    ASSERT_OK(mmq_result_info(&facts, result));
     mmq_result_free(result);
     length = mmq_session_length(f.session);
-    ck_assert_int_gt(length, 12);
+    ck_assert_int_eq(length, facts.n_prompt + 12 - 1); /* nothing has followed the last token yet */
     ASSERT_FAILS(MMQ_ERR_INVALID, "tokens", mmq_session_truncate(f.session, length + 1));
     ASSERT_FAILS(MMQ_ERR_INVALID, "tokens", mmq_session_truncate(f.session, -1));
     ASSERT_OK(mmq_session_truncate(f.session, 3));
@@ -485,14 +824,22 @@ int main(void)
     SRunner *runner = srunner_create(suite);
     int failed;
 
+    tcase_add_checked_fixture(tests, scratch_enter, scratch_leave);
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, logits_are_bit_equal_for_every_chunk_size_and_number_of_threads);
     tcase_add_test(tests, log_probabilities_are_those_of_the_logits);
     tcase_add_test(tests, a_second_question_encodes_nothing_again_and_equals_a_fresh_session);
     tcase_add_test(tests, another_picture_in_the_same_words_is_not_reused);
+    tcase_add_test(tests, pictures_kept_in_part_change_no_bit);
+    tcase_add_test(tests, truncation_anywhere_changes_no_bit);
+    tcase_add_test(tests, sessions_of_several_threads_do_not_disturb_each_other);
     tcase_add_test(tests, streamed_pieces_add_up_to_the_answer);
     tcase_add_test(tests, an_answer_ends_before_a_stop_string_and_nothing_of_it_is_streamed);
+    tcase_add_test(tests, a_stop_string_is_found_wherever_it_lies);
+    tcase_add_test(tests, a_stop_string_is_found_after_a_zero_byte);
     tcase_add_test(tests, a_callback_or_a_raised_flag_ends_the_call_and_the_session_goes_on);
+    tcase_add_test(tests, an_end_at_any_piece_leaves_a_session_that_goes_on);
+    tcase_add_test(tests, an_end_at_any_row_leaves_a_session_that_goes_on);
     tcase_add_test(tests, pictures_and_markers_must_be_as_many);
     tcase_add_test(tests, a_full_context_is_a_status_for_a_prompt_and_a_finish_for_an_answer);
     tcase_add_test(tests, truncate_forgets_the_tail_and_reset_everything);

@@ -225,6 +225,7 @@ __attribute__((unused)) static struct weight weight_new(struct target *t, int32_
     const uint8_t *part[MMQI_MAX_PARTS] = {0};
     uint8_t *to[MMQI_MAX_PARTS] = {0};
     float *source = malloc((size_t)(rows * cols) * sizeof *source);
+    float *absmax = malloc((size_t)(rows * cols) * sizeof *absmax); /* of blocks, before nesting */
 
     ck_assert_ptr_nonnull(info);
     ck_assert_int_eq(info->layout(&w.layout, rows, cols), MMQ_OK);
@@ -234,10 +235,16 @@ __attribute__((unused)) static struct weight weight_new(struct target *t, int32_
         source[i] = random_at(stream, (uint64_t)i);
     for (int32_t i = 0; i < w.layout.n_parts; i++)
         part[i] = to[i] = w.host + w.layout.part[i].offset;
-    info->pack(to, source, rows, cols);
+    if (info->nested)
+        to[1] = (uint8_t *)absmax;
+    info->pack(to, source, rows, cols, MMQI_METHOD_RTN);
+    to[1] = w.host + w.layout.part[1].offset;
+    if (info->nested)
+        info->nest(to, absmax, w.layout.part[1].shape[0]);
     info->unpack(w.values, part, rows, cols, 0, rows * cols);
     w.block = device_copy(t, w.host, w.layout.bytes);
     ck_assert_int_eq(t->backend->pack(t->device, &w.mat, w.block, &w.layout), MMQ_OK);
+    free(absmax);
     free(source);
     return w;
 }

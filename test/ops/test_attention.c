@@ -9,7 +9,8 @@ struct scene {
     float q_scale;
 };
 
-/* Around the edges of: blocks of 64 slots, vectors of 16, groups of 3 and 6, tasks of 48, heads of 256. */
+/* Around the edges of: blocks of 64 slots, vectors of 16, groups of 3 and 6, tasks of 48, heads of
+ * 256. */
 static const struct scene scenes[] = {
     {1, 1, 1, 1, 1, 1, FULL, 1},         {1, 64, 1, 1, 16, 64, FULL, 1},
     {1, 65, 3, 1, 64, 16, FULL, 1},      {7, 63, 2, 2, 15, 10, FULL, 1},
@@ -141,8 +142,8 @@ static void stage_free(struct target *t, struct stage *g)
 }
 
 /*
- * With every score within e of the true one, weights are within a factor 1 +- 2 e, and the sums of n
- * of them add (n + 16) u; e comes from head_dim additions of products, exp and the maximum.
+ * With every score within e of the true one, weights are within a factor 1 +- 2 e, and the sums of
+ * n of them add (n + 16) u; e comes from head_dim additions of products, exp and the maximum.
  */
 static void check_query(const struct stage *g, const struct scene *s, int32_t r, int32_t h)
 {

@@ -1,9 +1,11 @@
 /* The matmul op of every instruction set against products summed in double. */
 #include "ops/harness.h"
 
-static const int32_t formats[] = {MMQI_FORMAT_F32, MMQI_FORMAT_F16, MMQI_FORMAT_BF16,
-                                  MMQI_FORMAT_INT8, MMQI_FORMAT_NF4};
-enum { N_FORMATS = 5 };
+static const int32_t formats[] = {
+    MMQI_FORMAT_F32,    MMQI_FORMAT_F16,      MMQI_FORMAT_BF16,
+    MMQI_FORMAT_INT8,   MMQI_FORMAT_NF4,      MMQI_FORMAT_NF4_128_NESTED,
+    MMQI_FORMAT_FP4_32, MMQI_FORMAT_INT4_G64, MMQI_FORMAT_INT4_G32_BF16};
+enum { N_FORMATS = sizeof formats / sizeof *formats };
 
 struct shape {
     int64_t rows, n, k; /* of x, of W */

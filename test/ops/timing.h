@@ -1,5 +1,5 @@
 /*
- * `test_ops --time`: how long each op takes on each instruction set, beside
+ * `test_ops --time [ISA [THREADS]]`: how long each op takes on each instruction set, beside
  * the rates that the same process reaches: reading memory, and fused multiply-adds.
  */
 #ifndef TEST_OPS_TIMING_H
@@ -12,7 +12,7 @@
 #include <immintrin.h>
 #endif
 
-enum { READ_BYTES = 256 << 20, READ_CHUNK = 1 << 20, FMA_ROUNDS = 100000, TIME_THREADS = 2 };
+enum { READ_BYTES = 256 << 20, READ_CHUNK = 1 << 20, FMA_ROUNDS = 100000 };
 
 /* ---- what the machine can do ---- */
 
@@ -124,7 +124,7 @@ static struct rates measure_rates(struct target *t, int32_t isa)
     memset(data, 1, READ_BYTES);
     rates.read = READ_BYTES / fastest(run_rate, &call);
     call.fn = fma_chunk;
-    call.chunks = 2 * TIME_THREADS;
+    call.chunks = 2 * mmqi_pool_threads(t->pool);
     rates.fma = 2.0 * 12 * lanes * FMA_ROUNDS * (double)call.chunks / fastest(run_rate, &call);
     free(data);
     printf("%-8s %-38s %10s %8.1f GFLOP/s %8.1f GB/s\n", isa_name(isa), "the machine: fma, reading",
@@ -316,8 +316,8 @@ static void time_op(struct target *t, int32_t isa, const struct timed_op *op, st
     free(positions);
 }
 
-/* Every op on every instruction set, or on the one named. */
-static void time_all(const char *only)
+/* Every op on every instruction set, or on the one named; threads 0: one per processor. */
+static void time_all(const char *only, int32_t threads)
 {
     struct target t;
     struct rates rates;
@@ -325,8 +325,9 @@ static void time_all(const char *only)
     for (int32_t i = 0; i < N_ISAS; i++) {
         if (only && strcmp(only, isa_name(all_isas[i])) != 0)
             continue;
-        if (!target_open(&t, all_isas[i], TIME_THREADS, 49152))
+        if (!target_open(&t, all_isas[i], threads, 49152))
             continue;
+        printf("%s\n", t.backend->describe(t.device));
         rates = measure_rates(&t, all_isas[i]);
         for (size_t o = 0; o < sizeof timed_ops / sizeof *timed_ops; o++)
             time_op(&t, all_isas[i], &timed_ops[o], rates);

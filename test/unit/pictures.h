@@ -1,5 +1,4 @@
-/* What the suites of src/image share: files, the folder of shared data, and an allocator that
- * counts and refuses. */
+/* What the suites of src/image share: files and the folder of shared data. */
 #ifndef TEST_UNIT_PICTURES_H
 #define TEST_UNIT_PICTURES_H
 
@@ -13,6 +12,7 @@
 #include "core/mem.h"
 #include "core/status.h"
 #include "image/image.h"
+#include "meter.h"
 
 #define SHARED_FUNCTION __attribute__((unused)) static
 
@@ -86,34 +86,6 @@ SHARED_FUNCTION struct mmqi_image *decode_file(const char *path)
                   mmqi_message());
     free(file.data);
     return image;
-}
-
-/* An allocator that counts blocks, notes the largest, and refuses once `left` reaches 0. */
-struct meter {
-    int live, left;
-    size_t largest;
-};
-
-SHARED_FUNCTION void *meter_alloc(void *user, size_t size)
-{
-    struct meter *meter = user;
-    void *block = meter->left > 0 ? malloc(size) : NULL;
-
-    if (!block)
-        return NULL;
-    meter->left--;
-    meter->live++;
-    if (size > meter->largest)
-        meter->largest = size;
-    return block;
-}
-
-SHARED_FUNCTION void meter_free(void *user, void *block)
-{
-    struct meter *meter = user;
-
-    meter->live--;
-    free(block);
 }
 
 #endif

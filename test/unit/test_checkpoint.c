@@ -10,6 +10,7 @@
 #include "io/checkpoint.h"
 #include "io/safetensors.h"
 #include "memory_files.h"
+#include "meter.h"
 
 enum { MAX_FILES = 8 };
 
@@ -192,6 +193,15 @@ START_TEST(names_the_folder_that_holds_no_checkpoint)
 }
 END_TEST
 
+START_TEST(a_file_that_cannot_be_looked_for_is_not_taken_for_an_absent_one)
+{
+    add_shard("model.safetensors", "a");
+    fx.memory.fail_open_with = MMQ_ERR_IO;
+    expect_failure(MMQ_ERR_IO, "memory/model.safetensors: the host's reader could not open it");
+    fx.memory.fail_open_with = 0;
+}
+END_TEST
+
 START_TEST(names_the_shard_that_is_not_there)
 {
     add_shard("s-1.safetensors", "a");
@@ -329,26 +339,11 @@ START_TEST(opens_a_thousand_shards_and_no_more)
 }
 END_TEST
 
-static void *limited_alloc(void *user, size_t size)
-{
-    int *left = user;
-
-    if (*left == 0)
-        return NULL;
-    --*left;
-    return malloc(size);
-}
-
-static void limited_free(void *user, void *block)
-{
-    (void)user;
-    free(block);
-}
-
 START_TEST(fails_cleanly_wherever_memory_runs_out_and_opens_on_a_retry)
 {
-    int left, n;
-    struct mmqi_mem_hooks hooks = {limited_alloc, limited_free, &left};
+    struct meter meter = {0};
+    int n;
+    struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter};
     int32_t status = MMQ_ERR_NOMEM;
 
     add_shard("s-1.safetensors", "a");
@@ -358,10 +353,11 @@ START_TEST(fails_cleanly_wherever_memory_runs_out_and_opens_on_a_retry)
         const struct mmqi_mem_hooks *before = mmqi_mem_enter(&hooks);
         struct mmqi_checkpoint *checkpoint;
 
-        left = n;
+        meter.left = n;
         status = mmqi_checkpoint_open(&checkpoint, fx.store);
         mmqi_checkpoint_release(checkpoint);
         mmqi_mem_enter(before);
+        ck_assert_int_eq(meter.live, 0);
         ck_assert_int_eq(fx.memory.n_open, 0);
         ck_assert_int_lt(n, 100);
     }
@@ -385,6 +381,7 @@ int main(void)
     tcase_add_test(tests, prefers_the_single_file_to_the_index);
     tcase_add_test(tests, outlives_its_store_and_lives_as_long_as_the_last_holder);
     tcase_add_test(tests, names_the_folder_that_holds_no_checkpoint);
+    tcase_add_test(tests, a_file_that_cannot_be_looked_for_is_not_taken_for_an_absent_one);
     tcase_add_test(tests, names_the_shard_that_is_not_there);
     tcase_add_test(tests, names_the_shard_that_is_broken);
     tcase_add_test(tests, refuses_a_mapped_tensor_that_its_shard_has_not);

@@ -13,6 +13,7 @@
 #include "core/status.h"
 #include "quant/export_bnb.h"
 #include "quant/report.h"
+#include "quant/stored.h"
 #include "scratch.h"
 
 /* ---- a model that is only its weight table ---- */
@@ -41,16 +42,28 @@ static const bool quantized[] = {false, true, true, false, false, true, false};
 
 static struct mmqi_model model = {.weights = weights, .n_weights = 7};
 
-static char *config(const char *text, int32_t format)
+/* The config where weights 1, 2 and 5 are in these formats. */
+static char *mixed_config(const char *text, int32_t f1, int32_t f2, int32_t f5)
 {
+    const int32_t formats[7] = {[0] = MMQI_FORMAT_BF16,
+                                [1] = f1,
+                                [2] = f2,
+                                [3] = MMQI_FORMAT_BF16,
+                                [4] = MMQI_FORMAT_BF16,
+                                [5] = f5,
+                                [6] = MMQI_FORMAT_F32};
     char *out;
     size_t size;
 
-    ck_assert_msg(mmqi_bnb_config(&out, &size, text, strlen(text), &model, quantized, format) ==
-                      MMQ_OK,
-                  "%s", mmqi_message());
+    ck_assert_msg(mmqi_bnb_config(&out, &size, text, strlen(text), &model, formats) == MMQ_OK, "%s",
+                  mmqi_message());
     ck_assert_uint_eq(size, strlen(out));
     return out;
+}
+
+static char *config(const char *text, int32_t format)
+{
+    return mixed_config(text, format, format, format);
 }
 
 /* The quantization_config of the text; the root is the caller's to free. */
@@ -81,6 +94,58 @@ START_TEST(the_config_says_which_method_made_the_weights)
         json_decref(root);
         mmqi_free(text);
     }
+}
+END_TEST
+
+START_TEST(one_scheme_of_bitsandbytes_may_have_many_block_sizes)
+{
+    char *text = mixed_config("{}", MMQI_FORMAT_FP4_NESTED, MMQI_FORMAT_FP4_32_NESTED,
+                              MMQI_FORMAT_FP4_128_NESTED);
+    json_t *root, *q = parse(text, &root);
+
+    ck_assert_str_eq(json_string_value(json_object_get(q, "quant_method")), "bitsandbytes");
+    ck_assert(json_is_true(json_object_get(q, "load_in_4bit")));
+    ck_assert_str_eq(json_string_value(json_object_get(q, "bnb_4bit_quant_type")), "fp4");
+    ck_assert(json_is_true(json_object_get(q, "bnb_4bit_use_double_quant")));
+    json_decref(root);
+    mmqi_free(text);
+}
+END_TEST
+
+START_TEST(what_bitsandbytes_cannot_load_as_one_is_mapped_by_module)
+{
+    static const int32_t mixes[][3] = {
+        {MMQI_FORMAT_NF4, MMQI_FORMAT_INT8, MMQI_FORMAT_NF4},
+        {MMQI_FORMAT_NF4, MMQI_FORMAT_NF4, MMQI_FORMAT_NF4_NESTED},
+        {MMQI_FORMAT_NF4, MMQI_FORMAT_FP4, MMQI_FORMAT_NF4},
+        {MMQI_FORMAT_INT4_G64, MMQI_FORMAT_INT4_G64, MMQI_FORMAT_INT4_G64},
+        {MMQI_FORMAT_INT8, MMQI_FORMAT_BF16, MMQI_FORMAT_INT4_G32_BF16}};
+
+    for (size_t i = 0; i < sizeof mixes / sizeof *mixes; i++) {
+        char *text = mixed_config("{\"z\": 1}", mixes[i][0], mixes[i][1], mixes[i][2]);
+        json_t *root, *q = parse(text, &root), *modules = json_object_get(q, "modules");
+
+        ck_assert_str_eq(json_string_value(json_object_get(q, "quant_method")), "libmmq");
+        ck_assert_uint_eq(json_object_size(q), 2);
+        ck_assert_uint_eq(json_object_size(modules), mixes[i][1] == MMQI_FORMAT_BF16 ? 2 : 3);
+        ck_assert_str_eq(json_string_value(
+                             json_object_get(modules, "language_model.model.layers.1.mlp.up_proj")),
+                         mmqi_format_info(mixes[i][0])->name);
+        ck_assert_str_eq(json_string_value(json_object_get(modules, "tower.patch_proj")),
+                         mmqi_format_info(mixes[i][2])->name);
+        json_decref(root);
+        mmqi_free(text);
+    }
+}
+END_TEST
+
+START_TEST(nothing_packed_leaves_the_config_as_it_is)
+{
+    static const char text[] = "{\"a\": 1, \"quantization_config\": {\"b\": 2}, \"c\": 3}\n";
+    char *out = config(text, MMQI_FORMAT_BF16);
+
+    ck_assert_str_eq(out, text);
+    mmqi_free(out);
 }
 END_TEST
 
@@ -138,11 +203,11 @@ START_TEST(a_broken_config_is_refused)
     static const char *const bad[] = {"", "[]", "{", "{\"a\":}", "{} {}", "{\"a\": 1, \"a\": 2}"};
 
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const int32_t formats[7] = {[1] = MMQI_FORMAT_NF4};
         char *out;
         size_t size;
 
-        ck_assert_int_eq(mmqi_bnb_config(&out, &size, bad[i], strlen(bad[i]), &model, quantized,
-                                         MMQI_FORMAT_NF4),
+        ck_assert_int_eq(mmqi_bnb_config(&out, &size, bad[i], strlen(bad[i]), &model, formats),
                          MMQ_ERR_FORMAT);
         ck_assert_ptr_null(out);
         ck_assert_ptr_nonnull(strstr(mmqi_message(), "config.json"));
@@ -198,6 +263,7 @@ static void declare_matrix(int32_t format, const char *const *names, size_t n, c
     struct mmqi_save *save;
     struct mmqi_store *store;
     struct mmqi_checkpoint *checkpoint;
+    struct mmqi_stored stored;
     struct mmqi_layout layout;
     struct mmqi_bnb_matrix matrix = {.file_name = "x.weight",
                                      .format = format,
@@ -212,11 +278,13 @@ static void declare_matrix(int32_t format, const char *const *names, size_t n, c
     ck_assert_int_eq(mmqi_save_create(&save, "out"), MMQ_OK);
     ck_assert_int_eq(mmqi_bnb_declare(save, &first, &matrix), MMQ_OK);
     ck_assert_uint_eq(first, 0);
-    ck_assert_uint_eq(mmqi_save_count(save), n);
+    if (n > 0)
+        ck_assert_uint_eq(mmqi_save_count(save), n);
     ck_assert_int_eq(mmqi_save_open(save, 0), MMQ_OK);
-    for (int32_t i = 0; i < layout.n_parts; i++)
+    for (int32_t i = 0; i < layout.n_parts && layout.part[i].suffix; i++)
         ck_assert_int_eq(mmqi_save_write(save, first + (size_t)i, 0, zeros, layout.part[i].bytes),
                          MMQ_OK);
+    matrix.nested_offset = -0.196354941f; /* not known when the tensors are declared */
     ck_assert_int_eq(mmqi_bnb_write_extra(save, first, &matrix), MMQ_OK);
     ck_assert_msg(mmqi_save_commit(save) == MMQ_OK, "%s", mmqi_message());
     mmqi_save_free(save);
@@ -236,9 +304,49 @@ static void declare_matrix(int32_t format, const char *const *names, size_t n, c
             ck_assert_mem_eq(text, state, strlen(state));
         }
     }
+    ck_assert_int_eq(mmqi_stored_find(&stored, checkpoint, "x.weight", 6, 32), MMQ_OK);
+    ck_assert_int_eq(stored.format, format);
+    ck_assert(stored.has_offset == mmqi_format_info(format)->nested);
+    ck_assert(stored.nested_offset == (stored.has_offset ? -0.196354941f : 0.0f));
     mmqi_checkpoint_release(checkpoint);
     mmqi_store_release(store);
 }
+
+START_TEST(every_packed_format_is_found_again_as_it_was_written)
+{
+    static const char *const first[] = {"x.weight"}, *const packed[] = {"x.weight_packed"};
+
+    for (int32_t f = MMQI_FORMAT_INT8; f < MMQI_N_FORMATS; f++) {
+        declare_matrix(f, f < MMQI_FORMAT_INT4_G32 ? first : packed, 0, NULL);
+        ck_assert_int_eq(system("rm -r out"), 0);
+    }
+}
+END_TEST
+
+START_TEST(nested_fp4_has_the_tensors_of_bitsandbytes)
+{
+    static const char *const names[] = {"x.weight",
+                                        "x.weight.absmax",
+                                        "x.weight.nested_absmax",
+                                        "x.weight.quant_map",
+                                        "x.weight.nested_quant_map",
+                                        "x.weight.quant_state.bitsandbytes__fp4"};
+
+    declare_matrix(MMQI_FORMAT_FP4_128_NESTED, names, 6,
+                   "{\"quant_type\": \"fp4\", \"blocksize\": 128, \"dtype\": \"float16\", "
+                   "\"shape\": [6, 32], \"nested_blocksize\": 256, \"nested_dtype\": \"float32\", "
+                   "\"nested_offset\": -0.196354941}    ");
+}
+END_TEST
+
+START_TEST(int4_has_tensors_of_its_own_names)
+{
+    static const char *const names[] = {"x.weight_packed", "x.weight_scale", "x.weight_zero_point",
+                                        "x.weight_shape"};
+
+    declare_matrix(MMQI_FORMAT_INT4_G64_BF16, names, 4, NULL);
+}
+END_TEST
 
 START_TEST(nf4_has_the_tensors_of_bitsandbytes)
 {
@@ -333,6 +441,12 @@ int main(void)
     tcase_add_test(tests, a_broken_config_is_refused);
     tcase_add_test(tests,
                    the_skip_list_names_the_kept_modules_and_no_quantized_one_under_either_rule);
+    tcase_add_test(tests, one_scheme_of_bitsandbytes_may_have_many_block_sizes);
+    tcase_add_test(tests, what_bitsandbytes_cannot_load_as_one_is_mapped_by_module);
+    tcase_add_test(tests, nothing_packed_leaves_the_config_as_it_is);
+    tcase_add_test(tests, every_packed_format_is_found_again_as_it_was_written);
+    tcase_add_test(tests, nested_fp4_has_the_tensors_of_bitsandbytes);
+    tcase_add_test(tests, int4_has_tensors_of_its_own_names);
     tcase_add_test(tests, nf4_has_the_tensors_of_bitsandbytes);
     tcase_add_test(tests, int8_has_the_tensors_of_llm_int8);
     tcase_add_test(tests, a_matrix_without_weight_in_its_name_is_refused);

@@ -8,6 +8,7 @@
 #include "core/status.h"
 #include "io/file.h"
 #include "memory_files.h"
+#include "meter.h"
 
 static char folder[64];
 
@@ -190,22 +191,10 @@ START_TEST(what_cannot_be_reached_is_not_taken_for_absent)
 }
 END_TEST
 
-static void *refuse_alloc(void *user, size_t size)
-{
-    (void)user;
-    (void)size;
-    return NULL;
-}
-
-static void free_block(void *user, void *block)
-{
-    (void)user;
-    free(block);
-}
-
 START_TEST(no_memory_to_look_is_not_taken_for_absent)
 {
-    const struct mmqi_mem_hooks hooks = {refuse_alloc, free_block, NULL}, *before;
+    struct meter meter = {.left = 0};
+    const struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter}, *before;
     struct mmqi_store *store = folder_store();
     int32_t status;
     bool there;

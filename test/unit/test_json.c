@@ -11,6 +11,7 @@
 #include "core/os.h"
 #include "core/status.h"
 #include "io/json.h"
+#include "meter.h"
 
 static struct mmqi_json *open_text(const char *text, size_t size)
 {
@@ -628,27 +629,11 @@ START_TEST(reads_a_large_vocabulary_at_speed)
 }
 END_TEST
 
-static void *limited_alloc(void *user, size_t size)
-{
-    int *left = user;
-
-    if (*left == 0)
-        return NULL;
-    --*left;
-    return malloc(size);
-}
-
-static void limited_free(void *user, void *block)
-{
-    (void)user;
-    free(block);
-}
-
 START_TEST(fails_cleanly_wherever_memory_runs_out)
 {
     static const char text[] = "{\"a\":{\"b\":[1.5,\"a longer string \\u0041\"]},\"c\":2}";
-    int left;
-    struct mmqi_mem_hooks hooks = {limited_alloc, limited_free, &left};
+    struct meter meter = {0};
+    struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter};
     int32_t status = MMQ_ERR_NOMEM;
     int n;
 
@@ -657,12 +642,13 @@ START_TEST(fails_cleanly_wherever_memory_runs_out)
         enum mmqi_json_event event = MMQI_JSON_NULL;
         struct mmqi_json *json;
 
-        left = n;
+        meter.left = n;
         status = mmqi_json_open(&json, "t.json", text, sizeof text - 1);
         while (status == MMQ_OK && event != MMQI_JSON_END)
             status = mmqi_json_next(json, &event);
         mmqi_json_close(json);
         mmqi_mem_enter(before);
+        ck_assert_int_eq(meter.live, 0);
         ck_assert_int_lt(n, 20);
     }
     ck_assert_int_eq(status, MMQ_OK);

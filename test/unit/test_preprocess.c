@@ -447,6 +447,7 @@ START_TEST(refuses_wrong_values_and_leaves_the_recipe_alone)
         {"{\"image_mean\": {\"a\": 1}}", "image_mean", MMQ_ERR_FORMAT},
         {"{\"image_std\": [1, 0, 1]}", "image_std", MMQ_ERR_FORMAT},
         {"{\"image_std\": [1, 1, true]}", "image_std", MMQ_ERR_FORMAT},
+        {"{\"image_mean\": [1, null, 1]}", "image_mean.1", MMQ_ERR_FORMAT},
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

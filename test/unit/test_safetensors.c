@@ -10,6 +10,7 @@
 #include "core/status.h"
 #include "io/safetensors.h"
 #include "memory_files.h"
+#include "meter.h"
 
 /* A file with this header and `data` zero bytes. */
 static struct mmqi_buf file_of(const char *header, size_t data)
@@ -516,26 +517,11 @@ START_TEST(refuses_to_write_what_it_would_not_read)
 }
 END_TEST
 
-static void *limited_alloc(void *user, size_t size)
-{
-    int *left = user;
-
-    if (*left == 0)
-        return NULL;
-    --*left;
-    return malloc(size);
-}
-
-static void limited_free(void *user, void *block)
-{
-    (void)user;
-    free(block);
-}
-
 START_TEST(fails_cleanly_wherever_memory_runs_out)
 {
-    int left = 0, n, writes;
-    struct mmqi_mem_hooks hooks = {limited_alloc, limited_free, &left};
+    struct meter meter = {0};
+    int n, writes;
+    struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter};
     struct memory_files memory = {0};
     struct mmqi_store *store = memory_store(&memory);
     struct mmqi_buf buf = file_of(two, 30);
@@ -554,7 +540,7 @@ START_TEST(fails_cleanly_wherever_memory_runs_out)
             size_t size;
             uint64_t whole;
 
-            left = n;
+            meter.left = n;
             if (writes)
                 status = mmqi_safetensors_header(&header, &size, &whole, &entry, 1, "{}");
             else
@@ -562,6 +548,7 @@ START_TEST(fails_cleanly_wherever_memory_runs_out)
             mmqi_safetensors_clear(&st);
             mmqi_free(header);
             mmqi_mem_enter(before);
+            ck_assert_int_eq(meter.live, 0);
             ck_assert_int_lt(n, 40);
         }
         ck_assert_int_eq(status, MMQ_OK);

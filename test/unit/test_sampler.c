@@ -114,6 +114,54 @@ START_TEST(the_repetition_penalty_divides_positive_and_multiplies_negative_logit
 }
 END_TEST
 
+/* Draw once per seed: how often `id` came. */
+static int draws_of(int32_t id, struct mmqi_sampling settings, const float *x, int seen)
+{
+    int n = 0;
+
+    for (settings.seed = 0; settings.seed < 50; settings.seed++) {
+        struct mmqi_sampler *sampler = make(settings);
+
+        mmqi_sampler_see(sampler, seen);
+        n += mmqi_sampler_pick(sampler, x, 0) == id;
+        mmqi_sampler_free(sampler);
+    }
+    return n;
+}
+
+START_TEST(extreme_logits_and_settings_draw_the_likeliest_still)
+{
+    const float inf[N] = {1, INFINITY, 0, 0, 0, 0}, plain[N] = {1, 2, 3, 4, 5, 4.999f};
+    const float none[N] = {NAN, NAN, NAN, NAN, NAN, NAN};
+    const float low[N] = {-INFINITY, -INFINITY, -INFINITY, -5, -INFINITY, -INFINITY};
+
+    ck_assert_int_eq(draws_of(1, (struct mmqi_sampling){.temperature = 1}, inf, -1), 50);
+    ck_assert_int_eq(draws_of(3, (struct mmqi_sampling){.temperature = 1}, low, -1), 50);
+    ck_assert_int_eq(draws_of(4, (struct mmqi_sampling){.temperature = 1e-40f}, plain, -1), 50);
+    /* 1 / 1e-39 is beyond float: the likeliest by far, not the least likely. */
+    ck_assert_int_eq(
+        draws_of(0, (struct mmqi_sampling){.temperature = 1, .repetition_penalty = 1e-39f}, plain,
+                 0),
+        50);
+    ck_assert_int_eq(draws_of(0, (struct mmqi_sampling){.temperature = 1}, none, -1), 50);
+    ck_assert_int_eq(draws_of(0, (struct mmqi_sampling){0}, none, -1), 50);
+}
+END_TEST
+
+START_TEST(equal_logits_are_drawn_alike)
+{
+    const float flat[N] = {-3, -3, -3, -3, -3, -3};
+    int i;
+
+    for (i = 0; i < N; i++)
+        ck_assert_int_gt(draws_of(i, (struct mmqi_sampling){.temperature = 0.7f}, flat, -1), 0);
+    ck_assert_int_eq(draws_of(0, (struct mmqi_sampling){.temperature = 0.7f, .top_k = 1}, flat, -1),
+                     50);
+    ck_assert_int_eq(
+        draws_of(0, (struct mmqi_sampling){.temperature = 0.7f, .top_p = 1e-9f}, flat, -1), 50);
+}
+END_TEST
+
 START_TEST(settings_out_of_range_are_refused)
 {
     const struct mmqi_sampling bad[] = {
@@ -142,6 +190,8 @@ int main(void)
     tcase_add_test(tests, top_k_top_p_and_min_p_leave_out_what_they_should);
     tcase_add_test(tests, token_i_depends_on_seed_and_i_alone);
     tcase_add_test(tests, the_repetition_penalty_divides_positive_and_multiplies_negative_logits);
+    tcase_add_test(tests, extreme_logits_and_settings_draw_the_likeliest_still);
+    tcase_add_test(tests, equal_logits_are_drawn_alike);
     tcase_add_test(tests, settings_out_of_range_are_refused);
     suite_add_tcase(suite, tests);
     srunner_run_all(runner, CK_NORMAL);

@@ -7,6 +7,7 @@
 #include "core/mem.h"
 #include "core/status.h"
 #include "io/settings.h"
+#include "meter.h"
 
 static int32_t parse(struct mmqi_settings **out, const char *text)
 {
@@ -224,36 +225,22 @@ START_TEST(bounds_entries_and_text)
 }
 END_TEST
 
-static void *limited_alloc(void *user, size_t size)
-{
-    int *left = user;
-
-    if (*left == 0)
-        return NULL;
-    --*left;
-    return malloc(size);
-}
-
-static void limited_free(void *user, void *block)
-{
-    (void)user;
-    free(block);
-}
-
 START_TEST(fails_cleanly_wherever_memory_runs_out)
 {
-    int left, n;
-    struct mmqi_mem_hooks hooks = {limited_alloc, limited_free, &left};
+    struct meter meter = {0};
+    int n;
+    struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter};
     int32_t status = MMQ_ERR_NOMEM;
 
     for (n = 0; status == MMQ_ERR_NOMEM; n++) {
         const struct mmqi_mem_hooks *before = mmqi_mem_enter(&hooks);
         struct mmqi_settings *settings;
 
-        left = n;
+        meter.left = n;
         status = parse(&settings, sample);
         mmqi_settings_free(settings);
         mmqi_mem_enter(before);
+        ck_assert_int_eq(meter.live, 0);
         ck_assert_int_lt(n, 60);
     }
     ck_assert_int_eq(status, MMQ_OK);

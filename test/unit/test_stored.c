@@ -3,6 +3,7 @@
  * refused, by what name.
  */
 #include <check.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -136,6 +137,44 @@ static void add_nf4(struct fixture *f, const char *json, const char *without)
         add(f, "m.weight.quant_state.bitsandbytes__nf4", "U8", shape, json, strlen(json));
 }
 
+static const char nested_json[] =
+    "{\"quant_type\": \"nf4\", \"blocksize\": 32, \"dtype\": \"bfloat16\", \"shape\": [3, 50], "
+    "\"nested_blocksize\": 256, \"nested_dtype\": \"float32\", \"nested_offset\": 0.25}";
+
+/* The same 3 x 50 with nested scales in blocks of 32, but for the tensor whose suffix is `without`. */
+static void add_nested(struct fixture *f, const char *json, const char *without)
+{
+    char shape[32];
+
+    snprintf(shape, sizeof shape, "[%zu]", strlen(json));
+    add(f, "m.weight", "U8", "[75, 1]", NULL, 75);
+    add(f, "m.weight.absmax", "U8", "[5]", NULL, 5);
+    add(f, "m.weight.quant_map", "F32", "[16]", mmqi_nf4_table, 64);
+    add(f, "m.weight.quant_state.bitsandbytes__nf4", "U8", shape, json, strlen(json));
+    if (strcmp(without, "nested_absmax") != 0)
+        add(f, "m.weight.nested_absmax", "F32", "[1]", NULL, 4);
+    if (strcmp(without, "nested_quant_map") != 0)
+        add(f, "m.weight.nested_quant_map", "F32", "[256]", mmqi_nested_table, 1024);
+}
+
+/* A matrix of 3 x 50 in int4, but for the tensor whose suffix is `without`. */
+static void add_int4(struct fixture *f, int64_t group, const char *scale_dtype, const char *without)
+{
+    const int64_t shape[3] = {3, 50, group};
+    size_t groups = group == 32 ? 6 : 3;
+    char text[32];
+
+    snprintf(text, sizeof text, "[3, %zu]", groups / 3);
+    if (strcmp(without, "packed") != 0)
+        add(f, "m.weight_packed", "U8", "[3, 25]", NULL, 75);
+    if (strcmp(without, "scale") != 0)
+        add(f, "m.weight_scale", scale_dtype, text, NULL, 2 * groups);
+    if (strcmp(without, "zero_point") != 0)
+        add(f, "m.weight_zero_point", "U8", text, NULL, groups);
+    if (strcmp(without, "shape") != 0)
+        add(f, "m.weight_shape", "I64", "[3]", shape, sizeof shape);
+}
+
 /* ---- what is recognised ---- */
 
 START_TEST(a_plain_matrix_is_found_in_each_float_type)
@@ -211,6 +250,118 @@ START_TEST(bitsandbytes_nf4_is_found_with_all_its_tensors)
     ck_assert_ptr_null(stored.entry[2]);
     ck_assert_int_eq(stored.n_extra, 2);
     close_fixture(&f);
+}
+END_TEST
+
+START_TEST(nested_scales_are_found_with_their_offset)
+{
+    struct fixture f = {0};
+    struct mmqi_stored stored;
+
+    add_nested(&f, nested_json, "");
+    ck_assert_msg(find(&f, &stored, 3, 50) == MMQ_OK, "%s", mmqi_message());
+    ck_assert_int_eq(stored.format, MMQI_FORMAT_NF4_32_NESTED);
+    ck_assert_str_eq(stored.entry[1]->name, "m.weight.absmax");
+    ck_assert_str_eq(stored.entry[2]->name, "m.weight.nested_absmax");
+    ck_assert_ptr_null(stored.entry[3]);
+    ck_assert(stored.has_offset && stored.nested_offset == 0.25f);
+    ck_assert_int_eq(stored.n_extra, 3);
+    close_fixture(&f);
+}
+END_TEST
+
+/* Other versions of torch round some of its values to the next float. */
+START_TEST(a_nested_map_may_differ_in_the_last_bit_and_no_more)
+{
+    struct fixture f = {0};
+    struct mmqi_stored stored;
+    float map[256];
+
+    memcpy(map, mmqi_nested_table, sizeof map);
+    map[3] = nextafterf(map[3], 0.0f);
+    map[250] = nextafterf(map[250], 2.0f);
+    add_nested(&f, nested_json, "nested_quant_map");
+    add(&f, "m.weight.nested_quant_map", "F32", "[256]", map, sizeof map);
+    ck_assert_int_eq(find(&f, &stored, 3, 50), MMQ_OK);
+    close_fixture(&f);
+    map[77] *= 1.0001f;
+    add_nested(&f, nested_json, "nested_quant_map");
+    add(&f, "m.weight.nested_quant_map", "F32", "[256]", map, sizeof map);
+    refused(&f, 3, 50, MMQ_ERR_UNSUPPORTED, "value 77");
+    map[77] = NAN;
+    add_nested(&f, nested_json, "nested_quant_map");
+    add(&f, "m.weight.nested_quant_map", "F32", "[256]", map, sizeof map);
+    refused(&f, 3, 50, MMQ_ERR_UNSUPPORTED, "value 77");
+}
+END_TEST
+
+START_TEST(every_table_and_block_size_is_found)
+{
+    static const int32_t formats[2][3] = {
+        {MMQI_FORMAT_NF4_32, MMQI_FORMAT_NF4, MMQI_FORMAT_NF4_128},
+        {MMQI_FORMAT_FP4_32, MMQI_FORMAT_FP4, MMQI_FORMAT_FP4_128}};
+
+    for (int t = 0; t < 2; t++)
+        for (int b = 0; b < 3; b++) {
+            int block = 32 << b, n = (150 + block - 1) / block;
+            struct fixture f = {0};
+            struct mmqi_stored stored;
+            char json[160], shape[32];
+
+            snprintf(json, sizeof json,
+                     "{\"quant_type\":\"%s\",\"blocksize\":%d,\"dtype\":\"float32\","
+                     "\"shape\":[3,50]}  ",
+                     t ? "fp4" : "nf4", block);
+            add(&f, "m.weight", "U8", "[75, 1]", NULL, 75);
+            snprintf(shape, sizeof shape, "[%d]", n);
+            add(&f, "m.weight.absmax", "F32", shape, NULL, (size_t)n * 4);
+            add(&f, "m.weight.quant_map", "F32", "[16]", t ? mmqi_fp4_table : mmqi_nf4_table, 64);
+            snprintf(shape, sizeof shape, "[%zu]", strlen(json));
+            add(&f,
+                t ? "m.weight.quant_state.bitsandbytes__fp4"
+                  : "m.weight.quant_state.bitsandbytes__nf4",
+                "U8", shape, json, strlen(json));
+            ck_assert_msg(find(&f, &stored, 3, 50) == MMQ_OK, "%s", mmqi_message());
+            ck_assert_int_eq(stored.format, formats[t][b]);
+            ck_assert(!stored.has_offset);
+            close_fixture(&f);
+        }
+}
+END_TEST
+
+START_TEST(int4_is_found_in_each_group_and_scale_type)
+{
+    static const int32_t formats[2][3] = {
+        {MMQI_FORMAT_INT4_G32, MMQI_FORMAT_INT4_G64, MMQI_FORMAT_INT4_G128},
+        {MMQI_FORMAT_INT4_G32_BF16, MMQI_FORMAT_INT4_G64_BF16, MMQI_FORMAT_INT4_G128_BF16}};
+
+    for (int t = 0; t < 2; t++)
+        for (int g = 0; g < 3; g++) {
+            struct fixture f = {0};
+            struct mmqi_stored stored;
+
+            add_int4(&f, 32 << g, t ? "BF16" : "F16", "");
+            ck_assert_msg(find(&f, &stored, 3, 50) == MMQ_OK, "%s", mmqi_message());
+            ck_assert_int_eq(stored.format, formats[t][g]);
+            ck_assert_str_eq(stored.entry[0]->name, "m.weight_packed");
+            ck_assert_str_eq(stored.entry[1]->name, "m.weight_scale");
+            ck_assert_str_eq(stored.entry[2]->name, "m.weight_zero_point");
+            ck_assert_int_eq(stored.n_extra, 1);
+            ck_assert_str_eq(stored.extra[0]->name, "m.weight_shape");
+            close_fixture(&f);
+        }
+}
+END_TEST
+
+START_TEST(the_name_of_a_matrix_is_in_that_of_its_first_part)
+{
+    ck_assert_uint_eq(mmqi_stored_name_length("a.b.weight_packed"), 10);
+    ck_assert_uint_eq(mmqi_stored_name_length("a.b.weight"), 10);
+    ck_assert_uint_eq(mmqi_stored_name_length("a.b.bias"), 8);
+    ck_assert_uint_eq(mmqi_stored_name_length("weight_packed"), 13);
+    ck_assert_uint_eq(mmqi_stored_name_length(".weight_packed"), 14);
+    ck_assert_uint_eq(mmqi_stored_name_length("_packed"), 7);
+    ck_assert_uint_eq(mmqi_stored_name_length(""), 0);
 }
 END_TEST
 
@@ -336,8 +487,8 @@ START_TEST(a_quantization_state_that_says_something_else_is_refused)
     } cases[] = {
         {"{\"quant_type\":\"fp4\",\"blocksize\":64,\"dtype\":\"float32\",\"shape\":[3,50]}",
          MMQ_ERR_FORMAT, "'fp4'"},
-        {"{\"quant_type\":\"nf4\",\"blocksize\":128,\"dtype\":\"float32\",\"shape\":[3,50]}",
-         MMQ_ERR_UNSUPPORTED, "blocks of 128"},
+        {"{\"quant_type\":\"nf4\",\"blocksize\":256,\"dtype\":\"float32\",\"shape\":[3,50]}",
+         MMQ_ERR_UNSUPPORTED, "blocks of 256"},
         {"{\"quant_type\":\"nf4\",\"blocksize\":48,\"dtype\":\"float32\",\"shape\":[3,50]}",
          MMQ_ERR_FORMAT, "blocksize 48"},
         {"{\"quant_type\":\"nf4\",\"dtype\":\"float32\",\"shape\":[3,50]}", MMQ_ERR_FORMAT,
@@ -350,7 +501,7 @@ START_TEST(a_quantization_state_that_says_something_else_is_refused)
          MMQ_ERR_MISMATCH, "[50, 3], not [3, 50]"},
         {"{\"quant_type\":\"nf4\",\"blocksize\":64,\"dtype\":\"float32\",\"shape\":[3,50],"
          "\"nested_blocksize\":256,\"nested_dtype\":\"float32\",\"nested_offset\":0.5}",
-         MMQ_ERR_UNSUPPORTED, "nested"},
+         MMQ_ERR_UNSUPPORTED, "only U8 is read"},
         {"{\"quant_type\":\"nf4\",\"blocksize\":64,", MMQ_ERR_FORMAT, "m.weight.quant_state"},
         {"", MMQ_ERR_FORMAT, "m.weight.quant_state"},
     };
@@ -361,6 +512,81 @@ START_TEST(a_quantization_state_that_says_something_else_is_refused)
         add_nf4(&f, cases[i].json, "");
         refused(&f, 3, 50, cases[i].status, cases[i].text);
     }
+}
+END_TEST
+
+START_TEST(nested_scales_that_do_not_agree_are_refused)
+{
+    static const struct {
+        const char *keys;
+        int32_t status;
+        const char *text;
+    } cases[] = {
+        {"\"nested_blocksize\":256,\"nested_dtype\":\"float32\"", MMQ_ERR_FORMAT, "nested_offset"},
+        {"\"nested_blocksize\":128,\"nested_dtype\":\"float32\",\"nested_offset\":1",
+         MMQ_ERR_UNSUPPORTED, "blocks of 128"},
+        {"\"nested_dtype\":\"float32\",\"nested_offset\":1", MMQ_ERR_UNSUPPORTED, "blocks of 0"},
+        {"\"nested_blocksize\":256,\"nested_dtype\":\"float16\",\"nested_offset\":1",
+         MMQ_ERR_UNSUPPORTED, "'float16'"},
+        {"\"nested_blocksize\":256,\"nested_dtype\":\"float32\",\"nested_offset\":4e38",
+         MMQ_ERR_FORMAT, "nested_offset"},
+        {"\"nested_blocksize\":256,\"nested_dtype\":\"float32\",\"nested_offset\":\"1\"",
+         MMQ_ERR_FORMAT, "nested_offset"},
+    };
+    struct fixture f = {0};
+    char json[256];
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(json, sizeof json,
+                 "{\"quant_type\":\"nf4\",\"blocksize\":32,\"dtype\":\"float32\","
+                 "\"shape\":[3,50],%s}",
+                 cases[i].keys);
+        add_nested(&f, json, "");
+        refused(&f, 3, 50, cases[i].status, cases[i].text);
+    }
+    add_nested(&f, nested_json, "nested_absmax");
+    refused(&f, 3, 50, MMQ_ERR_FORMAT, "m.weight.nested_absmax");
+    add_nested(&f, nested_json, "nested_quant_map");
+    refused(&f, 3, 50, MMQ_ERR_FORMAT, "no nested_quant_map");
+    add_nf4(&f, state_json, "");
+    add(&f, "m.weight.nested_absmax", "F32", "[1]", NULL, 4);
+    refused(&f, 3, 50, MMQ_ERR_FORMAT, "not nested");
+}
+END_TEST
+
+START_TEST(int4_with_a_part_that_is_absent_or_wrong_is_refused)
+{
+    static const char *const parts[] = {"scale", "zero_point", "shape"};
+    static const int64_t shapes[][3] = {{3, 51, 64}, {50, 3, 64}, {3, 50, 16}, {3, 50, -64}};
+    struct fixture f = {0};
+
+    for (size_t i = 0; i < 3; i++) {
+        add_int4(&f, 64, "F16", parts[i]);
+        refused(&f, 3, 50, MMQ_ERR_FORMAT, parts[i]);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        add_int4(&f, 64, "F16", "shape");
+        add(&f, "m.weight_shape", "I64", "[3]", shapes[i], sizeof shapes[i]);
+        refused(&f, 3, 50, i < 2 ? MMQ_ERR_MISMATCH : MMQ_ERR_FORMAT, "m.weight_shape");
+    }
+    add_int4(&f, 64, "F16", "shape");
+    add(&f, "m.weight_shape", "I64", "[2]", shapes[0], 16);
+    refused(&f, 3, 50, MMQ_ERR_FORMAT, "3 I64 numbers");
+    add_int4(&f, 64, "F16", "zero_point");
+    add(&f, "m.weight_zero_point", "I8", "[3, 1]", NULL, 3);
+    refused(&f, 3, 50, MMQ_ERR_UNSUPPORTED, "m.weight_zero_point");
+    add_int4(&f, 64, "F16", "zero_point");
+    add(&f, "m.weight_zero_point", "U8", "[2, 1]", NULL, 2);
+    refused(&f, 3, 50, MMQ_ERR_MISMATCH, "m.weight_zero_point");
+    add_int4(&f, 64, "F16", "packed");
+    add(&f, "m.weight_packed", "U8", "[3, 24]", NULL, 72);
+    refused(&f, 3, 50, MMQ_ERR_MISMATCH, "m.weight_packed");
+    add_int4(&f, 64, "F16", "scale");
+    add(&f, "m.weight_scale", "F8_E4M3", "[3, 1]", NULL, 3);
+    refused(&f, 3, 50, MMQ_ERR_UNSUPPORTED, "compressed-tensors");
+    add_int4(&f, 64, "F16", "packed");
+    add(&f, "m.weight_packed", "I32", "[3, 7]", NULL, 84);
+    refused(&f, 3, 50, MMQ_ERR_UNSUPPORTED, "compressed-tensors");
 }
 END_TEST
 
@@ -377,6 +603,15 @@ START_TEST(a_matrix_that_is_stored_twice_is_refused)
     add_nf4(&f, state_json, "");
     add(&f, "m.SCB", "F32", "[3]", NULL, 12);
     refused(&f, 3, 50, MMQ_ERR_FORMAT, "stored twice");
+    add_nf4(&f, state_json, "");
+    add(&f, "m.weight.quant_state.bitsandbytes__fp4", "U8", "[2]", "{}", 2);
+    refused(&f, 3, 50, MMQ_ERR_FORMAT, "stored twice");
+    add_nf4(&f, state_json, "weight");
+    add_int4(&f, 64, "F16", "");
+    refused(&f, 3, 50, MMQ_ERR_FORMAT, "stored twice");
+    add_int4(&f, 64, "F16", "");
+    add(&f, "m.weight", "BF16", "[3, 50]", NULL, 300);
+    refused(&f, 3, 50, MMQ_ERR_FORMAT, "stored twice");
 }
 END_TEST
 
@@ -385,19 +620,15 @@ START_TEST(other_methods_are_refused_by_name)
     static const struct {
         const char *tensor, *name;
     } cases[] = {
-        {"m.qweight", "GPTQ or AWQ"},
-        {"m.weight_packed", "compressed-tensors"},
-        {"m.weight_scale", "FP8"},
-        {"m.weight_scale_inv", "block FP8"},
-        {"m_blocks", "MXFP4"},
-        {"m.W_q", "HQQ"},
-        {"m.weight.quant_state.bitsandbytes__fp4", "bitsandbytes fp4"},
+        {"m.qweight", "GPTQ or AWQ"}, {"m.weight_packed", "compressed-tensors"},
+        {"m.weight_scale", "FP8"},    {"m.weight_scale_inv", "block FP8"},
+        {"m_blocks", "MXFP4"},        {"m.W_q", "HQQ"},
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct fixture f = {0};
 
-        add(&f, cases[i].tensor, "U8", "[4]", NULL, 4);
+        add(&f, cases[i].tensor, "I32", "[1]", NULL, 4);
         refused(&f, 3, 4, MMQ_ERR_UNSUPPORTED, cases[i].name);
     }
 }
@@ -431,6 +662,11 @@ int main(void)
     tcase_add_test(tests, a_vector_a_convolution_and_a_name_without_weight_are_plain);
     tcase_add_test(tests, llm_int8_is_found_with_and_without_its_weight_format);
     tcase_add_test(tests, bitsandbytes_nf4_is_found_with_all_its_tensors);
+    tcase_add_test(tests, the_name_of_a_matrix_is_in_that_of_its_first_part);
+    tcase_add_test(tests, int4_is_found_in_each_group_and_scale_type);
+    tcase_add_test(tests, every_table_and_block_size_is_found);
+    tcase_add_test(tests, a_nested_map_may_differ_in_the_last_bit_and_no_more);
+    tcase_add_test(tests, nested_scales_are_found_with_their_offset);
     tcase_add_test(tests, nf4_codes_may_be_stored_in_a_wider_type);
     tcase_add_test(tests, an_absent_matrix_is_not_found);
     tcase_add_test(tests, a_plain_matrix_of_another_shape_or_type_is_refused);
@@ -438,6 +674,8 @@ int main(void)
     tcase_add_test(tests, nf4_with_a_part_that_is_absent_is_refused);
     tcase_add_test(tests, nf4_with_counts_that_do_not_fit_is_refused);
     tcase_add_test(tests, a_quantization_state_that_says_something_else_is_refused);
+    tcase_add_test(tests, int4_with_a_part_that_is_absent_or_wrong_is_refused);
+    tcase_add_test(tests, nested_scales_that_do_not_agree_are_refused);
     tcase_add_test(tests, a_matrix_that_is_stored_twice_is_refused);
     tcase_add_test(tests, other_methods_are_refused_by_name);
     tcase_add_test(tests, names_of_any_length_are_looked_up_without_harm);

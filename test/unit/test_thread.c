@@ -1,6 +1,8 @@
 /* src/core/thread.c: the pool runs every chunk once, whoever submits. */
 #include <check.h>
 #include <fenv.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -10,6 +12,7 @@
 #include "core/os.h"
 #include "core/status.h"
 #include "core/thread.h"
+#include "meter.h"
 
 enum { MAX_CHUNKS = 5000, MAX_WORKERS = 64 };
 
@@ -209,51 +212,89 @@ START_TEST(chunks_run_in_the_default_floating_point_mode_and_the_host_keeps_its_
 }
 END_TEST
 
-struct budget {
-    int32_t left;
-    _Atomic int32_t live;
+struct looks {
+    struct meeting meeting;
+    const struct mmqi_mem_hooks *seen[2]; /* by worker */
 };
 
-static void *budget_alloc(void *user, size_t size)
+static void look_at_hooks(void *arg, int64_t chunk, int32_t worker)
 {
-    struct budget *budget = user;
+    struct looks *looks = arg;
 
-    if (budget->left == 0)
-        return NULL;
-    budget->left--;
-    atomic_fetch_add(&budget->live, 1);
-    return malloc(size);
+    looks->seen[worker] = mmqi_mem_current();
+    meet(&looks->meeting, chunk, worker);
 }
 
-static void budget_free(void *user, void *block)
+START_TEST(workers_allocate_as_the_maker_of_the_pool_did)
 {
-    struct budget *budget = user;
+    struct meter meter = {.left = 100};
+    struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter};
+    struct looks looks = {.meeting = {.wanted = 2}};
+    struct mmqi_pool *pool;
 
-    atomic_fetch_sub(&budget->live, 1);
-    free(block);
+    mmqi_mem_enter(&hooks);
+    ck_assert_int_eq(mmqi_pool_create(&pool, 2), MMQ_OK);
+    mmqi_mem_enter(NULL);
+    mmqi_pool_run(pool, 2, look_at_hooks, &looks);
+    ck_assert_ptr_null(looks.seen[0]);
+    ck_assert_ptr_eq(looks.seen[1], &hooks);
+    mmqi_pool_free(pool);
+    ck_assert_int_eq(meter.live, 0);
 }
+END_TEST
+
+static void look_at_signals(void *arg)
+{
+    static const int asynchronous[] = {SIGINT, SIGTERM, SIGALRM, SIGUSR1, SIGCHLD, SIGPIPE};
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGPROF};
+    int32_t *wrong = arg;
+    sigset_t blocked;
+
+    pthread_sigmask(SIG_BLOCK, NULL, &blocked);
+    for (size_t i = 0; i < sizeof asynchronous / sizeof *asynchronous; i++)
+        *wrong += sigismember(&blocked, asynchronous[i]) != 1;
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+        *wrong += sigismember(&blocked, faults[i]) != 0;
+}
+
+START_TEST(the_hosts_signals_are_not_delivered_to_the_librarys_threads)
+{
+    struct mmqi_os_thread *thread;
+    sigset_t before, after;
+    int32_t wrong = 0;
+
+    sigemptyset(&before);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    thread = mmqi_os_thread_start(look_at_signals, &wrong);
+    ck_assert_ptr_nonnull(thread);
+    mmqi_os_thread_join(thread);
+    ck_assert_int_eq(wrong, 0);
+    pthread_sigmask(SIG_SETMASK, NULL, &after);
+    ck_assert_int_eq(sigismember(&after, SIGINT), 0); /* the host's own mask is as it was */
+}
+END_TEST
 
 START_TEST(a_refused_allocation_gives_a_status_and_no_leak)
 {
-    struct budget budget = {0};
-    struct mmqi_mem_hooks hooks = {budget_alloc, budget_free, &budget};
+    struct meter meter = {0};
+    struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter};
     struct mmqi_pool *pool;
     int32_t status = MMQ_ERR_NOMEM;
 
     for (int32_t limit = 0; status != MMQ_OK; limit++) {
         ck_assert_int_lt(limit, 100);
-        budget.left = limit;
+        meter.left = limit;
         mmqi_mem_enter(&hooks);
         status = mmqi_pool_create(&pool, 3);
         if (status != MMQ_OK) {
             ck_assert_int_eq(status, MMQ_ERR_NOMEM);
             ck_assert_ptr_null(pool);
-            ck_assert_int_eq(atomic_load(&budget.live), 0);
+            ck_assert_int_eq(meter.live, 0);
         }
         mmqi_mem_enter(NULL);
     }
     mmqi_pool_free(pool);
-    ck_assert_int_eq(atomic_load(&budget.live), 0);
+    ck_assert_int_eq(meter.live, 0);
 }
 END_TEST
 
@@ -324,6 +365,8 @@ int main(void)
     tcase_add_test(tcase, wakes_workers_that_have_gone_to_sleep);
     tcase_add_test(tcase, all_threads_and_the_submitter_work_on_one_job);
     tcase_add_test(tcase, chunks_run_in_the_default_floating_point_mode_and_the_host_keeps_its_own);
+    tcase_add_test(tcase, workers_allocate_as_the_maker_of_the_pool_did);
+    tcase_add_test(tcase, the_hosts_signals_are_not_delivered_to_the_librarys_threads);
     tcase_add_test(tcase, a_refused_allocation_gives_a_status_and_no_leak);
     tcase_add_loop_test(tcase, the_hosts_threads_run_every_chunk_once_whatever_the_host_does, 0, 5);
     suite_add_tcase(suite, tcase);

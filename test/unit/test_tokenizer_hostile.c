@@ -385,8 +385,8 @@ static double best_seconds(const struct mmqi_tokenizer *tokenizer, const char *t
     return best;
 }
 
-/* 0.3 s per megabyte in a release build (the Makefile defines SPEED_COUNTS); in any, no text may be of
- * another order. */
+/* 0.3 s per megabyte in a release build (the Makefile defines SPEED_COUNTS); in any, no text may be
+ * of another order. */
 static void check_speed(const struct mmqi_tokenizer *tokenizer)
 {
     const char *name;

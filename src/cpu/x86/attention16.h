@@ -98,43 +98,43 @@ static void load_block(struct block *block, const struct mmqi_attention_job *job
                        job->head_dim - d);
 }
 
-/* Scores of slots [at, at + 16 n_v) for the whole group. */
+/* Scores of the slots of n_v registers from `at` on, for the whole group. */
 V16_INLINE void score(struct group *group, const struct block *block, int32_t head_dim, int32_t at,
                       const int32_t n_v)
 {
     const float *q[ATTEND_ROWS], *keys = block->keys + at;
-    v16 acc[ATTEND_ROWS][ATTEND_VECTORS], query[ATTEND_ROWS], key;
+    vreg acc[ATTEND_ROWS][ATTEND_VECTORS], query[ATTEND_ROWS], key;
 
     V16_EACH(r, ATTEND_ROWS)
     {
         q[r] = group->query[r < group->n ? r : 0]->q;
-        V16_EACH(v, n_v) acc[r][v] = v16_zero();
+        V16_EACH(v, n_v) acc[r][v] = vreg_zero();
     }
     for (int64_t d = 0; d < head_dim; d++, keys += MMQI_KEY_BLOCK) {
-        V16_EACH(r, ATTEND_ROWS) query[r] = v16_set1(q[r][d]);
+        V16_EACH(r, ATTEND_ROWS) query[r] = vreg_keep(vreg_set1(q[r][d]));
         V16_EACH(v, n_v)
         {
-            key = v16_load(keys + v * MMQI_LANES);
-            V16_EACH(r, ATTEND_ROWS) acc[r][v] = v16_fma(query[r], key, acc[r][v]);
+            key = vreg_keep(vreg_load(keys + v * VREG_LANES));
+            V16_EACH(r, ATTEND_ROWS) acc[r][v] = vreg_fma(query[r], key, acc[r][v]);
         }
     }
     V16_EACH(r, ATTEND_ROWS)
-    V16_EACH(v, n_v) v16_store(group->weight[r] + at + v * MMQI_LANES, acc[r][v]);
+    V16_EACH(v, n_v) vreg_store(group->weight[r] + at + v * VREG_LANES, acc[r][v]);
 }
 
 static void score_group(struct group *group, const struct block *block, int32_t head_dim)
 {
-    int32_t begin = group->begin[0], end = group->end[0];
+    int32_t begin = group->begin[0], end = group->end[0], step = ATTEND_VECTORS * VREG_LANES;
 
     for (int32_t r = 1; r < group->n; r++) {
         begin = group->begin[r] < begin ? group->begin[r] : begin;
         end = group->end[r] > end ? group->end[r] : end;
     }
-    begin = begin / MMQI_LANES * MMQI_LANES;
-    for (; end - begin > (ATTEND_VECTORS - 1) * MMQI_LANES; begin += ATTEND_VECTORS * MMQI_LANES)
+    begin = begin / MMQI_LANES * MMQI_LANES; /* as soften() reads them */
+    for (; end - begin > step - MMQI_LANES; begin += step)
         score(group, block, head_dim, begin, ATTEND_VECTORS);
     for (; begin < end; begin += MMQI_LANES)
-        score(group, block, head_dim, begin, 1);
+        score(group, block, head_dim, begin, MMQI_LANES / VREG_LANES);
 }
 
 /* Turn scores of [begin, end) into weights e^(t - most) in place; those beside them become 0. */
@@ -165,29 +165,41 @@ static void soften(struct query *query, float *t, float *again, int32_t begin, i
     query->most = greatest;
 }
 
+/* A whole register where n is the constant VREG_LANES. */
+V16_INLINE vreg load_some(const float *p, const int64_t n)
+{
+    return n == VREG_LANES ? vreg_load(p) : vreg_load_n(p, n);
+}
+
 /* o[d ..] = o[d ..] * again + sum over slots [begin, end) of weight * value, for n_q queries. */
 V16_INLINE void mix(const struct group *group, int32_t first, const float *again,
                     const struct block *block, int32_t begin, int32_t end, int64_t d,
                     const int32_t n_q, const int32_t n_v, const int64_t lanes)
 {
-    v16 acc[ATTEND_ROWS][ATTEND_VECTORS], value;
+    vreg acc[ATTEND_ROWS][ATTEND_VECTORS], weight[ATTEND_ROWS], value;
     float *o[ATTEND_ROWS];
 
     V16_EACH(r, n_q)
     {
         o[r] = group->query[first + r]->o + d;
         V16_EACH(v, n_v)
-        acc[r][v] = v16_mul(v16_load_some(o[r] + v * MMQI_LANES, lanes), v16_set1(again[r]));
+        acc[r][v] = vreg_mul(load_some(o[r] + v * VREG_LANES, lanes), vreg_set1(again[r]));
     }
-    for (int64_t j = begin; j < end; j++)
+    for (int64_t j = begin; j < end; j++) {
+        V16_EACH(r, n_q) weight[r] = vreg_keep(vreg_set1(group->weight[first + r][j]));
         V16_EACH(v, n_v)
         {
-            value = v16_load_some(block->value[j] + d + v * MMQI_LANES, lanes);
-            V16_EACH(r, n_q)
-            acc[r][v] = v16_fma(v16_set1(group->weight[first + r][j]), value, acc[r][v]);
+            value = vreg_keep(load_some(block->value[j] + d + v * VREG_LANES, lanes));
+            V16_EACH(r, n_q) acc[r][v] = vreg_fma(weight[r], value, acc[r][v]);
         }
-    V16_EACH(r, n_q)
-    V16_EACH(v, n_v) v16_store_some(o[r] + v * MMQI_LANES, acc[r][v], lanes);
+    }
+    V16_EACH(r, n_q) V16_EACH(v, n_v)
+    {
+        if (lanes == VREG_LANES)
+            vreg_store(o[r] + v * VREG_LANES, acc[r][v]);
+        else
+            vreg_store_n(o[r] + v * VREG_LANES, acc[r][v], lanes);
+    }
 }
 
 /* mix() over the whole head. */
@@ -197,10 +209,10 @@ V16_INLINE void mix_head(const struct group *group, int32_t first, const float *
 {
     int64_t d = 0;
 
-    for (; d + ATTEND_VECTORS * MMQI_LANES <= head_dim; d += ATTEND_VECTORS * MMQI_LANES)
-        mix(group, first, again, block, begin, end, d, n_q, ATTEND_VECTORS, MMQI_LANES);
-    for (; d + MMQI_LANES <= head_dim; d += MMQI_LANES)
-        mix(group, first, again, block, begin, end, d, n_q, 1, MMQI_LANES);
+    for (; d + ATTEND_VECTORS * VREG_LANES <= head_dim; d += ATTEND_VECTORS * VREG_LANES)
+        mix(group, first, again, block, begin, end, d, n_q, ATTEND_VECTORS, VREG_LANES);
+    for (; d + VREG_LANES <= head_dim; d += VREG_LANES)
+        mix(group, first, again, block, begin, end, d, n_q, 1, VREG_LANES);
     if (d < head_dim)
         mix(group, first, again, block, begin, end, d, n_q, 1, head_dim - d);
 }

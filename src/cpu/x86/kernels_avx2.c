@@ -8,7 +8,7 @@
 #include "cpu/x86/math16.h"
 
 /* Registers set the tiles: 3 x 4 half sums, 3 halves of x and one of a weight are 16. */
-enum { TILE_ROWS = 3, ATTEND_ROWS = 3, ATTEND_VECTORS = 2, DOT_ROWS_OF_2 = 2 };
+enum { TILE_ROWS = 3, ATTEND_ROWS = 3, ATTEND_VECTORS = 4, DOT_ROWS_OF_2 = 2 };
 #define DOT_ROWS(format) ((format) == MMQI_FORMAT_NF4 ? 2 : 4)
 
 /* A panel is [2 halves of the lanes, 2 halves of the rows, steps, 4, 8]: each pass reads on. */
@@ -28,7 +28,7 @@ V16_INLINE void half_step(__m256 acc[TILE_ROWS][4], const __m256 in[TILE_ROWS], 
 
     V16_EACH(i, 4)
     {
-        w = _mm256_loadu_ps(panel + i * 8);
+        w = vreg_keep(_mm256_loadu_ps(panel + i * 8));
         V16_EACH(j, n_x) acc[j][i] = _mm256_fmadd_ps(in[j], w, acc[j][i]);
     }
 }

@@ -26,7 +26,7 @@ V16_INLINE void tile_step(v16 acc[TILE_ROWS][8], const v16 in[TILE_ROWS], const 
 
     V16_EACH(i, 8)
     {
-        w = v16_load(panel + i * 16);
+        w = vreg_keep(v16_load(panel + i * 16));
         V16_EACH(j, n_x) acc[j][i] = v16_fma(in[j], w, acc[j][i]);
     }
 }

@@ -13,17 +13,24 @@
 #ifndef MMQI_CPU_X86_MATMUL16_H
 #define MMQI_CPU_X86_MATMUL16_H
 
+#include <assert.h>
 #include <string.h>
 
 #include "cpu/cpu.h"
 
-enum { UNPACK = 64, STEPS = UNPACK / MMQI_LANES, ROW_BLOCK = 16 * TILE_ROWS };
+enum {
+    UNPACK = 64,
+    STEPS = UNPACK / MMQI_LANES,
+    ROW_BLOCK = 16 * TILE_ROWS,
+    BY_TABLE = MMQI_N_FORMATS /* in place of a format that the vocabulary does not know */
+};
+enum { AHEAD_MOST = 32768, AHEAD_IN_ROW = 2048 };
 
 /* Elements of a row that the vocabulary unpacks itself: whole runs of 64. */
 V16_INLINE int64_t fast_cols(const struct mmqi_wmat *w, const int32_t format)
 {
-    if (format == MMQI_FORMAT_NF4 && w->cols % UNPACK != 0)
-        return 0; /* blocks begin inside rows */
+    if (format == BY_TABLE || (format == MMQI_FORMAT_NF4 && w->cols % UNPACK != 0))
+        return 0; /* nf4: blocks begin inside rows */
     return w->cols / UNPACK * UNPACK;
 }
 
@@ -33,10 +40,12 @@ struct stored_row {
     const uint8_t *absmax;
 };
 
+/* Of the formats that the vocabulary knows; 0: no fast columns. */
+static const int32_t weight_bits[MMQI_N_FORMATS + 1] = {32, 16, 16, 8, 4};
+
 V16_INLINE struct stored_row stored_row(const struct mmqi_wmat *w, const int32_t format, int64_t n)
 {
-    static const int32_t bits[MMQI_N_FORMATS] = {32, 16, 16, 8, 4};
-    struct stored_row row = {w->part[0] + n * w->cols * bits[format] / 8, NULL};
+    struct stored_row row = {w->part[0] + n * w->cols * weight_bits[format] / 8, NULL};
 
     if (format == MMQI_FORMAT_NF4)
         row.absmax = w->part[1] + n * w->cols / 64 * (int64_t)sizeof(float);
@@ -122,6 +131,27 @@ V16_INLINE void finish_tile(float *y, __m256 sums, const struct finish *finish)
 
 /* ---- few rows ---- */
 
+/*
+ * How far ahead few rows ask for weights, in bytes: the same place of the rows after these, or,
+ * where those are far, of the same row. Left alone, hardware begins anew with every page, which
+ * short rows feel; for 16 bits and more it does well enough, and asking costs more than it gives.
+ */
+V16_INLINE int64_t ahead_of(const struct mmqi_wmat *w, const int32_t format, const int32_t n_w)
+{
+    int64_t bytes = n_w * w->cols * weight_bits[format] / 8;
+
+    return bytes <= AHEAD_MOST ? bytes : AHEAD_IN_ROW;
+}
+
+/* Ask for the 64 elements `ahead` bytes after column k; reading past the end is no fault. */
+V16_INLINE void ask_ahead(struct stored_row row, const int32_t format, int64_t k, int64_t ahead)
+{
+    const uint8_t *p = row.bytes + k * weight_bits[format] / 8 + ahead;
+
+    if (weight_bits[format] <= 8)
+        __builtin_prefetch(p);
+}
+
 /* One step of 16 columns: lanes of x past the row's end are left out. */
 V16_INLINE void dot_step(v16 acc[2][4], const float *const x[2], int64_t k, const int64_t lanes,
                          v16 w, const int32_t i, const int32_t n_x)
@@ -150,7 +180,7 @@ V16_INLINE void dot_slow(v16 acc[2][4], const struct mmqi_matmul_job *job, const
 V16_INLINE void dot_rows(float *sums, const struct mmqi_matmul_job *job, int64_t r, int64_t n,
                          const int32_t format, const int32_t n_x, const int32_t n_w)
 {
-    int64_t fast = fast_cols(job->w, format), at[4];
+    int64_t fast = fast_cols(job->w, format), ahead = ahead_of(job->w, format, n_w), at[4];
     struct stored_row row[4];
     const float *x[2];
     v16_table table[4];
@@ -167,7 +197,11 @@ V16_INLINE void dot_rows(float *sums, const struct mmqi_matmul_job *job, int64_t
         V16_EACH(i, n_w) acc[j][i] = v16_zero();
     }
     for (int64_t k = 0; k < fast; k += UNPACK) {
-        V16_EACH(i, n_w) table[i] = block_table(row[i], format, k);
+        V16_EACH(i, n_w)
+        {
+            table[i] = block_table(row[i], format, k);
+            ask_ahead(row[i], format, k, ahead);
+        }
         V16_EACH(s, STEPS)
         V16_EACH(i, n_w)
         dot_step(acc, x, k + s * MMQI_LANES, MMQI_LANES,
@@ -250,8 +284,11 @@ static void fill_panel(float *panel, const struct mmqi_matmul_job *job, int64_t 
     case MMQI_FORMAT_INT8:
         fill_panel_of(panel, job, n, MMQI_FORMAT_INT8);
         break;
-    default:
+    case MMQI_FORMAT_NF4:
         fill_panel_of(panel, job, n, MMQI_FORMAT_NF4);
+        break;
+    default:
+        fill_panel_of(panel, job, n, BY_TABLE);
         break;
     }
 }
@@ -266,6 +303,8 @@ V16_INLINE void tile_of(const struct mmqi_matmul_job *job, const float *panel, i
     V16_EACH(j, n_x) finish_tile(mmqi_cpu_row(job->y, r + j) + n, sums[j], finish);
 }
 
+static_assert(TILE_ROWS == 3, "the rest of panel_rows() is 0, 1 or 2 rows");
+
 static void panel_rows(const struct mmqi_matmul_job *job, const float *panel, int64_t n,
                        int64_t begin, int64_t end)
 {
@@ -274,7 +313,9 @@ static void panel_rows(const struct mmqi_matmul_job *job, const float *panel, in
 
     for (; r + TILE_ROWS <= end; r += TILE_ROWS)
         tile_of(job, panel, r, n, &finish, TILE_ROWS);
-    for (; r < end; r++)
+    if (end - r == 2)
+        tile_of(job, panel, r, n, &finish, 2);
+    else if (end - r == 1)
         tile_of(job, panel, r, n, &finish, 1);
 }
 
@@ -312,8 +353,11 @@ static void matmul_rows(const struct mmqi_matmul_job *job, float *scratch)
     case MMQI_FORMAT_INT8:
         few_rows_of(job, MMQI_FORMAT_INT8);
         break;
-    default:
+    case MMQI_FORMAT_NF4:
         few_rows_of(job, MMQI_FORMAT_NF4);
+        break;
+    default:
+        few_rows_of(job, BY_TABLE);
         break;
     }
 }

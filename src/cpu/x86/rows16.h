@@ -136,20 +136,25 @@ static void activate_row(float *y, const float *x, int64_t n, int32_t act)
     gate_row(y, x, NULL, n, act);
 }
 
+/* Pairs [i, i + n) of a head. */
+V16_INLINE void rotate16(float *x, const float *c, const float *s, int64_t half, int64_t i,
+                         const int64_t n)
+{
+    v16 a = v16_load_some(x + i, n), b = v16_load_some(x + half + i, n);
+    v16 cos = v16_load_some(c + i, n), sin = v16_load_some(s + i, n);
+
+    v16_store_some(x + i, v16_sub(v16_mul(a, cos), v16_mul(b, sin)), n);
+    v16_store_some(x + half + i, v16_add(v16_mul(b, cos), v16_mul(a, sin)), n);
+}
+
 static void rotate_head(float *x, const float *c, const float *s, int64_t half)
 {
-    v16 a, b, cos, sin;
-    int64_t i, n;
+    int64_t i = 0;
 
-    for (i = 0; i < half; i += 16) {
-        n = half - i < 16 ? half - i : 16;
-        a = v16_load_n(x + i, n);
-        b = v16_load_n(x + half + i, n);
-        cos = v16_load_n(c + i, n);
-        sin = v16_load_n(s + i, n);
-        v16_store_n(x + i, v16_sub(v16_mul(a, cos), v16_mul(b, sin)), n);
-        v16_store_n(x + half + i, v16_add(v16_mul(b, cos), v16_mul(a, sin)), n);
-    }
+    for (; i + 16 <= half; i += 16)
+        rotate16(x, c, s, half, i, 16);
+    if (i < half)
+        rotate16(x, c, s, half, i, half - i);
 }
 
 /* The greatest value first, then where it stands first. NaN is never the greatest. */

@@ -245,4 +245,58 @@ V16_INLINE v16 v16_from_nibbles(const uint8_t *p, v16_table table)
     return (v16){v8_from_nibbles(p, table), v8_from_nibbles(p + 4, table)};
 }
 
+/* ---- one register, for tiles: the lanes do not meet, so their number changes no bit ---- */
+
+typedef __m256 vreg;
+
+enum { VREG_LANES = 8 };
+
+V16_INLINE vreg vreg_zero(void)
+{
+    return _mm256_setzero_ps();
+}
+
+V16_INLINE vreg vreg_set1(float x)
+{
+    return _mm256_set1_ps(x);
+}
+
+V16_INLINE vreg vreg_load(const float *p)
+{
+    return _mm256_loadu_ps(p);
+}
+
+/* The first n lanes, 0 < n <= VREG_LANES. */
+V16_INLINE vreg vreg_load_n(const float *p, int64_t n)
+{
+    return _mm256_maskload_ps(p, v8_first(n));
+}
+
+V16_INLINE void vreg_store(float *p, vreg v)
+{
+    _mm256_storeu_ps(p, v);
+}
+
+V16_INLINE void vreg_store_n(float *p, vreg v, int64_t n)
+{
+    _mm256_maskstore_ps(p, v8_first(n), v);
+}
+
+V16_INLINE vreg vreg_mul(vreg a, vreg b)
+{
+    return _mm256_mul_ps(a, b);
+}
+
+V16_INLINE vreg vreg_fma(vreg a, vreg b, vreg c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+}
+
+/* Keeps compilers from folding one load into each of its uses: loads are what limits the tiles. */
+V16_INLINE vreg vreg_keep(vreg v)
+{
+    __asm__("" : "+x"(v));
+    return v;
+}
+
 #endif

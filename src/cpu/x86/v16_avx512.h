@@ -189,4 +189,58 @@ V16_INLINE v16 v16_from_nibbles(const uint8_t *p, v16_table table)
     return _mm512_permutexvar_ps(_mm512_srlv_epi32(codes, shift), table);
 }
 
+/* ---- one register, for tiles: the lanes do not meet, so their number changes no bit ---- */
+
+typedef __m512 vreg;
+
+enum { VREG_LANES = 16 };
+
+V16_INLINE vreg vreg_zero(void)
+{
+    return _mm512_setzero_ps();
+}
+
+V16_INLINE vreg vreg_set1(float x)
+{
+    return _mm512_set1_ps(x);
+}
+
+V16_INLINE vreg vreg_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+
+/* The first n lanes, 0 < n <= VREG_LANES. */
+V16_INLINE vreg vreg_load_n(const float *p, int64_t n)
+{
+    return v16_load_n(p, n);
+}
+
+V16_INLINE void vreg_store(float *p, vreg v)
+{
+    _mm512_storeu_ps(p, v);
+}
+
+V16_INLINE void vreg_store_n(float *p, vreg v, int64_t n)
+{
+    v16_store_n(p, v, n);
+}
+
+V16_INLINE vreg vreg_mul(vreg a, vreg b)
+{
+    return _mm512_mul_ps(a, b);
+}
+
+V16_INLINE vreg vreg_fma(vreg a, vreg b, vreg c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+/* Keeps compilers from folding one load into each of its uses: loads are what limits the tiles. */
+V16_INLINE vreg vreg_keep(vreg v)
+{
+    __asm__("" : "+v"(v));
+    return v;
+}
+
 #endif

@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# The example programs as a shell meets them: exit statuses, what goes where, and arguments that are
+# missing, unknown or out of range: run.sh BUILD
+set -u
+bin=$1/examples
+case=test/golden/llava_tiny
+model=$case/model
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+status=0
+
+# expect PROMISE STATUS STDOUT STDERR COMMAND...: patterns of all that is written; '' is nothing
+expect() {
+    local promise=$1 wanted=$2 out=$3 err=$4 got
+    shift 4
+    "$@" >"$work/out" 2>"$work/err" </dev/null
+    got=$?
+    # shellcheck disable=SC2053 # patterns
+    if [ $got -eq "$wanted" ] && [[ $(cat "$work/out") == $out ]] && [[ $(cat "$work/err") == $err ]]
+    then
+        echo "PASS: $promise"
+    else
+        printf 'FAIL: %s: exit status %s, not %s\n' "$promise" $got "$wanted"
+        head -c 600 "$work/out" "$work/err"
+        status=1
+    fi
+}
+describe=("$bin/mmq-describe" "$model" "$case/images/rings.jpg")
+
+for program in describe quantize inspect eval; do
+    expect "mmq-$program --help is on stdout" 0 "usage: mmq-$program*" '' "$bin/mmq-$program" --help
+    expect "mmq-$program without arguments tells its usage" 2 '' "usage: mmq-$program*" \
+        "$bin/mmq-$program"
+    expect "mmq-$program refuses an unknown option" 2 '' "*no such option: '--colour'*" \
+        "$bin/mmq-$program" a --colour
+done
+for option in -p --max-tokens --temperature --seed --threads --isa; do
+    expect "mmq-describe $option needs a value" 2 '' "*missing after '$option'*" \
+        "${describe[@]}" $option
+done
+for value in -1 4294967297 2147483648 1e3 7x '' 99999999999999999999; do
+    expect "mmq-describe --max-tokens '$value' is refused" 2 '' "*'$value'*" \
+        "${describe[@]}" --max-tokens "$value"
+    expect "mmq-inspect --context '$value' is refused" 2 '' "*'$value'*" \
+        "$bin/mmq-inspect" "$model" --context "$value"
+done
+for value in -0.5 nan 1e99 hot; do
+    expect "mmq-describe --temperature '$value' is refused" 2 '' "*'$value'*" \
+        "${describe[@]}" --temperature "$value"
+done
+expect 'mmq-describe refuses an infinite temperature' 1 '' 'mmq-describe: *temperature*' \
+    "${describe[@]}" --temperature inf
+expect 'mmq-eval --threads is refused out of range' 2 '' "*'2147483648'*" \
+    "$bin/mmq-eval" "$model" --data "$work" --threads 2147483648
+expect 'mmq-quantize takes two folders' 2 '' "*one argument too many: 'c'*" \
+    "$bin/mmq-quantize" a b c --format nf4
+expect 'mmq-quantize needs a format' 2 '' 'usage*' "$bin/mmq-quantize" "$model" "$work/new"
+
+expect 'an answer is on stdout alone' 0 '?*' '' "${describe[@]}" --max-tokens 4
+expect 'words after -- are no options' 1 '' 'mmq-describe: --help: *' \
+    "$bin/mmq-describe" -- "$model" --help
+expect 'mmq-describe --json is one object' 0 '{"text": "*}' '' "${describe[@]}" --max-tokens 4 --json
+expect 'a model that is not there is told' 1 '' 'mmq-describe: no/such: *' \
+    "$bin/mmq-describe" no/such "$case/images/rings.jpg"
+expect 'a picture that is not there is told' 1 '' 'mmq-describe: no.jpg: *' \
+    "$bin/mmq-describe" "$model" no.jpg
+expect 'a memory limit is kept' 1 '' 'mmq-describe: weights: needs *' \
+    "${describe[@]}" --memory-limit 1000
+expect 'mmq-inspect lists tensors' 0 '*language.head*' '' "$bin/mmq-inspect" "$model"
+expect 'mmq-quantize makes a folder that is read again' 0 '' '' \
+    "$bin/mmq-quantize" "$model" "$work/int8" --format int8
+expect 'mmq-inspect reads it' 0 '*"int8"*' '' "$bin/mmq-inspect" "$work/int8" --json
+expect 'mmq-quantize leaves what exists alone' 1 '' 'mmq-quantize: *exists*' \
+    "$bin/mmq-quantize" "$model" "$work/int8" --format int8
+expect 'an unknown format is told' 1 '' "mmq-quantize: *'int3'*" \
+    "$bin/mmq-quantize" "$model" "$work/int3" --format int3
+expect 'mmq-eval tells which record is missing' 1 '' 'mmq-eval: *record.json*' \
+    "$bin/mmq-eval" "$model" --data "$work"
+
+json_is_valid() { "${PYTHON:-python3}" -m json.tool >/dev/null; }
+for command in "${describe[*]} --max-tokens 4 --json" "$bin/mmq-inspect $model --json" \
+    "$bin/mmq-quantize $model $work/nf4 --format nf4 --json"; do
+    if $command 2>/dev/null | json_is_valid; then
+        echo "PASS: JSON of $(basename "${command%% *}")"
+    else
+        echo "FAIL: JSON of $(basename "${command%% *}")"
+        status=1
+    fi
+done
+if [ -w /dev/full ]; then
+    # shellcheck disable=SC2016 # the inner shell expands
+    full() { expect "$1 fails where stdout is full" 1 '' '*stdout cannot be written*' \
+        bash -c '"$@" >/dev/full' - "${@:2}"; }
+    full mmq-describe "${describe[@]}" --max-tokens 4
+    full 'mmq-describe --json' "${describe[@]}" --max-tokens 4 --json
+    full mmq-inspect "$bin/mmq-inspect" "$model"
+    full mmq-quantize "$bin/mmq-quantize" "$model" "$work/full" --format nf4 --json
+else
+    echo 'SKIPPED: a full stdout: there is no /dev/full'
+fi
+exit $status
