@@ -157,7 +157,7 @@ $B/examples/help.a: $(EXAMPLE_HELP)
 	$(call say,AR)$(AR) rcs $@ $^
 
 $(PROGRAMS): $B/examples/%: $B/examples/%.o $B/examples/help.a $B/lib/libmmq.so
-	$(call say,LD)$(CC) -o $@ $< $B/examples/help.a $(SANITIZE) -L$B/lib -Wl,-rpath,'$$ORIGIN/../lib' $(LDFLAGS) -lmmq -lm
+	$(call say,LD)$(CC) -o $@ $< $B/examples/help.a $(SANITIZE) -L$B/lib -Wl,-rpath,'$$ORIGIN/../lib' $(LDFLAGS) -lmmq -lpthread -lm
 .SECONDARY: $(PROGRAMS:=.o) $(EXAMPLE_HELP)
 
 .PHONY: examples
@@ -252,10 +252,11 @@ format: ## lay out every C file with clang-format
 abi-record: ## write the ABI of include/mmq.h into test/abi/abi.txt, after a look at the difference
 	test/abi/run.sh $B/abi --record
 
-BENCHES := $(patsubst %.c,$B/%,$(wildcard test/bench/bench_*.c))
+SHAPE ?= llava-1b
+FORMATS ?= bf16 int8 nf4 int4
 .PHONY: bench
-bench: $(BENCHES) ## time the kernels
-	@status=0; for bench in $(BENCHES); do $$bench || status=1; done; exit $$status
+bench: $B/examples/mmq-bench ## time SHAPE in FORMATS, and PyTorch in turn where PYTHON has torch
+	@PYTHON='$(PYTHON)' examples/bench.sh $B $(SHAPE) $(FORMATS)
 
 .PHONY: demo
 demo: all ## describe a photograph with the model in ../shared, in 16 bit and in nf4

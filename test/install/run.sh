@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Install into an empty root, build a program against it from outside the tree through pkg-config,
-# shared and static, let it describe the golden case's picture, and uninstall: run.sh CONFIG
-# Reads CC, MAKE and SANITIZE (the flags that a sanitized library asks of its programs).
+# shared and static, let it describe the golden case's picture, have C++ and Python do the same, and
+# uninstall: run.sh CONFIG
+# Reads CC, CXX, MAKE and SANITIZE (the flags that a sanitized library asks of its programs).
 set -u
 config=$1
 make=${MAKE:-make}
@@ -12,6 +13,10 @@ case=$tree/test/golden/llava_tiny
 prefix=/usr/local
 lib=$stage$prefix/lib
 sanitize=${SANITIZE:-}
+case $cc in # the compiler of C++ that goes with it
+*clang*) cxx=${CXX:-${cc/clang/clang++}} ;;
+*) cxx=${CXX:-c++} ;;
+esac
 status=0
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -53,7 +58,8 @@ version() { [ "$(config_of --modversion)" = "$(sed -n 's/^VERSION := //p' Makefi
 try 'pkg-config tells the version' version
 
 # ---- programs outside the tree
-cp "$tree/test/install/describe.c" "$work/" && cd "$work" || exit 1
+cp "$tree/test/install/describe.c" "$tree/examples/cpp/describe.cpp" \
+    "$tree/examples/python/describe.py" "$work/" && cd "$work" || exit 1
 build_shared() {
     # shellcheck disable=SC2046,SC2086 # flags are words
     $cc -std=c11 -Wall -Wextra -pedantic -Werror $sanitize -o shared describe.c \
@@ -69,6 +75,11 @@ build_all_static() {
     # shellcheck disable=SC2046
     $cc -std=c11 -Wall -Wextra -pedantic -Werror -static -o all-static describe.c \
         $(config_of --static --cflags --libs)
+}
+build_cpp() {
+    # shellcheck disable=SC2046,SC2086
+    $cxx -std=c++17 -Wall -Wextra -pedantic -Werror $sanitize -o cpp describe.cpp \
+        $(config_of --cflags --libs)
 }
 readme_program() { # the README's C program, as it stands there
     sed -n '/^```c$/,/^```$/{/^```/d;p}' "$tree/README.md" >readme.c && [ -s readme.c ] || return 1
@@ -96,6 +107,18 @@ needs_no_libmmq() { ! readelf -d "$1" | grep -F NEEDED | grep -F mmq; }
 try 'a program builds against the shared library' build_shared
 try 'it describes the picture as transformers does' describes ./shared
 try "the README's program builds" readme_program
+if command -v "${cxx%% *}" >/dev/null; then
+    try 'a C++ program builds' build_cpp
+    try 'it describes the picture as transformers does, from C++' describes ./cpp
+else
+    echo "SKIPPED: a C++ program builds: no $cxx"
+fi
+if [ -z "$sanitize" ]; then
+    try 'a Python script describes the picture, through ctypes' \
+        describes "${PYTHON:-python3}" describe.py
+else
+    echo 'SKIPPED: a Python script describes the picture: the interpreter is not sanitized'
+fi
 try 'a program builds against the archive' build_static
 try 'it does not need the shared library' needs_no_libmmq ./static
 try 'it describes the picture as transformers does, from the archive' describes ./static

@@ -1,0 +1,53 @@
+/*
+ * What mmq-bench measures: prefill, decoding and pictures of one model, beside the bandwidth of the
+ * memory that they all read from.
+ */
+#ifndef EXAMPLES_BENCH_RUN_H
+#define EXAMPLES_BENCH_RUN_H
+
+#include "bench_memory.h"
+#include "mmq.h"
+
+struct bench_settings {
+    int n_prompt, n_decode; /* rows to prefill, tokens to decode; 0: leave it out */
+    int n_threads, n_tries;
+    bool vision;
+    bool letters; /* a prompt of letters: each is a token of a made-up checkpoint */
+};
+
+enum { MOST_FORMATS = 24, MOST_PRODUCTS = 64 };
+
+struct bench_format {
+    const char *name;
+    uint64_t bytes;
+};
+
+struct bench_product {
+    int64_t rows, cols;
+    int count;
+};
+
+/* Times are the shortest of all tries; 0 where something was left out. */
+struct bench_figures {
+    struct bandwidth bandwidth;
+    double load_seconds;
+    uint64_t placed_bytes;
+    int n_prompt, n_decode; /* as it was */
+    double prefill_seconds, decode_seconds, encode_seconds;
+    uint64_t token_bytes;   /* of weights that decoding one token reads */
+    double row_products;    /* multiplications and additions of one prefilled row */
+    double prompt_products; /* of a whole prompt once: the head */
+    struct bench_format formats[MOST_FORMATS]; /* of all weights; names live with the model */
+    int n_formats;
+    struct bench_product products[MOST_PRODUCTS]; /* of the decoder's layers */
+    int n_products;
+};
+
+/* Formats, products and bytes of the weights, before anything is run. */
+mmq_status count_weights(struct bench_figures *figures, const mmq_model *model);
+
+/* Place the model and run everything. */
+mmq_status run_bench(struct bench_figures *figures, mmq_model *model,
+                     const struct bench_settings *settings);
+
+#endif
