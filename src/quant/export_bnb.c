@@ -42,8 +42,8 @@ static const char *quant_type(const struct mmqi_format_info *info)
 enum { OFFSET_WIDTH = 16 /* the longest: -1.17549435e-38 */ };
 
 /*
- * What json.dumps makes of the state, byte for byte, but for the digits of the offset (those that an
- * f32 needs) and the spaces after it.
+ * What json.dumps makes of the state, byte for byte, but for the digits of the offset (those that
+ * an f32 needs) and the spaces after it.
  */
 static int32_t print_state(struct mmqi_buf *buf, const struct mmqi_bnb_matrix *matrix)
 {

@@ -50,7 +50,7 @@ enum mmqi_format {
     MMQI_N_FORMATS
 };
 
-/* What a format's codes are: kernels and packers switch on this and read the rest from the table. */
+/* What a format's codes are: kernels and packers switch on it and read the rest from the table. */
 enum mmqi_format_kind {
     MMQI_KIND_FLOAT = 0,  /* plain numbers of `dtype` */
     MMQI_KIND_INT8 = 1,   /* a code per byte, a scale per row */
@@ -74,7 +74,7 @@ enum {
 
 struct mmqi_part {
     /* After "NAME.weight" in a file: "", ".absmax", "_scale"; "@SCB" replaces the last component:
-     * "NAME.SCB"; NULL: no tensor, the quantization state holds it (the offset of nested scales). */
+     * "NAME.SCB"; NULL: no tensor, the quantization state holds it (nested scales' offset). */
     const char *suffix;
     int32_t dtype; /* enum mmqi_dtype, as stored */
     int32_t rank;
@@ -108,7 +108,7 @@ struct mmqi_format_info {
      * these rows. Of a nested format, part[1] receives the flat f32 absmax instead (see nest).
      */
     void (*pack)(uint8_t *const part[], const float *w, int64_t rows, int64_t cols, int32_t method);
-    /* f32 of elements [begin, begin + n) of the flattened matrix, from pointers to the whole parts. */
+    /* f32 of elements [begin, begin + n) of the flattened matrix, from pointers to whole parts. */
     void (*unpack)(float *w, const uint8_t *const part[], int64_t rows, int64_t cols, int64_t begin,
                    int64_t n);
     /*
@@ -121,9 +121,10 @@ struct mmqi_format_info {
 
 /*
  *   TABLE4 flat     part 0 codes, part 1 ".absmax" f32 [blocks]
- *   TABLE4 nested   part 0 codes, part 1 ".absmax" u8 [blocks], part 2 ".nested_absmax" f32, part 3 offset
- *   INT4            part 0 "_packed" u8 [rows, ceil(cols / 2)], part 1 "_scale" [rows, groups], part 2
- *                   "_zero_point" u8 [rows, groups]
+ *   TABLE4 nested   part 0 codes, part 1 ".absmax" u8 [blocks], part 2 ".nested_absmax" f32,
+ *                   part 3 offset f32 [1]
+ *   INT4            part 0 "_packed" u8 [rows, ceil(cols / 2)], part 1 "_scale" [rows, groups],
+ *                   part 2 "_zero_point" u8 [rows, groups]
  */
 const struct mmqi_format_info *mmqi_format_info(int32_t format);   /* NULL for an unknown one */
 const struct mmqi_format_info *mmqi_format_find(const char *name); /* NULL for an unknown name */

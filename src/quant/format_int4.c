@@ -17,8 +17,8 @@
  * is not, and q is that of exact arithmetic. A scale beyond its type is the greatest that decodes
  * to finite numbers; one that would vanish is the smallest above 0; a group of zeros has scale 0.
  *
- * The search tries a grid of fractions of `low` and `high`, and keeps what has the least squared error
- * of the group.
+ * The search tries a grid of fractions of `low` and `high`, and keeps what has the least squared
+ * error of the group.
  */
 #include "quant/format_parts.h"
 
@@ -198,7 +198,7 @@ static float squared_error(const float *w, int64_t n, const struct grid *grid, f
     return (lane[0] + lane[2]) + (lane[1] + lane[3]);
 }
 
-/* The fractions: j / 64, exact in f32. Other zero points than that of the scale gain nothing more. */
+/* The fractions: j / 64, exact in f32. Zero points beside that of the scale gain nothing more. */
 enum { GRID_BEGIN = 48, GRID_END = 73, GRID = 64 };
 
 /* Replace *grid, that of round to nearest, where another has an error that is smaller by more than

@@ -19,8 +19,9 @@
 #include <string.h>
 
 /*
- * For i in 0..6 the middles of 2^i equal parts of [0.1, 1], times 10^(i - 6), with both signs; then 0 and
- * 1; ascending. To the bit as torch's linspace makes it: from both ends, each step one fused multiply-add.
+ * For i in 0..6 the middles of 2^i equal parts of [0.1, 1], times 10^(i - 6), with both signs; then
+ * 0 and 1; ascending. To the bit as torch's linspace makes it: from both ends, each step one fused
+ * multiply-add.
  */
 const float mmqi_nested_table[256] = {
     -0.992968738f,    -0.978906274f,    -0.96484375f,     -0.950781226f,

@@ -265,17 +265,18 @@ INLINE float squared_error(const float *w, int64_t n, float scale, float inverse
 }
 
 /*
- * The grid: absmax * j / 64, the factor exact in f32. Below 1 the greatest magnitudes are cut off and all
- * others have finer steps; above 1 the greatest comes nearer to its level, or takes the next one. On
- * weights of real models a finer or wider grid gains less than 0.4 % of the error's root.
+ * The grid: absmax * j / 64, the factor exact in f32. Below 1 the greatest magnitudes are cut off
+ * and all others have finer steps; above 1 the greatest comes nearer to its level, or takes the
+ * next one. On weights of real models a finer or wider grid gains less than 0.4 % of the error's
+ * root.
  */
 enum { GRID = 64 };
 static const uint8_t grid[] = {51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62,
                                63, 65, 66, 67, 68, 69, 72, 76, 80, 84, 88, 92};
 
 /*
- * A scale must beat that of round to nearest by more than the sums can err, so the error never grows by
- * choosing; among the others the first of the least wins.
+ * A scale must beat that of round to nearest by more than the sums can err, so the error never
+ * grows by choosing; among the others the first of the least wins.
  */
 INLINE float search_scale(const float *w, int64_t n, float absmax, const struct packer *packer)
 {

@@ -6,8 +6,9 @@
  *
  *   X.weight F32, F16 or BF16                                plain
  *   X.weight I8 + X.SCB                                      int8 (LLM.int8, rows in plain order)
- *   X.weight U8 + X.weight.quant_state.bitsandbytes__nf4     nf4; __fp4: fp4; blocks of 32, 64 or 128;
- *     nested where the state says so (+ X.weight.nested_absmax, X.weight.nested_quant_map)
+ *   X.weight U8 + X.weight.quant_state.bitsandbytes__nf4     nf4; with __fp4: fp4
+ *     blocks of 32, 64 or 128; nested where the state says so
+ *     (+ X.weight.nested_absmax, X.weight.nested_quant_map)
  *   X.weight_packed U8 + X.weight_scale F16 or BF16          int4, libmmq's own names
  *     + X.weight_zero_point U8 + X.weight_shape I64: rows, cols, columns of a group
  *
@@ -28,15 +29,15 @@ struct mmqi_stored {
     const struct mmqi_entry *entry[MMQI_MAX_PARTS];    /* one per part of the format; NULL after */
     const struct mmqi_entry *extra[MMQI_STORED_EXTRA]; /* other tensors that describe the matrix */
     int32_t n_extra;
-    /* Of a nested format: its part 3, which no tensor holds (entry[3] is NULL); it stands in the JSON of
-     * the quantization state. Who reads the weight takes the part's 4 bytes from here. */
+    /* Of a nested format: its part 3, which no tensor holds (entry[3] is NULL); it stands in the
+     * JSON of the quantization state. Who reads the weight takes the part's 4 bytes from here. */
     float nested_offset; /* finite */
     bool has_offset;
 };
 
 /*
- * Length of the matrix's name ("X.weight", what mmqi_stored_find() takes) in the name of a tensor that
- * may be its first part: all of it, but for "X.weight_packed" without "_packed".
+ * Length of the matrix's name ("X.weight", what mmqi_stored_find() takes) in the name of a tensor
+ * that may be its first part: all of it, but for "X.weight_packed" without "_packed".
  */
 size_t mmqi_stored_name_length(const char *tensor_name);
 
@@ -50,8 +51,8 @@ size_t mmqi_stored_name_length(const char *tensor_name);
  * those of its part; 4-bit codes kept in a wider type (bnb_4bit_quant_storage)
  * may have padding after them. Scales are not read here, so whether they are
  * finite is for the reader of the weight to check. A nested map may differ from
- * mmqi_nested_table in the last bits, as other versions of torch round it: 2^-22 of a value at most.
- * On failure *out is all zero.
+ * mmqi_nested_table in the last bits, as other versions of torch round it: 2^-22 of a value at
+ * most. On failure *out is all zero.
  *
  *   MMQ_ERR_NOT_FOUND    no tensor of this module in any form
  *   MMQ_ERR_MISMATCH     found, of another shape

@@ -395,14 +395,14 @@ START_TEST(the_report_is_json_with_totals)
                                     .format = "nf4",
                                     .was = "bf16",
                                     .method = "rtn",
-                                    .reason = "policy",
+                                    .reason = "rule 1: * = nf4",
                                     .rows = 3,
                                     .cols = 50,
                                     .source_bytes = 300,
                                     .bytes = 87};
     json_t *root, *tensors;
 
-    ck_assert_int_eq(mmqi_report_create(&report, "nf4"), MMQ_OK);
+    ck_assert_int_eq(mmqi_report_create(&report), MMQ_OK);
     ck_assert_str_eq(mmqi_report_json(report), "");
     for (int i = 0; i < 100; i++)
         ck_assert_int_eq(mmqi_report_add(report, &item), MMQ_OK);

@@ -448,8 +448,8 @@ START_TEST(any_range_unpacks_as_the_whole_does)
 }
 END_TEST
 
-/* Half of the greatest step of the codes, relative to the greatest magnitude (at most 1 here; int4's
- * range is at most 2, its scale errs by 2^-11 or 2^-8, and its ends by another half step). */
+/* Half of the greatest step of the codes, relative to the greatest magnitude (at most 1 here). The
+ * range of int4 is at most 2, its scale errs by 2^-11 or 2^-8, its ends by another half step. */
 START_TEST(a_weight_errs_by_half_a_step_at_most)
 {
     static const struct {
@@ -492,8 +492,8 @@ END_TEST
 /*
  * The greatest magnitude of each row or block comes back exactly, so a second packing finds the
  * same scales; each code's value lies within its own interval, so it finds the same codes. fp4 has
- * two codes of zero, of which only one comes back; nested scales and the ends of an int4 group do not come
- * back exactly.
+ * two codes of zero, of which only one comes back; nested scales and the ends of an int4 group do
+ * not come back exactly.
  */
 START_TEST(packing_what_was_unpacked_gives_the_same_weights)
 {

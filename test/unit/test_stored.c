@@ -141,7 +141,7 @@ static const char nested_json[] =
     "{\"quant_type\": \"nf4\", \"blocksize\": 32, \"dtype\": \"bfloat16\", \"shape\": [3, 50], "
     "\"nested_blocksize\": 256, \"nested_dtype\": \"float32\", \"nested_offset\": 0.25}";
 
-/* The same 3 x 50 with nested scales in blocks of 32, but for the tensor whose suffix is `without`. */
+/* The same in blocks of 32 with nested scales, but for the tensor whose suffix is `without`. */
 static void add_nested(struct fixture *f, const char *json, const char *without)
 {
     char shape[32];
