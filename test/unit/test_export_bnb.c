@@ -402,7 +402,7 @@ START_TEST(the_report_is_json_with_totals)
                                     .bytes = 87};
     json_t *root, *tensors;
 
-    ck_assert_int_eq(mmqi_report_create(&report, "nf4"), MMQ_OK);
+    ck_assert_int_eq(mmqi_report_create(&report), MMQ_OK);
     ck_assert_str_eq(mmqi_report_json(report), "");
     for (int i = 0; i < 100; i++)
         ck_assert_int_eq(mmqi_report_add(report, &item), MMQ_OK);
