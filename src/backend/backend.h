@@ -31,8 +31,8 @@ struct mmqi_device_options {
 
 struct mmqi_backend {
     const char *name; /* "cpu", "cuda" */
-    /* Device memory is the host's, and pack leaves the canonical bytes: a block of the host's serves
-     * where it lies. */
+    /* Device memory is the host's, and pack leaves the canonical bytes: a block of the host's
+     * serves where it lies. */
     bool host_memory;
     int32_t (*count)(void); /* devices of this kind that can be opened now */
     int32_t (*open)(struct mmqi_device **out, const struct mmqi_device_options *options);
