@@ -268,6 +268,13 @@ bench: $B/examples/mmq-bench ## time SHAPE in FORMATS, and PyTorch in turn where
 demo: all ## describe a photograph with the model in ../shared, in 16 bit and in nf4
 	@examples/demo.sh $B '$(SHARED)/models' $(if $(IMAGE),'$(IMAGE)')
 
+# Hours on a small machine: LIMIT=3 OUT=/dev/stdout for a look.
+LIMIT ?= 100
+OUT ?= docs/QUALITY.md
+.PHONY: quality
+quality: all ## write docs/QUALITY.md: quality and bytes of each format on the model in ../shared
+	@test/tools/quality.sh $B '$(SHARED)/models' $(LIMIT) >build/quality.md && cat build/quality.md >$(OUT)
+
 # ---- install ---------------------------------------------------------------------------------
 
 DOCDIR := $(PREFIX)/share/doc/libmmq

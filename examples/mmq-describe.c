@@ -1,7 +1,8 @@
 /* mmq-describe: answer a question about pictures. */
+#include <stdlib.h>
 #include <string.h>
 
-#include "common.h"
+#include "policy.h"
 
 enum { MOST_PICTURES = 64 };
 
@@ -13,6 +14,7 @@ static const char usage[] =
     "  -p PROMPT           the question (default: Describe the picture.)\n"
     "  --max-tokens N      end the answer after N tokens (default 256)\n"
     "  --temperature T     0 is greedy (default); with --top-k N --top-p P --min-p P --seed N\n"
+    "  --quantize P        pack the weights while they are loaded: nf4, int8, layered, or rules\n"
     "  --memory-limit N    bytes that weights and session may take\n"
     "  --context N         tokens that the session can hold\n"
     "  --threads N         of the CPU (default: all)\n"
@@ -20,7 +22,7 @@ static const char usage[] =
     "  --json              one object with answer, tokens and times\n";
 
 struct settings {
-    const char *prompt, *isa;
+    const char *prompt, *isa, *quantize;
     int32_t max_tokens, top_k, context, threads;
     int64_t seed, memory_limit;
     float temperature, top_p, min_p;
@@ -58,7 +60,9 @@ static int32_t print_piece(void *user, const char *text, size_t size, const int3
     return fflush(stdout) == 0 ? 0 : 1;
 }
 
-static mmq_status open_all(struct run *run, const char **operands, int n, const struct settings *s)
+/* `policy` is the text of the rules, or NULL. */
+static mmq_status open_all(struct run *run, const char **operands, int n, const struct settings *s,
+                           const char *policy)
 {
     mmq_load_options load = {
         .struct_size = sizeof load,
@@ -67,6 +71,7 @@ static mmq_status open_all(struct run *run, const char **operands, int n, const 
         .isa = s->isa,
         .on_progress = show_progress,
         .progress_user = (void *)"loading",
+        .quantize = policy,
     };
     mmq_session_options session = {.struct_size = sizeof session, .context = s->context};
     mmq_status status;
@@ -146,6 +151,7 @@ int main(int argc, char **argv)
         {"--top-p", .real = &s.top_p},
         {"--min-p", .real = &s.min_p},
         {"--seed", .number = &s.seed},
+        {"--quantize", .text = &s.quantize},
         {"--memory-limit", .number = &s.memory_limit},
         {"--context", .count = &s.context},
         {"--threads", .count = &s.threads},
@@ -156,6 +162,7 @@ int main(int argc, char **argv)
     };
     const char *operands[MOST_PICTURES + 1];
     struct run run = {0};
+    char *policy = NULL;
     int n = read_arguments(argc, argv, rows, operands, MOST_PICTURES + 1), code = EXIT_DONE;
 
     if (s.help) {
@@ -167,12 +174,15 @@ int main(int argc, char **argv)
             fputs(usage, stderr);
         return EXIT_USAGE;
     }
-    if (open_all(&run, operands, n, &s) != MMQ_OK || answer(&run, &s) != MMQ_OK)
+    if (s.quantize && !(policy = read_policy("mmq-describe", s.quantize)))
+        return EXIT_FAILED;
+    if (open_all(&run, operands, n, &s, policy) != MMQ_OK || answer(&run, &s) != MMQ_OK)
         code = report_failure("mmq-describe");
     else if (s.json)
         print_json(&run);
     else
         putchar('\n');
     free_run(&run);
+    free(policy);
     return finish_output("mmq-describe", code);
 }

@@ -1,14 +1,18 @@
 /* mmq-inspect: what a checkpoint folder holds, without placing a weight. */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "common.h"
+#include "policy.h"
 
 static const char usage[] =
-    "usage: mmq-inspect MODEL [--context N] [--json]\n"
+    "usage: mmq-inspect MODEL [--context N] [--policy P] [--json]\n"
     "\n"
     "Prints the family, sizes and every tensor by its canonical name, with format and bytes, and\n"
-    "the memory that the model with one session will take.\n";
+    "the memory that the model with one session will take.\n"
+    "\n"
+    "  --policy P          as it would be, quantized by these rules (a file, or the text itself):\n"
+    "                      every tensor with format, method, bytes and reason\n";
 
 static mmq_status print_tensors(const mmq_model *model, int32_t n, bool json)
 {
@@ -21,8 +25,8 @@ static mmq_status print_tensors(const mmq_model *model, int32_t n, bool json)
         if (status != MMQ_OK)
             break;
         if (!json) {
-            printf("%-40s %-12s %-5s %7" PRId64 " x %-7" PRId64 " %12" PRIu64 "\n", t.name, t.role,
-                   t.format, t.rows, t.cols, t.bytes);
+            printf("%-40s %-12s %-18s %7" PRId64 " x %-7" PRId64 " %12" PRIu64 "  -  stored\n",
+                   t.name, t.role, t.format, t.rows, t.cols, t.bytes);
             continue;
         }
         printf("%s\n  {\"name\": \"%s\", \"file_name\": ", i ? "," : "", t.name);
@@ -31,7 +35,7 @@ static mmq_status print_tensors(const mmq_model *model, int32_t n, bool json)
         else
             fputs("null", stdout);
         printf(", \"role\": \"%s\", \"format\": \"%s\", \"rows\": %" PRId64 ", \"cols\": %" PRId64
-               ", \"bytes\": %" PRIu64 "}",
+               ", \"bytes\": %" PRIu64 ", \"method\": \"none\", \"reason\": \"stored\"}",
                t.role, t.format, t.rows, t.cols, t.bytes);
     }
     return status;
@@ -59,19 +63,62 @@ static void print_facts(const mmq_model_facts *f, const mmq_memory *m, bool json
            m->total, m->weights, m->kv_cache, m->activations, m->scratch, f->device);
 }
 
+/* The tensors as the policy would make them, from the plan's own JSON. */
+static mmq_status print_planned(const mmq_model *model, const char *policy, bool json)
+{
+    mmq_plan *plan = NULL;
+    mmq_status status = mmq_plan_create(&plan, model, policy);
+    const char *text = mmq_plan_json(plan);
+
+    if (status == MMQ_OK && json)
+        printf("], \"plan\": %s}\n", text);
+    else if (status == MMQ_OK && !print_plan(stdout, text))
+        status = MMQ_ERR_NOMEM;
+    mmq_plan_free(plan);
+    return status;
+}
+
+static int inspect(const char *path, const char *policy, int32_t context, bool json)
+{
+    mmq_load_options load = {.struct_size = sizeof load};
+    mmq_session_options session = {.struct_size = sizeof session, .context = context};
+    mmq_model_facts facts = {.struct_size = sizeof facts};
+    mmq_memory memory = {.struct_size = sizeof memory};
+    char *rules = policy ? read_policy("mmq-inspect", policy) : NULL;
+    mmq_model *model = NULL;
+    mmq_status status;
+
+    if (policy && !rules)
+        return EXIT_FAILED;
+    load.quantize = rules;
+    status = mmq_load(&model, path, &load);
+    if (status == MMQ_OK)
+        status = mmq_model_info(&facts, model);
+    if (status == MMQ_OK)
+        status = mmq_estimate(&memory, model, &session);
+    if (status == MMQ_OK)
+        print_facts(&facts, &memory, json);
+    if (status == MMQ_OK)
+        status =
+            rules ? print_planned(model, rules, json) : print_tensors(model, facts.n_tensors, json);
+    if (status == MMQ_OK && json && !rules)
+        fputs("\n]}\n", stdout);
+    mmq_model_free(model);
+    free(rules);
+    return status == MMQ_OK ? EXIT_DONE : report_failure("mmq-inspect");
+}
+
 int main(int argc, char **argv)
 {
-    const char *operands[1];
+    const char *operands[1], *policy = NULL;
+    int32_t context = 0;
     bool json = false, help = false;
-    mmq_session_options session = {.struct_size = sizeof session};
-    const struct option_row rows[] = {{"--context", .count = &session.context},
+    const struct option_row rows[] = {{"--context", .count = &context},
+                                      {"--policy", .text = &policy},
                                       {"--json", .flag = &json},
                                       {"--help", .flag = &help},
                                       {NULL}};
-    int n = read_arguments(argc, argv, rows, operands, 1), code = EXIT_DONE;
-    mmq_model_facts facts = {.struct_size = sizeof facts};
-    mmq_memory memory = {.struct_size = sizeof memory};
-    mmq_model *model = NULL;
+    int n = read_arguments(argc, argv, rows, operands, 1);
 
     if (help) {
         fputs(usage, stdout);
@@ -82,16 +129,5 @@ int main(int argc, char **argv)
             fputs(usage, stderr);
         return EXIT_USAGE;
     }
-    if (mmq_load(&model, operands[0], NULL) != MMQ_OK || mmq_model_info(&facts, model) != MMQ_OK ||
-        mmq_estimate(&memory, model, &session) != MMQ_OK) {
-        code = report_failure("mmq-inspect");
-    } else {
-        print_facts(&facts, &memory, json);
-        if (print_tensors(model, facts.n_tensors, json) != MMQ_OK)
-            code = report_failure("mmq-inspect");
-        else if (json)
-            fputs("\n]}\n", stdout);
-    }
-    mmq_model_free(model);
-    return finish_output("mmq-inspect", code);
+    return finish_output("mmq-inspect", inspect(operands[0], policy, context, json));
 }

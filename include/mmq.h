@@ -345,16 +345,19 @@ typedef struct mmq_quantize_options {
 
 /*
  * Quantize `source` layer by layer: each source tensor is read once, in chunks of rows, packed, and
- * written to the folder out_path, to a new model in memory, or both. Embeddings, head, patch
- * convolution, norms and biases stay as they are. `source` need not be placed and is not changed.
+ * written to the folder out_path, to a new model in memory, or both. Patch convolution, norms and
+ * biases stay as they are, and so do embeddings and head unless a rule names them. `source` need
+ * not be placed and is not changed.
  *
  * `quantized` NULL: no model in memory (out_path must be given). `report` NULL: none wanted. The
  * caller frees both. The new model shares device and threads with `source`, which may be freed
  * first. A folder appears under its name only when it is complete and synced. Any thread. Since
  * 0.1.
  *
- *   MMQ_ERR_UNSUPPORTED  an unknown format, or a source that is quantized already: in another
- *                        format, or in memory (a folder in this format is copied)
+ *   MMQ_ERR_INVALID      a rule that does not parse or matches nothing; out_path inside the source
+ *   MMQ_ERR_UNSUPPORTED  an unknown format or method; a weight that is quantized already, in
+ *                        another format (one in the same is copied); a number beyond f16 or bf16
+ *   MMQ_ERR_MISMATCH     the plan was made for other tensors
  *   MMQ_ERR_EXISTS       out_path exists
  *   MMQ_ERR_FORMAT       a weight is NaN or infinite: the message names tensor and index
  *   MMQ_ERR_IO           the folder cannot be written

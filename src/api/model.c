@@ -83,8 +83,7 @@ static void log_opened(const mmq_model *model, const char *quantize)
 
     mmqi_log(log, MMQ_LOG_INFO, "%s: opened: %s, %d weights, %s%son %s", core->path,
              core->family->name, (int)core->n_weights, quantize ? quantize : "",
-             quantize ? " when placed, " : "",
-             model->host->backend->describe(model->host->device));
+             quantize ? " when placed, " : "", model->host->backend->describe(model->host->device));
     if (core->chat_error)
         mmqi_log(log, MMQ_LOG_WARNING, "%s: no chat template, raw prompts only: %s", core->path,
                  core->chat_error);

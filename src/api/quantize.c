@@ -55,8 +55,8 @@ static int32_t take_choices(struct mmqi_quantize_options *out, struct mmqi_quant
  * Quantize into handles that are there before the work begins: once a folder has its name, nothing
  * can fail any more. `model` and `report` are NULL where none is wanted.
  */
-static int32_t quantize(mmq_model *model, const mmq_model *source,
-                        const mmq_quantize_options *o, mmq_report *report)
+static int32_t quantize(mmq_model *model, const mmq_model *source, const mmq_quantize_options *o,
+                        mmq_report *report)
 {
     struct progress progress = {o->on_progress, o->progress_user};
     struct mmqi_quantize_options core = {0};

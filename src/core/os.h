@@ -30,8 +30,8 @@ enum mmqi_os_kind {
     MMQI_OS_UNKNOWN = 3 /* the system does not let this process see what it is */
 };
 enum mmqi_os_kind mmqi_os_kind_of(const char *path);
-/* Whether what `path` names, which need not exist, is or would be inside the folder `folder`, however
- * both are spelled. False where that cannot be known. */
+/* Whether what `path` names, which need not exist, is or would be inside the folder `folder`,
+ * however both are spelled. False where that cannot be known. */
 bool mmqi_os_is_inside(const char *path, const char *folder);
 int32_t mmqi_os_make_folder(const char *path); /* MMQ_ERR_EXISTS where it exists */
 int32_t mmqi_os_rename(const char *from, const char *to);

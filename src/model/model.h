@@ -40,8 +40,8 @@ struct mmqi_weight {
     int32_t rank;       /* of the plain tensor in a file, with `shape` */
     int64_t shape[4];
     /*
-     * `format` is what the weight is when placed; `stored` what its source holds. They differ while a
-     * weight is to be quantized as it is placed (quantize-at-load): placing then reads rows of the
+     * `format` is what the weight is when placed; `stored` what its source holds. They differ where
+     * a weight is quantized as it is placed (quantize-at-load): placing then reads rows of the
      * plain source, packs them by `method` and uploads, a chunk at a time. Everything that reads a
      * weight (mmqi_model_read_rows, _read_part) reads the source.
      */

@@ -17,8 +17,8 @@
  * is not, and q is that of exact arithmetic. A scale beyond its type is the greatest that decodes
  * to finite numbers; one that would vanish is the smallest above 0; a group of zeros has scale 0.
  *
- * The search tries a grid of fractions of both ends, each with z and its two neighbours, and keeps
- * what has the least squared error of the group.
+ * The search tries a grid of fractions of `low` and `high`, and keeps what has the least squared error
+ * of the group.
  */
 #include "quant/format_parts.h"
 
@@ -198,8 +198,8 @@ static float squared_error(const float *w, int64_t n, const struct grid *grid, f
     return (lane[0] + lane[2]) + (lane[1] + lane[3]);
 }
 
-/* The fractions: j / 64. Exact in f32, so every machine tries the same scales. */
-enum { GRID_BEGIN = 45, GRID_END = 68, GRID = 64 };
+/* The fractions: j / 64, exact in f32. Other zero points than that of the scale gain nothing more. */
+enum { GRID_BEGIN = 48, GRID_END = 73, GRID = 64 };
 
 /* Replace *grid, that of round to nearest, where another has an error that is smaller by more than
  * the sums can err; among the others the first of the least wins. */
@@ -208,7 +208,6 @@ static void search_grid(struct grid *grid, const float *w, int64_t n, float low,
 {
     float unit = 1.0f / grid->scale, least, error, fraction;
     struct grid other;
-    int32_t zero;
 
     if (!(unit <= FLT_MAX))
         return;
@@ -216,15 +215,11 @@ static void search_grid(struct grid *grid, const float *w, int64_t n, float low,
     for (int j = GRID_BEGIN; j < GRID_END; j++) {
         fraction = (float)j / GRID;
         other.scale = round_scale((high - low) * fraction / 15.0f, type);
-        zero = zero_point(low * fraction, other.scale);
-        for (other.zero = zero - 1; other.zero <= zero + 1; other.zero++) {
-            if (other.zero < 0 || other.zero > 15)
-                continue;
-            error = squared_error(w, n, &other, unit);
-            if (error < least) {
-                least = error;
-                *grid = other;
-            }
+        other.zero = zero_point(low * fraction, other.scale);
+        error = squared_error(w, n, &other, unit);
+        if (error < least) {
+            least = error;
+            *grid = other;
         }
     }
 }

@@ -11,9 +11,9 @@
  *   code = that of the number of thresholds strictly below w * (1 / absmax)
  *   w    = table[code] * absmax                           every step rounded to f32
  *
- * Round to nearest takes the greatest magnitude of the block as absmax. The search tries a grid
- * of fractions of it, of which the magnitudes above are cut off, and keeps the one with the least squared
- * error of the block: where a few magnitudes stand out, all others gain by a finer scale.
+ * Round to nearest takes the greatest magnitude of the block as absmax. The search tries a
+ * grid of scales around it and keeps the one with the least squared error of the block. (Of nested
+ * formats too: the scales are chosen before they are nested.)
  *
  * A block whose 1 / absmax is beyond f32 (zeros, and magnitudes below 2.9e-39) has the code of zero
  * throughout.
@@ -264,8 +264,14 @@ INLINE float squared_error(const float *w, int64_t n, float scale, float inverse
     return (lane[0] + lane[2]) + (lane[1] + lane[3]);
 }
 
-/* The grid: absmax * j / 64. Exact in f32, so every machine tries the same scales. */
-enum { GRID_BEGIN = 45, GRID_END = 69, GRID = 64 };
+/*
+ * The grid: absmax * j / 64, the factor exact in f32. Below 1 the greatest magnitudes are cut off and all
+ * others have finer steps; above 1 the greatest comes nearer to its level, or takes the next one. On
+ * weights of real models a finer or wider grid gains less than 0.4 % of the error's root.
+ */
+enum { GRID = 64 };
+static const uint8_t grid[] = {51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62,
+                               63, 65, 66, 67, 68, 69, 72, 76, 80, 84, 88, 92};
 
 /*
  * A scale must beat that of round to nearest by more than the sums can err, so the error never grows by
@@ -276,8 +282,8 @@ INLINE float search_scale(const float *w, int64_t n, float absmax, const struct 
     float unit = 1.0f / absmax, best = absmax, least;
 
     least = squared_error(w, n, absmax, unit, unit, packer) * (1.0f - 0x1p-16f);
-    for (int j = GRID_BEGIN; j < GRID_END; j++) {
-        float scale = absmax * ((float)j / GRID), inverse = 1.0f / scale, error;
+    for (size_t j = 0; j < sizeof grid; j++) {
+        float scale = absmax * ((float)grid[j] / GRID), inverse = 1.0f / scale, error;
 
         if (!(scale <= FLT_MAX) || !(inverse <= FLT_MAX))
             continue;

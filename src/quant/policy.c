@@ -11,7 +11,7 @@
 #include "core/text.h"
 #include "quant/policy_rules.h"
 
-/* A part of a preset: linears whose name begins with `prefix` and has `inside` somewhere after it. */
+/* A part of a preset: linears whose name begins with `prefix` and has `inside` after it. */
 struct preset_part {
     const char *prefix, *inside, *title;
     int32_t format;

@@ -127,6 +127,53 @@ START_TEST(every_chosen_weight_is_what_its_format_packs_and_nothing_else_is_chan
 }
 END_TEST
 
+/* Any rows of a packed matrix, from its file, are what all of its bytes unpack to. */
+static void check_rows(const struct mmqi_model *model, int32_t i)
+{
+    static const int64_t cuts[] = {0, 1, 2, 7, 40, 41, 48, 90};
+    const struct mmqi_weight *w = &model->weights[i];
+    const struct mmqi_format_info *info = mmqi_format_info(w->stored);
+    size_t n = (size_t)(w->rows * w->cols);
+    float *all = malloc(n * sizeof *all), *some = malloc(n * sizeof *some);
+    uint8_t *part[MMQI_MAX_PARTS] = {NULL};
+
+    for (int32_t k = 0; k < w->stored_layout.n_parts; k++)
+        part[k] = part_bytes(model, i, k);
+    info->unpack(all, (const uint8_t *const *)part, w->rows, w->cols, 0, (int64_t)n);
+    for (size_t a = 0; a < sizeof cuts / sizeof *cuts; a++) {
+        int64_t begin = cuts[a] < w->rows ? cuts[a] : w->rows - 1;
+        int64_t end = w->rows - begin > 3 ? begin + 3 : w->rows;
+
+        ck_assert_int_eq(mmqi_model_read_rows(model, i, begin, end, some), MMQ_OK);
+        ck_assert_mem_eq(some, all + begin * w->cols, (size_t)((end - begin) * w->cols) * 4);
+    }
+    ck_assert_int_eq(mmqi_model_read_rows(model, i, 0, w->rows, some), MMQ_OK);
+    ck_assert_mem_eq(some, all, n * sizeof *all);
+    for (int32_t k = 0; k < MMQI_MAX_PARTS; k++)
+        free(part[k]);
+    free(all);
+    free(some);
+}
+
+START_TEST(rows_read_from_a_packed_folder_are_what_its_bytes_unpack_to)
+{
+    struct mmqi_model *source = open_model(tiny_path());
+
+    for (size_t f = 0; f < n_policies; f++) {
+        struct mmqi_model *model;
+
+        quantize(source, policies[f], "out", false);
+        model = open_model("out");
+        for (int32_t i = 0; i < model->n_weights; i++)
+            if (!mmqi_format_info(model->weights[i].stored)->is_float)
+                check_rows(model, i);
+        mmqi_model_close(model);
+        ck_assert_int_eq(system("rm -r out"), 0);
+    }
+    mmqi_model_close(source);
+}
+END_TEST
+
 START_TEST(the_files_do_not_depend_on_chunks_or_threads)
 {
     static const uint64_t chunks[] = {1, 777, 5000, 40000, UINT64_MAX};
@@ -311,6 +358,7 @@ int main(void)
     tcase_add_test(tests, memory_and_a_reloaded_folder_hold_the_same_bytes);
     tcase_add_test(tests, memory_and_a_reloaded_folder_hold_the_same_bytes_of_the_reference_model);
     tcase_add_test(tests, every_chosen_weight_is_what_its_format_packs_and_nothing_else_is_changed);
+    tcase_add_test(tests, rows_read_from_a_packed_folder_are_what_its_bytes_unpack_to);
     tcase_add_test(tests, the_files_do_not_depend_on_chunks_or_threads);
     tcase_add_test(tests, shards_hold_the_same_weights);
     tcase_add_test(tests, what_is_kept_is_copied_byte_for_byte);

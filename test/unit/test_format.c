@@ -339,7 +339,7 @@ END_TEST
 
 START_TEST(rows_and_blocks_of_zeros_and_of_the_smallest_numbers_stay_finite)
 {
-    static const char *const names[] = {"int8", "nf4"};
+    static const char *const names[] = {"int8", "nf4", "fp4", "nf4-32", "fp4-128"};
     float w[256] = {0.0f};
 
     for (int i = 0; i < 64; i++) {
@@ -347,8 +347,8 @@ START_TEST(rows_and_blocks_of_zeros_and_of_the_smallest_numbers_stay_finite)
         w[128 + i] = i % 2 ? 3.4e38f : -3.4e38f;
         w[192 + i] = -0.0f;
     }
-    for (size_t f = 0; f < 2; f++) {
-        struct packed p = pack(names[f], w, 4, 64, 4);
+    for (size_t f = 0; f < 10; f++) {
+        struct packed p = pack_by(names[f / 2], f % 2, w, 4, 64, 4);
         float *back = unpack(&p);
 
         for (int i = 0; i < 256; i++) {
@@ -356,7 +356,7 @@ START_TEST(rows_and_blocks_of_zeros_and_of_the_smallest_numbers_stay_finite)
             ck_assert(fabsf(back[i] - w[i]) <= fabsf(w[i]));
         }
         ck_assert(back[0] == 0.0f && back[200] == 0.0f && back[129] == 3.4e38f);
-        ck_assert_uint_eq(p.part[0][0], f == 0 ? 0x00 : 0x77);
+        ck_assert_uint_eq(p.part[0][0], p.info->table == mmqi_nf4_table ? 0x77 : 0x00);
         free(back);
         free_packed(&p);
     }
@@ -386,40 +386,44 @@ static const struct {
 } shapes[] = {{1, 1},    {1, 7},   {3, 5},    {64, 64}, {33, 130},
               {130, 66}, {17, 96}, {5, 4304}, {9, 3420}};
 
+static void check_cuts(const char *format, int32_t method, int64_t rows, int64_t cols)
+{
+    float *w = numbers(rows * cols, 17);
+    struct packed whole = pack_by(format, method, w, rows, cols, rows);
+    int64_t step = whole.info->row_step(cols);
+
+    for (int64_t chunk = step; chunk < rows; chunk += method == MMQI_METHOD_RTN ? step : 7 * step) {
+        struct packed cut = pack_by(format, method, w, rows, cols, chunk);
+
+        for (int32_t i = 0; i < whole.layout.n_parts; i++)
+            assert_part(&cut, i, whole.part[i], whole.layout.part[i].bytes);
+        free_packed(&cut);
+    }
+    free_packed(&whole);
+    free(w);
+}
+
 START_TEST(bytes_do_not_depend_on_how_rows_are_cut)
 {
     for (int32_t f = 0; f < MMQI_N_FORMATS; f++)
-        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
-            int64_t rows = shapes[s].rows, cols = shapes[s].cols;
-            const struct mmqi_format_info *info = mmqi_format_info(f);
-            int64_t step = info->row_step(cols);
-            float *w = numbers(rows * cols, 17);
-            struct packed whole = pack(info->name, w, rows, cols, rows);
-
-            for (int64_t chunk = step; chunk < rows; chunk += step) {
-                struct packed cut = pack(info->name, w, rows, cols, chunk);
-
-                for (int32_t i = 0; i < whole.layout.n_parts; i++)
-                    assert_part(&cut, i, whole.part[i], whole.layout.part[i].bytes);
-                free_packed(&cut);
-            }
-            free_packed(&whole);
-            free(w);
-        }
+        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+            for (int32_t method = 0; method < 2; method++)
+                check_cuts(mmqi_format_info(f)->name, method, shapes[s].rows, shapes[s].cols);
 }
 END_TEST
 
 START_TEST(a_row_step_ends_at_whole_blocks_and_is_the_smallest)
 {
-    const struct mmqi_format_info *nf4 = mmqi_format_find("nf4");
+    for (int32_t f = MMQI_FORMAT_NF4; f < MMQI_FORMAT_INT4_G32; f++)
+        for (int64_t cols = 0; cols < 300; cols++) {
+            const struct mmqi_format_info *info = mmqi_format_info(f);
+            int64_t step = info->row_step(cols);
 
-    for (int64_t cols = 0; cols < 300; cols++) {
-        int64_t step = nf4->row_step(cols);
-
-        ck_assert_int_eq(step * cols % 64, 0);
-        for (int64_t less = 1; less < step; less++)
-            ck_assert_int_ne(less * cols % 64, 0);
-    }
+            ck_assert_int_eq(step * cols % info->block, 0);
+            for (int64_t less = 1; less < step; less++)
+                ck_assert_int_ne(less * cols % info->block, 0);
+        }
+    ck_assert_int_eq(mmqi_format_find("int4")->row_step(4305), 1);
     ck_assert_int_eq(mmqi_format_find("int8")->row_step(4304), 1);
     ck_assert_int_eq(mmqi_format_find("bf16")->row_step(4304), 1);
 }
@@ -531,6 +535,7 @@ START_TEST(every_format_is_found_by_number_and_by_name)
         ck_assert_str_eq(mmqi_format_info(f)->name, names[f]);
         ck_assert_ptr_eq(mmqi_format_find(names[f]), mmqi_format_info(f));
     }
+    ck_assert_ptr_eq(mmqi_format_find("int4"), mmqi_format_info(MMQI_FORMAT_INT4_G64));
     ck_assert_int_eq(mmqi_format_from_dtype(MMQI_F32), MMQI_FORMAT_F32);
     ck_assert_int_eq(mmqi_format_from_dtype(MMQI_F16), MMQI_FORMAT_F16);
     ck_assert_int_eq(mmqi_format_from_dtype(MMQI_BF16), MMQI_FORMAT_BF16);
@@ -573,6 +578,27 @@ START_TEST(layouts_are_as_the_file_holds_them)
     ck_assert_str_eq(layout.part[1].suffix, ".absmax");
     ck_assert_int_eq(layout.part[1].shape[0], 1);
     ck_assert_uint_eq(layout.part[1].offset, 64);
+
+    ck_assert_int_eq(mmqi_format_find("fp4-32-nested")->layout(&layout, 300, 33), MMQ_OK);
+    ck_assert_int_eq(layout.n_parts, 4);
+    ck_assert_int_eq(layout.part[1].dtype, MMQI_U8);
+    ck_assert_int_eq(layout.part[1].shape[0], 310); /* of 9900 */
+    ck_assert_str_eq(layout.part[2].suffix, ".nested_absmax");
+    ck_assert_int_eq(layout.part[2].shape[0], 2);
+    ck_assert_ptr_null(layout.part[3].suffix);
+    ck_assert_uint_eq(layout.part[3].bytes, 4);
+    ck_assert_uint_eq(layout.bytes, 4992 + 320 + 64 + 64);
+
+    ck_assert_int_eq(mmqi_format_find("int4-g32-bf16")->layout(&layout, 3, 65), MMQ_OK);
+    ck_assert_int_eq(layout.n_parts, 3);
+    ck_assert_str_eq(layout.part[0].suffix, "_packed");
+    ck_assert_int_eq(layout.part[0].shape[0], 3);
+    ck_assert_int_eq(layout.part[0].shape[1], 33);
+    ck_assert_str_eq(layout.part[1].suffix, "_scale");
+    ck_assert_int_eq(layout.part[1].dtype, MMQI_BF16);
+    ck_assert_int_eq(layout.part[1].shape[1], 3);
+    ck_assert_str_eq(layout.part[2].suffix, "_zero_point");
+    ck_assert_uint_eq(layout.part[2].bytes, 9);
 
     ck_assert_int_eq(mmqi_format_find("bf16")->layout(&layout, 3, 5), MMQ_OK);
     ck_assert_int_eq(layout.n_parts, 1);
