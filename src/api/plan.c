@@ -6,7 +6,6 @@
 mmq_status mmq_plan_create(mmq_plan **out, const mmq_model *model, const char *policy)
 {
     const struct mmqi_mem_hooks *hooks;
-    const struct mmqi_mem_hooks *before;
     mmq_plan *plan;
     int32_t status;
 
@@ -16,16 +15,14 @@ mmq_status mmq_plan_create(mmq_plan **out, const mmq_model *model, const char *p
         return mmqi_model_failed(
             model, mmqi_fail(MMQ_ERR_INVALID, "mmq_plan_create: out, model or policy is NULL"));
     hooks = mmqi_model_enter(model);
-    before = mmqi_model_enter(model);
     plan = mmqi_calloc(1, sizeof *plan);
     status = plan ? mmqi_quant_plan_create(&plan->core, model->core, policy, MMQI_METHOD_RTN)
                   : mmqi_fail(MMQ_ERR_NOMEM, "mmq_plan_create: no memory for the plan");
-    mmqi_mem_enter(hooks);
     if (status == MMQ_OK)
         *out = plan;
     else
         mmq_plan_free(plan);
-    mmqi_mem_enter(before);
+    mmqi_mem_enter(hooks);
     return mmqi_model_failed(model, status);
 }
 
