@@ -61,9 +61,9 @@ endif
 DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
 DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES)) -lpthread -lm
 # Read only where tests are built, so that the library needs neither package.
-TEST_CFLAGS = $(shell $(PKG_CONFIG) --cflags check jansson) -Itest -DSOURCE_ROOT='"$(CURDIR)"' \
+TEST_CFLAGS = $(shell $(PKG_CONFIG) --cflags check jansson libpng libturbojpeg) -Itest -DSOURCE_ROOT='"$(CURDIR)"' \
 	-DSPEED_COUNTS=$(if $(filter release,$(config)),1,0)
-TEST_LIBS = $(shell $(PKG_CONFIG) --libs check jansson)
+TEST_LIBS = $(shell $(PKG_CONFIG) --libs check jansson libpng libturbojpeg)
 
 .PHONY: all
 all: libraries examples ## build the libraries and the programs into build/$(config) and lib/
@@ -227,6 +227,12 @@ check: all $(RUNS) ## build and run every test
 unit: $(SUITE_RUNS) ## build and run the Check suites alone
 	@test/tools/sum_up.sh $(RESULTS) $(foreach run,$(SUITE_RUNS),$(call suite_name,$(run)))
 
+# The suites that mean something without a decoder, each in a build of its own.
+DECODER_SUITES := unit/test_image model/test_api model/test_runtime
+.PHONY: check-no-decoders
+check-no-decoders: ## build without PNG, and without JPEG, and run the suites that pictures touch
+	+@test/tools/no_decoders.sh '$(MAKE)' $(config) $(DECODER_SUITES)
+
 .PHONY: golden
 golden: $(GOLDEN) ## compare with reference values: make golden CASES='DIR ...'
 	@status=0; for case in $(CASES); do $(GOLDEN) "$$case" || status=1; done; exit $$status
@@ -308,7 +314,7 @@ dist: ## pack the committed tree into dist/
 
 .PHONY: clean
 clean: ## remove what was built; unpacked models under build/models stay
-	rm -rf $(addprefix build/,debug release asan ubsan tsan) lib/*.a lib/*.so* dist
+	rm -rf $(addprefix build/,debug release asan ubsan tsan no-png no-jpeg) lib/*.a lib/*.so* dist
 
 .PHONY: help
 help: ## list the targets

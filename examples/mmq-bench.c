@@ -30,7 +30,7 @@ static const char usage[] =
 
 struct settings {
     const char *random, *format, *isa;
-    int64_t prompt, decode, threads, repeat, buffer;
+    int32_t prompt, decode, threads, repeat, buffer;
     bool no_vision, json, csv, help;
 };
 
@@ -138,10 +138,10 @@ static void print_text(const char *name, const char *device, const struct bench_
 static int bench(mmq_model *model, const char *name, const struct settings *s)
 {
     struct bench_settings settings = {
-        .n_prompt = (int)s->prompt,
-        .n_decode = (int)s->decode,
-        .n_threads = (int)s->threads,
-        .n_tries = (int)s->repeat,
+        .n_prompt = s->prompt,
+        .n_decode = s->decode,
+        .n_threads = s->threads,
+        .n_tries = s->repeat,
         .vision = !s->no_vision,
         .letters = s->random != NULL,
     };
@@ -167,7 +167,7 @@ static int load_and_bench(const char *name, const mmq_reader *reader, const stru
 {
     mmq_load_options load = {
         .struct_size = sizeof load,
-        .n_threads = (int32_t)s->threads,
+        .n_threads = s->threads,
         .isa = s->isa,
         .on_progress = show_progress,
         .progress_user = (void *)"loading",
@@ -208,7 +208,7 @@ static int bench_random(const struct settings *s)
 }
 
 /* That this process may use. */
-static int64_t count_processors(void)
+static int32_t count_processors(void)
 {
     cpu_set_t set;
 
@@ -228,13 +228,13 @@ int main(int argc, char **argv)
     const struct option_row rows[] = {
         {"--random", .text = &s.random},
         {"--format", .text = &s.format},
-        {"--prompt", .number = &s.prompt},
-        {"--decode", .number = &s.decode},
+        {"--prompt", .count = &s.prompt},
+        {"--decode", .count = &s.decode},
         {"--no-vision", .flag = &s.no_vision},
-        {"--threads", .number = &s.threads},
+        {"--threads", .count = &s.threads},
         {"--isa", .text = &s.isa},
-        {"--repeat", .number = &s.repeat},
-        {"--buffer", .number = &s.buffer},
+        {"--repeat", .count = &s.repeat},
+        {"--buffer", .count = &s.buffer},
         {"--json", .flag = &s.json},
         {"--csv", .flag = &s.csv},
         {"--help", .flag = &s.help},
@@ -253,5 +253,6 @@ int main(int argc, char **argv)
         fputs(usage, stderr);
         return EXIT_USAGE;
     }
-    return s.random ? bench_random(&s) : load_and_bench(operands[0], NULL, &s);
+    return finish_output("mmq-bench",
+                         s.random ? bench_random(&s) : load_and_bench(operands[0], NULL, &s));
 }

@@ -148,7 +148,8 @@ typedef struct mmq_runtime_options {
     void *(*alloc)(void *user, size_t size);
     void (*free)(void *user, void *block);
     void *memory_user;
-    /* One line about what the library does; level is MMQ_LOG_.... Any thread; NULL: nothing is told. */
+    /* One line about what the library does; level is MMQ_LOG_.... Any thread; NULL: nothing is
+     * told. */
     void (*log)(void *user, int32_t level, const char *line);
     void *log_user;
     /* The host's threads: run body(arg, i, worker) for every i in [0, n), return when all are
@@ -174,9 +175,11 @@ MMQ_API void mmq_runtime_free(mmq_runtime *runtime); /* accepts NULL */
 
 /*
  * Where a model's files come from instead of a folder: assets of a phone, an archive, memory. Each
- * returns MMQ_OK or a status; `open` says MMQ_ERR_NOT_FOUND for a file that is not there. `name` is relative,
- * without "..". read_at fills all of dst or fails; it may be called by several threads at once. The struct is copied; what
- * `user` points to must outlive the model.
+ * returns MMQ_OK or a status (anything that no file could mean is MMQ_ERR_CALLBACK); `open` says
+ * MMQ_ERR_NOT_FOUND for a file that is not there. `name` is relative, without "..". read_at fills
+ * all of dst or fails; it may be called by several threads at once. The struct is copied; what
+ * `user` points to must outlive the models that were made from it. The path of mmq_load() is then
+ * the name for messages.
  */
 typedef struct mmq_reader {
     size_t struct_size;
@@ -200,7 +203,8 @@ typedef struct mmq_load_options {
                                  are kept, and must live, until the model is placed (by the first
                                  session, or mmq_model_place()). */
     const char *quantize; /* NULL: as stored; a format, preset or rules as in mmq_quantize_options:
-                             weights are packed as they are read, so the 16-bit model is never held */
+                             weights are packed as they are read, so the 16-bit model is never
+                             held */
     const mmq_reader *reader;   /* NULL: files of the folder `path`; else where files come from */
     const mmq_runtime *runtime; /* NULL: malloc, no log, threads of its own */
 } mmq_load_options;

@@ -30,8 +30,8 @@ struct mmqi_host_options {
     struct mmqi_runtime *runtime; /* NULL: threads of its own */
 };
 
-/* Under the runtime's hooks, where there is one. MMQ_ERR_INVALID: another number of threads than the
- * runtime's. */
+/* Under the runtime's hooks, where there is one. MMQ_ERR_INVALID: another number of threads than
+ * the runtime's. */
 int32_t mmqi_host_create(struct mmqi_host **out, const struct mmqi_backend *const *backends,
                          const struct mmqi_host_options *options);
 struct mmqi_host *mmqi_host_retain(struct mmqi_host *host); /* any thread */

@@ -21,16 +21,21 @@ def constants(text):
 
 
 def structs(text):
-    """(name, fields) of each struct that is defined."""
+    """(name, fields, callbacks) of each struct that is defined; callbacks are (field, declaration)."""
     for name, body in re.findall(r"typedef\s+struct\s+\w+\s*\{(.*?)\}\s*(\w+)\s*;", text, flags=re.S):
         name, body = body, name
-        fields = []
+        fields, callbacks = [], []
         for declaration in body.split(";"):
+            callback = re.search(r"\(\s*\*\s*(\w+)\s*\)\s*\(", declaration)
+            if callback:  # its parameters are no fields
+                fields.append(callback[1])
+                callbacks.append((callback[1], re.sub(r"\s+", " ", declaration).strip()))
+                continue
             for part in declaration.split(","):
                 found = re.search(r"(\w+)\s*(\[[^\]]*\]\s*)*$", part.strip())
                 if found:
                     fields.append(found[1])
-        yield name, fields
+        yield name, fields, callbacks
 
 
 def declarations(text):
@@ -47,11 +52,13 @@ def main():
     print('#include <stdio.h>\n#include "mmq.h"\n\nint main(void)\n{')
     for name in constants(text):
         print(f'    printf("constant {name} %lld\\n", (long long)({name}));')
-    for name, fields in structs(text):
+    for name, fields, callbacks in structs(text):
         print(f'    printf("struct {name} size %zu\\n", sizeof({name}));')
         for field in fields:
             print(f'    printf("    {name}.{field} at %zu size %zu\\n", offsetof({name}, {field}),')
             print(f"           sizeof((({name} *)0)->{field}));")
+        for field, declaration in callbacks:
+            print(f'    puts("    {name}.{field} is {declaration}");')
     for line in declarations(text):
         print(f'    puts("{line}");')
     print("    return 0;\n}")

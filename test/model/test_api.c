@@ -378,6 +378,33 @@ START_TEST(placing_can_be_ended_and_done_again)
 }
 END_TEST
 
+START_TEST(pictures_are_read_from_files_unless_the_build_has_no_decoder)
+{
+#ifdef MMQ_NO_PNG
+    const mmq_status png = MMQ_ERR_UNSUPPORTED;
+#else
+    const mmq_status png = MMQ_OK;
+#endif
+#ifdef MMQ_NO_JPEG
+    const mmq_status jpeg = MMQ_ERR_UNSUPPORTED;
+#else
+    const mmq_status jpeg = MMQ_OK;
+#endif
+    mmq_image *image;
+
+    ck_assert_int_eq(
+        mmq_image_read_file(&image, source_path("test/golden/llava_tiny/images/waves.png"), NULL),
+        png);
+    ck_assert((image != NULL) == (png == MMQ_OK));
+    mmq_image_free(image);
+    ck_assert_int_eq(
+        mmq_image_read_file(&image, source_path("test/golden/llava_tiny/images/rings.jpg"), NULL),
+        jpeg);
+    ck_assert((image != NULL) == (jpeg == MMQ_OK));
+    mmq_image_free(image);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("api");
@@ -400,6 +427,7 @@ int main(void)
     tcase_add_test(tests, tokens_and_text_go_both_ways);
     tcase_add_test(tests, a_picture_knows_its_size_and_its_limit);
     tcase_add_test(tests, placing_can_be_ended_and_done_again);
+    tcase_add_test(tests, pictures_are_read_from_files_unless_the_build_has_no_decoder);
     suite_add_tcase(suite, tests);
     srunner_run_all(runner, CK_NORMAL);
     failed = srunner_ntests_failed(runner);

@@ -62,9 +62,8 @@ static mmq_status create_runtime(struct life *l)
 
 static mmq_status load(struct life *l)
 {
-    mmq_load_options options = {.struct_size = sizeof options,
-                                .runtime = l->runtime,
-                                .memory_limit = l->limit};
+    mmq_load_options options = {
+        .struct_size = sizeof options, .runtime = l->runtime, .memory_limit = l->limit};
 
     return mmq_load(&l->model, source_path("test/golden/llava_tiny/model"), &options);
 }

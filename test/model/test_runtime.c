@@ -649,7 +649,7 @@ static mmq_reader reader_of(struct flaky *flaky)
                         flaky_read_at,      flaky_close, flaky};
 }
 
-/* The tiny model's folder in memory; the files live as long as the process. */
+/* The tiny model's folder in memory; freed with free_files(). */
 static struct flaky *tiny_files(void)
 {
     struct flaky *flaky = calloc(1, sizeof *flaky);
@@ -670,6 +670,13 @@ static struct flaky *tiny_files(void)
     closedir(folder);
     flaky->left = INT64_MAX;
     return flaky;
+}
+
+static void free_files(struct flaky *flaky)
+{
+    for (int i = 0; i < flaky->files.n_files; i++)
+        free((void *)flaky->files.files[i].data);
+    free(flaky);
 }
 
 START_TEST(a_reader_over_memory_gives_what_the_folder_gives)
@@ -698,6 +705,7 @@ START_TEST(a_reader_over_memory_gives_what_the_folder_gives)
     mmq_model_free(folder);
     mmq_model_free(model);
     ck_assert_int_eq(flaky->files.n_open, 0);
+    free_files(flaky);
 }
 END_TEST
 
@@ -744,6 +752,7 @@ START_TEST(a_reader_that_fails_at_any_call_gives_a_status_and_every_file_is_clos
     }
     ck_assert_int_gt(n_loaded, 10);
     ck_assert_int_gt(n, n_loaded + 50);
+    free_files(flaky);
 }
 END_TEST
 

@@ -27,7 +27,7 @@ expect() {
 }
 describe=("$bin/mmq-describe" "$model" "$case/images/rings.jpg")
 
-for program in describe quantize inspect eval; do
+for program in describe quantize inspect eval bench; do
     expect "mmq-$program --help is on stdout" 0 "usage: mmq-$program*" '' "$bin/mmq-$program" --help
     expect "mmq-$program without arguments tells its usage" 2 '' "usage: mmq-$program*" \
         "$bin/mmq-$program"
@@ -77,9 +77,20 @@ expect 'an unknown format is told' 1 '' "mmq-quantize: *'int3'*" \
 expect 'mmq-eval tells which record is missing' 1 '' 'mmq-eval: *record.json*' \
     "$bin/mmq-eval" "$model" --data "$work"
 
+bench=("$bin/mmq-bench" --random llava-tiny --prompt 40 --decode 4 --buffer 8 --repeat 1)
+expect 'mmq-bench tells memory, prefill, decoding and pictures' 0 \
+    'llava-tiny on cpu *memory *prefill    40 rows*decode     4 tokens*% of the read*pictures *' '' \
+    "${bench[@]}" --format int4
+expect 'mmq-bench --csv is a line of names and one of figures' 0 \
+    $'model,device,*pictures_per_second\n"llava-tiny",*' '' "${bench[@]}" --csv
+expect 'mmq-bench runs a folder' 0 "*prefill    3? rows*" '' \
+    "$bin/mmq-bench" "$model" --prompt 36 --decode 2 --buffer 8 --repeat 1 --no-vision
+expect 'mmq-bench tells the shapes that there are' 2 '' '*llava-1b*' "$bin/mmq-bench" --random llava-2b
+expect 'mmq-bench refuses no tries' 2 '' 'usage: *' "${bench[@]}" --repeat 0
+
 json_is_valid() { "${PYTHON:-python3}" -m json.tool >/dev/null; }
 for command in "${describe[*]} --max-tokens 4 --json" "$bin/mmq-inspect $model --json" \
-    "$bin/mmq-quantize $model $work/nf4 --format nf4 --json"; do
+    "$bin/mmq-quantize $model $work/nf4 --format nf4 --json" "${bench[*]} --json"; do
     if $command 2>/dev/null | json_is_valid; then
         echo "PASS: JSON of $(basename "${command%% *}")"
     else

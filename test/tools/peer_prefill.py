@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """PyTorch's float32 product on the shapes that mmq-bench prefilled, for comparison:
 
-  peer_prefill.py FIGURES.json [--threads N] [--repeat N]
+  peer_prefill.py FIGURES.json [--threads N] [--seconds S]
 
-FIGURES.json is the output of mmq-bench --json. Every linear of the decoder's layers is multiplied with as
-many rows as were prefilled; the best of several tries counts. mmq-bench's rate is of the whole
-prefill, attention and norms included. Needs torch.
+FIGURES.json is the output of mmq-bench --json. Every linear of the decoder's layers is multiplied
+with as many rows as were prefilled; the best of several tries counts. mmq-bench's rate is of the
+whole prefill, attention and norms included. Needs torch.
 """
 import argparse
 import json
@@ -17,7 +17,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("figures")
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=0.5, help="at least, for each shape")
     arguments = parser.parse_args()
     try:
         import torch
@@ -34,11 +34,12 @@ def main():
             weight = torch.randn(rows, cols)
             x = torch.randn(n, cols)
             out = torch.empty(n, rows)
-            best = float("inf")
-            for _ in range(arguments.repeat + 1):
+            best, tries, end = float("inf"), 0, time.perf_counter() + arguments.seconds
+            while tries < 3 or time.perf_counter() < end:
                 begin = time.perf_counter()
                 torch.mm(x, weight.t(), out=out)
                 best = min(best, time.perf_counter() - begin)
+                tries += 1
             flop += 2.0 * n * rows * cols * count
             seconds += best * count
     rate, own = flop / seconds, figures["prefill_flop_per_second"]

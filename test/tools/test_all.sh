@@ -13,6 +13,15 @@ for config in debug asan ubsan; do
     read -r ok bad left <"build/$config/results/total" || { ok=0 bad=1 left=0; }
     passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + left))
 done
+echo "==== check-no-decoders"
+rm -f build/no-png/results/total build/no-jpeg/results/total
+# shellcheck disable=SC2086
+$make --no-print-directory -j"$jobs" WERROR=1 config=debug check-no-decoders ||
+    broken="$broken no-decoders"
+for build in no-png no-jpeg; do
+    read -r ok bad left <"build/$build/results/total" || { ok=0 bad=1 left=0; }
+    passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + left))
+done
 echo "==== lint"
 if $make --no-print-directory -j"$jobs" WERROR=1 config=release lint; then
     passed=$((passed + 1))

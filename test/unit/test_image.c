@@ -18,6 +18,29 @@ static void paint(uint8_t *pixels, int channels)
                 *pixels++ = (uint8_t)(x * 5 + y * (3 + c) + c * 60);
 }
 
+/* Pictures are encoded by the libraries themselves, which a build without a decoder need not have:
+ * of such pictures it promises nothing but to refuse them. */
+#ifdef MMQ_NO_PNG
+enum { HAS_PNG = 0 };
+#else
+enum { HAS_PNG = 1 };
+#endif
+#ifdef MMQ_NO_JPEG
+enum { HAS_JPEG = 0 };
+#else
+enum { HAS_JPEG = 1 };
+#endif
+
+#define NEED(has, name)                                                                            \
+    do {                                                                                           \
+        if (!(has)) {                                                                              \
+            printf("SKIPPED: %s: no " name " decoder in this build\n", __func__);                  \
+            return;                                                                                \
+        }                                                                                          \
+    } while (0)
+#define NEED_PNG() NEED(HAS_PNG, "PNG")
+#define NEED_JPEG() NEED(HAS_JPEG, "JPEG")
+
 static struct bytes encode_png(uint32_t format, int channels)
 {
     uint8_t pixels[WIDTH * HEIGHT * 4];
@@ -199,6 +222,8 @@ END_TEST
 
 START_TEST(reads_png_of_grey_rgb_and_alpha)
 {
+    NEED_PNG();
+
     static const struct {
         uint32_t format;
         int channels;
@@ -258,6 +283,8 @@ static void check_suite_picture(const char *folder, const char *name)
 
 START_TEST(reads_every_picture_of_pngsuite)
 {
+    NEED_PNG();
+
     char path[512];
     struct dirent *entry;
     int n = 0;
@@ -279,6 +306,8 @@ END_TEST
 
 START_TEST(refuses_every_broken_picture_of_pngsuite)
 {
+    NEED_PNG();
+
     char folder_path[512], path[800];
     struct dirent *entry;
     int n = 0;
@@ -305,6 +334,8 @@ END_TEST
 
 START_TEST(refuses_a_png_cut_at_any_byte)
 {
+    NEED_PNG();
+
     struct bytes file = rgb_png();
 
     for (size_t size = 0; size < file.size; size++)
@@ -332,6 +363,8 @@ static struct bytes png_of_size(uint32_t width, uint32_t height)
 
 START_TEST(refuses_a_huge_png_before_it_takes_memory)
 {
+    NEED_PNG();
+
     static const struct {
         uint32_t width, height;
         int32_t status;
@@ -365,6 +398,8 @@ END_TEST
 
 START_TEST(refuses_a_png_with_a_flipped_byte_in_its_pixels)
 {
+    NEED_PNG();
+
     struct bytes file = rgb_png();
 
     file.data[file.size / 2] ^= 0x10;
@@ -375,6 +410,8 @@ END_TEST
 
 START_TEST(passes_over_chunks_that_hold_no_pixels_without_keeping_them)
 {
+    NEED_PNG();
+
     enum { TEXT = 300000, CHUNK = 8 + TEXT + 4 };
     struct bytes file = rgb_png(), with = {malloc(file.size + CHUNK), file.size + CHUNK};
     struct mmqi_image *a = decode(file), *b;
@@ -404,6 +441,8 @@ END_TEST
 
 START_TEST(reads_jpeg_of_every_subsampling_as_libjpeg_decodes_it)
 {
+    NEED_JPEG();
+
     for (int subsampling = 0; subsampling < TJ_NUMSAMP; subsampling++)
         for (int progressive = 0; progressive < 2; progressive++) {
             struct bytes file =
@@ -429,6 +468,8 @@ END_TEST
 
 START_TEST(four_inks_become_rgb_by_pillows_formula)
 {
+    NEED_JPEG();
+
     static const int subsamplings[] = {TJSAMP_444, TJSAMP_420}; /* both stored as YCCK */
 
     for (size_t s = 0; s < 2; s++) {
@@ -455,6 +496,8 @@ END_TEST
 
 START_TEST(refuses_a_jpeg_cut_at_any_byte)
 {
+    NEED_JPEG();
+
     for (int progressive = 0; progressive < 2; progressive++) {
         struct bytes file = rgb_jpeg(progressive ? TJFLAG_PROGRESSIVE : 0);
 
@@ -467,6 +510,8 @@ END_TEST
 
 START_TEST(takes_a_jpeg_with_stray_bytes_before_its_end)
 {
+    NEED_JPEG();
+
     struct bytes file = rgb_jpeg(0), with = {malloc(file.size + 3), file.size + 3};
     struct mmqi_image *a = decode(file), *b;
 
@@ -495,6 +540,8 @@ static uint8_t *jpeg_sizes(struct bytes file)
 
 START_TEST(refuses_a_huge_jpeg_before_it_takes_memory)
 {
+    NEED_JPEG();
+
     static const struct {
         int width, height;
         int32_t status;
@@ -530,6 +577,9 @@ END_TEST
 
 START_TEST(gives_everything_back_wherever_memory_ends)
 {
+    NEED_PNG();
+    NEED_JPEG();
+
     struct bytes files[] = {rgb_png(), encode_jpeg(TJPF_CMYK, 4, TJSAMP_444, 0)};
 
     for (size_t i = 0; i < 2; i++) {
@@ -557,6 +607,9 @@ END_TEST
 
 START_TEST(a_damaged_file_never_reads_or_writes_outside)
 {
+    NEED_PNG();
+    NEED_JPEG();
+
     struct bytes files[] = {rgb_png(), rgb_jpeg(0), rgb_jpeg(TJFLAG_PROGRESSIVE)};
     uint32_t random = 1;
 
@@ -575,6 +628,25 @@ START_TEST(a_damaged_file_never_reads_or_writes_outside)
                 check_message("t: ");
             *byte = before;
         }
+        free(files[i].data);
+    }
+}
+END_TEST
+
+START_TEST(a_build_without_a_decoder_says_so)
+{
+    struct bytes files[] = {rgb_png(), rgb_jpeg(0)};
+    const bool has[] = {HAS_PNG, HAS_JPEG};
+    const char *const said[] = {"no PNG decoder", "no JPEG decoder"};
+
+    for (int i = 0; i < 2; i++) {
+        struct mmqi_image *image;
+        int32_t status = mmqi_image_decode(&image, "t", files[i].data, files[i].size, NULL);
+
+        ck_assert_int_eq(status, has[i] ? MMQ_OK : MMQ_ERR_UNSUPPORTED);
+        ck_assert(has[i] == (image != NULL));
+        ck_assert(has[i] || strstr(mmqi_message(), said[i]));
+        mmqi_image_release(image);
         free(files[i].data);
     }
 }
@@ -610,6 +682,9 @@ END_TEST
 
 START_TEST(photographs_have_the_pixels_that_pillow_gives)
 {
+    NEED_PNG();
+    NEED_JPEG();
+
     static const struct {
         const char *name;
         int width, height;
@@ -652,6 +727,9 @@ END_TEST
 
 START_TEST(odd_modes_have_the_pixels_that_pillow_gives)
 {
+    NEED_PNG();
+    NEED_JPEG();
+
     char folder[512], path[800];
     json_t *index, *pictures, *picture;
     const char *key;
@@ -706,6 +784,7 @@ int main(void)
     tcase_add_test(tests, refuses_a_huge_jpeg_before_it_takes_memory);
     tcase_add_test(tests, gives_everything_back_wherever_memory_ends);
     tcase_add_test(tests, a_damaged_file_never_reads_or_writes_outside);
+    tcase_add_test(tests, a_build_without_a_decoder_says_so);
     tcase_add_test(tests, says_which_kind_a_foreign_file_is);
     tcase_add_test(tests, photographs_have_the_pixels_that_pillow_gives);
     tcase_add_test(tests, odd_modes_have_the_pixels_that_pillow_gives);
