@@ -9,7 +9,7 @@
 
 /* Registers set the tiles: 3 x 4 half sums, 3 halves of x and one of a weight are 16. */
 enum { TILE_ROWS = 3, ATTEND_ROWS = 3, ATTEND_VECTORS = 4, DOT_ROWS_OF_2 = 2 };
-#define DOT_ROWS(format) ((format) == MMQI_FORMAT_NF4 ? 2 : 4)
+#define DOT_ROWS(as) (has_blocks(as) ? 2 : 4) /* a table takes two registers */
 
 /* A panel is [2 halves of the lanes, 2 halves of the rows, steps, 4, 8]: each pass reads on. */
 V16_INLINE void panel_store(float *panel, int64_t steps, int64_t row, int64_t step, v16 v)

@@ -9,7 +9,7 @@
 
 /* Registers set the tiles: 3 x 8 sums, 3 rows of x and a weight of 32. */
 enum { TILE_ROWS = 3, ATTEND_ROWS = 6, ATTEND_VECTORS = 4, DOT_ROWS_OF_2 = 4 };
-#define DOT_ROWS(format) 4
+#define DOT_ROWS(as) 4
 
 /* A panel is [steps, 8, 16]. */
 V16_INLINE void panel_store(float *panel, int64_t steps, int64_t row, int64_t step, v16 v)

@@ -17,79 +17,10 @@
 #include <string.h>
 
 #include "cpu/cpu.h"
+#include "cpu/x86/weights16.h"
 
-enum {
-    UNPACK = 64,
-    STEPS = UNPACK / MMQI_LANES,
-    ROW_BLOCK = 16 * TILE_ROWS,
-    BY_TABLE = MMQI_N_FORMATS /* in place of a format that the vocabulary does not know */
-};
+enum { ROW_BLOCK = 16 * TILE_ROWS };
 enum { AHEAD_MOST = 32768, AHEAD_IN_ROW = 2048 };
-
-/* Elements of a row that the vocabulary unpacks itself: whole runs of 64. */
-V16_INLINE int64_t fast_cols(const struct mmqi_wmat *w, const int32_t format)
-{
-    if (format == BY_TABLE || (format == MMQI_FORMAT_NF4 && w->cols % UNPACK != 0))
-        return 0; /* nf4: blocks begin inside rows */
-    return w->cols / UNPACK * UNPACK;
-}
-
-/* Where row n begins, and for nf4 the scale of its first block. */
-struct stored_row {
-    const uint8_t *bytes;
-    const uint8_t *absmax;
-};
-
-/* Of the formats that the vocabulary knows; 0: no fast columns. */
-static const int32_t weight_bits[MMQI_N_FORMATS + 1] = {32, 16, 16, 8, 4};
-
-V16_INLINE struct stored_row stored_row(const struct mmqi_wmat *w, const int32_t format, int64_t n)
-{
-    struct stored_row row = {w->part[0] + n * w->cols * weight_bits[format] / 8, NULL};
-
-    if (format == MMQI_FORMAT_NF4)
-        row.absmax = w->part[1] + n * w->cols / 64 * (int64_t)sizeof(float);
-    return row;
-}
-
-V16_INLINE v16_table block_table(struct stored_row row, const int32_t format, int64_t k)
-{
-    float absmax = 0.0f;
-
-    if (format == MMQI_FORMAT_NF4)
-        memcpy(&absmax, row.absmax + k / 64 * (int64_t)sizeof absmax, sizeof absmax);
-    return v16_table_scaled(mmqi_nf4_table, absmax);
-}
-
-/* Elements [k, k + 16) of a row; int8 without its scale. */
-V16_INLINE v16 stored16(struct stored_row row, const int32_t format, int64_t k, v16_table table)
-{
-    switch (format) {
-    case MMQI_FORMAT_F32:
-        return v16_load((const float *)(const void *)(row.bytes + 4 * k));
-    case MMQI_FORMAT_F16:
-        return v16_from_f16(row.bytes + 2 * k);
-    case MMQI_FORMAT_BF16:
-        return v16_from_bf16(row.bytes + 2 * k);
-    case MMQI_FORMAT_INT8:
-        return v16_from_i8(row.bytes + k);
-    default: /* MMQI_FORMAT_NF4 */
-        return v16_from_nibbles(row.bytes + k / 2, table);
-    }
-}
-
-/* Elements [k, k + 64) of row n, zeros past its end, the slow way; int8 without its scale. */
-static void unpack64(float out[UNPACK], const struct mmqi_wmat *w, int64_t n, int64_t k)
-{
-    int64_t count = w->cols - k < UNPACK ? w->cols - k : UNPACK, at = n * w->cols + k;
-
-    memset(out, 0, UNPACK * sizeof *out);
-    if (w->format == MMQI_FORMAT_INT8)
-        for (int64_t i = 0; i < count; i++)
-            out[i] = (int8_t)w->part[0][at + i];
-    else
-        mmqi_format_info(w->format)->unpack(out, w->part, w->rows, w->cols, at, count);
-}
 
 /* What a tile's sums are multiplied by, and what is added. */
 struct finish {
@@ -136,85 +67,109 @@ V16_INLINE void finish_tile(float *y, __m256 sums, const struct finish *finish)
  * where those are far, of the same row. Left alone, hardware begins anew with every page, which
  * short rows feel; for 16 bits and more it does well enough, and asking costs more than it gives.
  */
-V16_INLINE int64_t ahead_of(const struct mmqi_wmat *w, const int32_t format, const int32_t n_w)
+V16_INLINE int64_t ahead_of(const struct mmqi_wmat *w, const enum stored as, const int32_t n_w)
 {
-    int64_t bytes = n_w * w->cols * weight_bits[format] / 8;
+    int64_t bytes = n_w * w->cols * stored_bits[as] / 8;
 
     return bytes <= AHEAD_MOST ? bytes : AHEAD_IN_ROW;
 }
 
 /* Ask for the 64 elements `ahead` bytes after column k; reading past the end is no fault. */
-V16_INLINE void ask_ahead(struct stored_row row, const int32_t format, int64_t k, int64_t ahead)
+V16_INLINE void ask_ahead(struct stored_row row, const enum stored as, int64_t k, int64_t ahead)
 {
-    const uint8_t *p = row.bytes + k * weight_bits[format] / 8 + ahead;
+    const uint8_t *p = row.bytes + k * stored_bits[as] / 8 + ahead;
 
-    if (weight_bits[format] <= 8)
+    if (stored_bits[as] <= 8)
         __builtin_prefetch(p);
 }
 
-/* One step of 16 columns: lanes of x past the row's end are left out. */
-V16_INLINE void dot_step(v16 acc[2][4], const float *const x[2], int64_t k, const int64_t lanes,
-                         v16 w, const int32_t i, const int32_t n_x)
-{
-    V16_EACH(j, n_x) acc[j][i] = v16_fma(v16_load_some(x[j] + k, lanes), w, acc[j][i]);
-}
+/* A few rows of x and of weights, and their sums: sums[j][i] of row j of x. */
+struct dots {
+    const float *x[2];
+    struct stored_row row[4];
+    int64_t at[4]; /* the rows' numbers */
+    v16 sums[2][4];
+};
 
 /* Columns [begin, cols) by way of the format's table. */
-V16_INLINE void dot_slow(v16 acc[2][4], const struct mmqi_matmul_job *job, const float *const x[2],
-                         const int64_t n[4], int64_t begin, const int32_t n_x, const int32_t n_w)
+V16_INLINE void dot_slow(struct dots *d, const struct mmqi_wmat *w, int64_t begin,
+                         const int32_t n_x, const int32_t n_w)
 {
-    int64_t cols = job->w->cols, lanes;
-    float slow[4][UNPACK];
+    float slow[4][RUN];
+    int64_t lanes;
+    v16 x;
 
-    for (int64_t k = begin; k < cols; k += UNPACK) {
+    for (int64_t k = begin; k < w->cols; k += RUN) {
         for (int32_t i = 0; i < n_w; i++)
-            unpack64(slow[i], job->w, n[i], k);
-        for (int64_t s = k; s < k + UNPACK && s < cols; s += MMQI_LANES) {
-            lanes = cols - s < MMQI_LANES ? cols - s : MMQI_LANES;
-            V16_EACH(i, n_w) dot_step(acc, x, s, lanes, v16_load(slow[i] + s - k), i, n_x);
+            unpack64(slow[i], w, d->at[i], k);
+        for (int64_t s = k; s < k + RUN && s < w->cols; s += MMQI_LANES) {
+            lanes = w->cols - s < MMQI_LANES ? w->cols - s : MMQI_LANES;
+            V16_EACH(j, n_x)
+            {
+                x = v16_load_n(d->x[j] + s, lanes); /* lanes past the row's end are left out */
+                V16_EACH(i, n_w)
+                d->sums[j][i] = v16_fma(x, v16_load(slow[i] + s - k), d->sums[j][i]);
+            }
         }
     }
+}
+
+/* Columns [0, fast) in runs. */
+V16_INLINE void dot_fast(struct dots *d, const struct mmqi_wmat *w, const struct blocks *blocks,
+                         const enum stored as, const int32_t n_x, const int32_t n_w)
+{
+    int64_t fast = fast_cols(w, as), ahead = ahead_of(w, as, n_w);
+    v16_table table[4];
+    v16 x[2], v;
+
+    for (int64_t k = 0; k < fast; k += RUN) {
+        V16_EACH(i, n_w)
+        {
+            table[i] = block_table(d->row[i], blocks, as, k);
+            ask_ahead(d->row[i], as, k, ahead);
+        }
+        V16_EACH(s, STEPS)
+        {
+            if (has_blocks(as) && s == STEPS / 2 && blocks->shift == 5)
+                V16_EACH(i, n_w) table[i] = block_table(d->row[i], blocks, as, k + RUN / 2);
+            V16_EACH(j, n_x) x[j] = to_stored(v16_load(d->x[j] + k + s * MMQI_LANES), as);
+            V16_EACH(i, n_w)
+            {
+                v = stored16(d->row[i], as, k + s * MMQI_LANES, table[i]);
+                V16_EACH(j, n_x) d->sums[j][i] = v16_fma(x[j], v, d->sums[j][i]);
+            }
+        }
+    }
+    V16_EACH(j, n_x) V16_EACH(i, n_w) d->sums[j][i] = of_stored(d->sums[j][i], as);
 }
 
 /* sums[j][i]: row r + j of x with weight row n + i; those past the last repeat it. */
 V16_INLINE void dot_rows(float *sums, const struct mmqi_matmul_job *job, int64_t r, int64_t n,
-                         const int32_t format, const int32_t n_x, const int32_t n_w)
+                         const struct blocks *blocks, const enum stored as, const int32_t n_x,
+                         const int32_t n_w)
 {
-    int64_t fast = fast_cols(job->w, format), ahead = ahead_of(job->w, format, n_w), at[4];
-    struct stored_row row[4];
-    const float *x[2];
-    v16_table table[4];
-    v16 acc[2][4];
+    struct dots d;
 
     V16_EACH(i, n_w)
     {
-        at[i] = n + i < job->end ? n + i : job->end - 1;
-        row[i] = stored_row(job->w, format, at[i]);
+        d.at[i] = n + i < job->end ? n + i : job->end - 1;
+        d.row[i] = stored_row(job->w, blocks, as, d.at[i]);
     }
     V16_EACH(j, n_x)
     {
-        x[j] = mmqi_cpu_row(job->x, r + j);
-        V16_EACH(i, n_w) acc[j][i] = v16_zero();
+        d.x[j] = mmqi_cpu_row(job->x, r + j);
+        V16_EACH(i, n_w) d.sums[j][i] = v16_zero();
     }
-    for (int64_t k = 0; k < fast; k += UNPACK) {
-        V16_EACH(i, n_w)
-        {
-            table[i] = block_table(row[i], format, k);
-            ask_ahead(row[i], format, k, ahead);
-        }
-        V16_EACH(s, STEPS)
-        V16_EACH(i, n_w)
-        dot_step(acc, x, k + s * MMQI_LANES, MMQI_LANES,
-                 stored16(row[i], format, k + s * MMQI_LANES, table[i]), i, n_x);
-    }
-    if (fast < job->w->cols)
-        dot_slow(acc, job, x, at, fast, n_x, n_w);
-    V16_EACH(j, n_x) V16_EACH(i, n_w) sums[j * MMQI_PANEL_ROWS + i] = v16_sum(acc[j][i]);
+    dot_fast(&d, job->w, blocks, as, n_x, n_w);
+    if (fast_cols(job->w, as) < job->w->cols)
+        dot_slow(&d, job->w, fast_cols(job->w, as), n_x, n_w);
+    V16_EACH(j, n_x) V16_EACH(i, n_w) sums[j * MMQI_PANEL_ROWS + i] = v16_sum(d.sums[j][i]);
 }
 
-V16_INLINE void few_rows_of(const struct mmqi_matmul_job *job, const int32_t format)
+V16_INLINE void few_rows_of(const struct mmqi_matmul_job *job, const enum stored as)
 {
-    const int32_t n_w = DOT_ROWS(format);
+    const struct blocks blocks = blocks_of(job->w, as);
+    const int32_t n_w = DOT_ROWS(as);
     float sums[2][MMQI_PANEL_ROWS];
     struct finish finish;
     int64_t r;
@@ -224,7 +179,7 @@ V16_INLINE void few_rows_of(const struct mmqi_matmul_job *job, const int32_t for
         for (r = 0; r + 2 <= job->x->rows; r += 2) {
 #pragma GCC unroll 1
             for (int32_t i = 0; i < MMQI_PANEL_ROWS; i += DOT_ROWS_OF_2)
-                dot_rows(&sums[0][i], job, r, n + i, format, 2, DOT_ROWS_OF_2);
+                dot_rows(&sums[0][i], job, r, n + i, &blocks, as, 2, DOT_ROWS_OF_2);
             finish_tile(mmqi_cpu_row(job->y, r) + n, _mm256_loadu_ps(sums[0]), &finish);
             finish_tile(mmqi_cpu_row(job->y, r + 1) + n, _mm256_loadu_ps(sums[1]), &finish);
         }
@@ -232,22 +187,39 @@ V16_INLINE void few_rows_of(const struct mmqi_matmul_job *job, const int32_t for
             continue;
 #pragma GCC unroll 1
         for (int32_t i = 0; i < MMQI_PANEL_ROWS; i += n_w)
-            dot_rows(&sums[0][i], job, r, n + i, format, 1, n_w);
+            dot_rows(&sums[0][i], job, r, n + i, &blocks, as, 1, n_w);
         finish_tile(mmqi_cpu_row(job->y, r) + n, _mm256_loadu_ps(sums[0]), &finish);
     }
 }
 
 /* ---- many rows ---- */
 
+/* Elements [0, fast) of one weight row into a panel. */
+V16_INLINE void fill_fast(float *panel, int64_t steps, int32_t i, struct stored_row row,
+                          const struct blocks *blocks, int64_t fast, const enum stored as)
+{
+    v16_table table;
+
+    for (int64_t k = 0; k < fast; k += RUN) {
+        table = block_table(row, blocks, as, k);
+        V16_EACH(s, STEPS)
+        {
+            if (has_blocks(as) && s == STEPS / 2 && blocks->shift == 5)
+                table = block_table(row, blocks, as, k + RUN / 2);
+            panel_store(panel, steps, i, k / MMQI_LANES + s,
+                        of_stored(stored16(row, as, k + s * MMQI_LANES, table), as));
+        }
+    }
+}
+
 /* Weight rows [n, n + 8) as a panel; rows from job->end on are zeros. */
 V16_INLINE void fill_panel_of(float *panel, const struct mmqi_matmul_job *job, int64_t n,
-                              const int32_t format)
+                              const enum stored as)
 {
-    int64_t cols = job->w->cols, fast = fast_cols(job->w, format);
+    int64_t cols = job->w->cols, fast = fast_cols(job->w, as);
     int64_t steps = mmqi_cpu_ceil_div(cols, MMQI_LANES);
-    struct stored_row row;
-    float slow[UNPACK];
-    v16_table table;
+    const struct blocks blocks = blocks_of(job->w, as);
+    float slow[RUN];
 
     for (int32_t i = 0; i < MMQI_PANEL_ROWS; i++) {
         if (n + i >= job->end) {
@@ -255,15 +227,10 @@ V16_INLINE void fill_panel_of(float *panel, const struct mmqi_matmul_job *job, i
                 panel_store(panel, steps, i, s, v16_zero());
             continue;
         }
-        row = stored_row(job->w, format, n + i);
-        for (int64_t k = 0; k < fast; k += UNPACK) {
-            table = block_table(row, format, k);
-            for (int64_t s = k; s < k + UNPACK; s += MMQI_LANES)
-                panel_store(panel, steps, i, s / MMQI_LANES, stored16(row, format, s, table));
-        }
-        for (int64_t k = fast; k < cols; k += UNPACK) {
+        fill_fast(panel, steps, i, stored_row(job->w, &blocks, as, n + i), &blocks, fast, as);
+        for (int64_t k = fast; k < cols; k += RUN) {
             unpack64(slow, job->w, n + i, k);
-            for (int64_t s = k; s < k + UNPACK && s < cols; s += MMQI_LANES)
+            for (int64_t s = k; s < k + RUN && s < cols; s += MMQI_LANES)
                 panel_store(panel, steps, i, s / MMQI_LANES, v16_load(slow + s - k));
         }
     }
@@ -271,24 +238,30 @@ V16_INLINE void fill_panel_of(float *panel, const struct mmqi_matmul_job *job, i
 
 static void fill_panel(float *panel, const struct mmqi_matmul_job *job, int64_t n)
 {
-    switch (job->w->format) {
-    case MMQI_FORMAT_F32:
-        fill_panel_of(panel, job, n, MMQI_FORMAT_F32);
+    switch (stored_as(job->w->format)) {
+    case STORED_F32:
+        fill_panel_of(panel, job, n, STORED_F32);
         break;
-    case MMQI_FORMAT_F16:
-        fill_panel_of(panel, job, n, MMQI_FORMAT_F16);
+    case STORED_F16:
+        fill_panel_of(panel, job, n, STORED_F16);
         break;
-    case MMQI_FORMAT_BF16:
-        fill_panel_of(panel, job, n, MMQI_FORMAT_BF16);
+    case STORED_BF16:
+        fill_panel_of(panel, job, n, STORED_BF16);
         break;
-    case MMQI_FORMAT_INT8:
-        fill_panel_of(panel, job, n, MMQI_FORMAT_INT8);
+    case STORED_INT8:
+        fill_panel_of(panel, job, n, STORED_INT8);
         break;
-    case MMQI_FORMAT_NF4:
-        fill_panel_of(panel, job, n, MMQI_FORMAT_NF4);
+    case STORED_FLAT:
+        fill_panel_of(panel, job, n, STORED_FLAT);
+        break;
+    case STORED_NESTED:
+        fill_panel_of(panel, job, n, STORED_NESTED);
+        break;
+    case STORED_INT4:
+        fill_panel_of(panel, job, n, STORED_INT4);
         break;
     default:
-        fill_panel_of(panel, job, n, BY_TABLE);
+        fill_panel_of(panel, job, n, STORED_OTHER);
         break;
     }
 }
@@ -340,24 +313,30 @@ static void matmul_rows(const struct mmqi_matmul_job *job, float *scratch)
         many_rows(job, scratch);
         return;
     }
-    switch (job->w->format) {
-    case MMQI_FORMAT_F32:
-        few_rows_of(job, MMQI_FORMAT_F32);
+    switch (stored_as(job->w->format)) {
+    case STORED_F32:
+        few_rows_of(job, STORED_F32);
         break;
-    case MMQI_FORMAT_F16:
-        few_rows_of(job, MMQI_FORMAT_F16);
+    case STORED_F16:
+        few_rows_of(job, STORED_F16);
         break;
-    case MMQI_FORMAT_BF16:
-        few_rows_of(job, MMQI_FORMAT_BF16);
+    case STORED_BF16:
+        few_rows_of(job, STORED_BF16);
         break;
-    case MMQI_FORMAT_INT8:
-        few_rows_of(job, MMQI_FORMAT_INT8);
+    case STORED_INT8:
+        few_rows_of(job, STORED_INT8);
         break;
-    case MMQI_FORMAT_NF4:
-        few_rows_of(job, MMQI_FORMAT_NF4);
+    case STORED_FLAT:
+        few_rows_of(job, STORED_FLAT);
+        break;
+    case STORED_NESTED:
+        few_rows_of(job, STORED_NESTED);
+        break;
+    case STORED_INT4:
+        few_rows_of(job, STORED_INT4);
         break;
     default:
-        few_rows_of(job, BY_TABLE);
+        few_rows_of(job, STORED_OTHER);
         break;
     }
 }

@@ -7,6 +7,7 @@
 #define MMQI_CPU_X86_V16_AVX2_H
 
 #include <immintrin.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define V16_INLINE static inline __attribute__((always_inline))
@@ -219,16 +220,25 @@ V16_INLINE v16 v16_from_i8(const uint8_t *p)
 /* 16 values that 4-bit codes stand for. */
 typedef v16 v16_table;
 
-V16_INLINE v16_table v16_table_scaled(const float table[16], float scale)
+/*
+ * Lanes in the order that v16_from_nibbles() gives, and back: sums of products take their other
+ * factor in that order. Here the order is that of the elements.
+ */
+V16_INLINE v16 v16_to_nibbles(v16 v)
 {
-    return v16_mul(v16_load(table), v16_set1(scale));
+    return v;
 }
 
-/* 4 bytes, element 2j in the high half of byte j: bit 3 of the code chooses the half of the table.
- */
-V16_INLINE __m256 v8_from_nibbles(const uint8_t *p, v16_table table)
+V16_INLINE v16 v16_of_nibbles(v16 v)
 {
-    const __m256i shift = _mm256_setr_epi32(4, 0, 12, 8, 20, 16, 28, 24);
+    return v;
+}
+
+/* 4 bytes as 8 codes: bit 3 of the code chooses the half of the table. */
+V16_INLINE __m256 v8_from_nibbles(const uint8_t *p, v16_table table, const bool high_first)
+{
+    const __m256i shift = high_first ? _mm256_setr_epi32(4, 0, 12, 8, 20, 16, 28, 24)
+                                     : _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
     int32_t bytes;
     __m256i codes;
     __m256 low, high;
@@ -240,9 +250,10 @@ V16_INLINE __m256 v8_from_nibbles(const uint8_t *p, v16_table table)
     return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(codes, 28)));
 }
 
-V16_INLINE v16 v16_from_nibbles(const uint8_t *p, v16_table table)
+/* 8 bytes; element 2j is the half of byte j that is named. */
+V16_INLINE v16 v16_from_nibbles(const uint8_t *p, v16_table table, const bool high_first)
 {
-    return (v16){v8_from_nibbles(p, table), v8_from_nibbles(p + 4, table)};
+    return (v16){v8_from_nibbles(p, table, high_first), v8_from_nibbles(p + 4, table, high_first)};
 }
 
 /* ---- one register, for tiles: the lanes do not meet, so their number changes no bit ---- */

@@ -6,6 +6,7 @@
 #define MMQI_CPU_X86_V16_AVX512_H
 
 #include <immintrin.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define V16_INLINE static inline __attribute__((always_inline))
@@ -170,23 +171,32 @@ V16_INLINE v16 v16_from_i8(const uint8_t *p)
 /* 16 values that 4-bit codes stand for. */
 typedef __m512 v16_table;
 
-V16_INLINE v16_table v16_table_scaled(const float table[16], float scale)
+/*
+ * Lanes in the order that v16_from_nibbles() gives, and back: sums of products take their other
+ * factor in that order. Elements j and j + 8, whose codes are 32 bits apart, stand side by side.
+ */
+V16_INLINE v16 v16_to_nibbles(v16 v)
 {
-    return _mm512_mul_ps(_mm512_loadu_ps(table), _mm512_set1_ps(scale));
+    return _mm512_permutexvar_ps(
+        _mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15), v);
 }
 
-/* 8 bytes, element 2j in the high half of byte j: lane i's code is shifted to the low bits. */
-V16_INLINE v16 v16_from_nibbles(const uint8_t *p, v16_table table)
+V16_INLINE v16 v16_of_nibbles(v16 v)
 {
-    const __m512i shift =
-        _mm512_setr_epi32(4, 0, 12, 8, 20, 16, 28, 24, 4, 0, 12, 8, 20, 16, 28, 24);
-    int32_t low, high;
-    __m512i codes;
+    return _mm512_permutexvar_ps(
+        _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15), v);
+}
 
-    __builtin_memcpy(&low, p, 4);
-    __builtin_memcpy(&high, p + 4, 4);
-    codes = _mm512_mask_set1_epi32(_mm512_set1_epi32(low), 0xFF00, high);
-    return _mm512_permutexvar_ps(_mm512_srlv_epi32(codes, shift), table);
+/* 8 bytes; element 2j is the half of byte j that is named. All 64 bits go to each pair of lanes, and
+ * one shift brings both their codes to the low bits. */
+V16_INLINE v16 v16_from_nibbles(const uint8_t *p, v16_table table, const bool high_first)
+{
+    const __m512i shift = high_first ? _mm512_setr_epi64(4, 0, 12, 8, 20, 16, 28, 24)
+                                     : _mm512_setr_epi64(0, 4, 8, 12, 16, 20, 24, 28);
+    int64_t bytes;
+
+    __builtin_memcpy(&bytes, p, 8);
+    return _mm512_permutexvar_ps(_mm512_srlv_epi64(_mm512_set1_epi64(bytes), shift), table);
 }
 
 /* ---- one register, for tiles: the lanes do not meet, so their number changes no bit ---- */

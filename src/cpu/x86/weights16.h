@@ -1,0 +1,194 @@
+/*
+ * Reading packed weights 16 at a time, in terms of the vocabulary of v16_*.h.
+ *
+ * Kernels are compiled once per way of storing, not per format. Rows are read in
+ * runs of 64 elements; what does not fill one, and every row of a matrix whose
+ * blocks begin inside runs, is unpacked by the format's table (unpack64).
+ *
+ * 4-bit codes are looked up in a table of the block's 16 values, each made as the
+ * format's sheet says: value * absmax, or (code - zero) * scale.
+ */
+#ifndef MMQI_CPU_X86_WEIGHTS16_H
+#define MMQI_CPU_X86_WEIGHTS16_H
+
+#include <string.h>
+
+#include "core/dtype.h"
+#include "cpu/cpu.h"
+
+enum { RUN = 64, STEPS = RUN / MMQI_LANES, SHORT_BLOCK = 32 };
+
+/* Ways of storing. */
+enum stored {
+    STORED_F32,
+    STORED_F16,
+    STORED_BF16,
+    STORED_INT8,
+    STORED_FLAT,   /* codes into a table, f32 absmax */
+    STORED_NESTED, /* codes into a table, nested absmax */
+    STORED_INT4,   /* codes with scale and zero point */
+    STORED_OTHER   /* known to the format's table alone */
+};
+
+static const int32_t stored_bits[] = {32, 16, 16, 8, 4, 4, 4, 0};
+
+static enum stored stored_as(int32_t format)
+{
+    const struct mmqi_format_info *info = mmqi_format_info(format);
+    bool whole = info->block == 32 || info->block == 64 || info->block == 128;
+
+    switch (info->kind) {
+    case MMQI_KIND_FLOAT:
+        return format == MMQI_FORMAT_F32    ? STORED_F32
+               : format == MMQI_FORMAT_F16  ? STORED_F16
+               : format == MMQI_FORMAT_BF16 ? STORED_BF16
+                                            : STORED_OTHER;
+    case MMQI_KIND_INT8:
+        return STORED_INT8;
+    case MMQI_KIND_TABLE4:
+        return !whole ? STORED_OTHER : info->nested ? STORED_NESTED : STORED_FLAT;
+    case MMQI_KIND_INT4:
+        return whole ? STORED_INT4 : STORED_OTHER;
+    default:
+        return STORED_OTHER;
+    }
+}
+
+V16_INLINE bool has_blocks(const enum stored as)
+{
+    return as == STORED_FLAT || as == STORED_NESTED || as == STORED_INT4;
+}
+
+/* Elements of a row that are read in runs. Blocks of codes into a table run on from row to row. */
+V16_INLINE int64_t fast_cols(const struct mmqi_wmat *w, const enum stored as)
+{
+    if (as == STORED_OTHER || ((as == STORED_FLAT || as == STORED_NESTED) && w->cols % RUN != 0))
+        return 0;
+    return w->cols / RUN * RUN;
+}
+
+/* What all blocks of a matrix share. */
+struct blocks {
+    v16_table values;            /* that codes stand for, unscaled */
+    const uint8_t *scale, *more; /* a scale per block; nested absmax or zero points */
+    float offset;                /* of nested absmax */
+    int32_t shift;               /* log2 of the elements of a block */
+    bool is_bf16;                /* the scale of int4; f16 otherwise */
+};
+
+V16_INLINE struct blocks blocks_of(const struct mmqi_wmat *w, const enum stored as)
+{
+    static const float codes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    struct blocks blocks = {0};
+    const struct mmqi_format_info *info;
+
+    if (!has_blocks(as))
+        return blocks;
+    info = mmqi_format_info(w->format);
+    blocks.values = v16_load(as == STORED_INT4 ? codes : info->table);
+    blocks.scale = w->part[1];
+    blocks.more = w->part[2];
+    if (as == STORED_NESTED)
+        memcpy(&blocks.offset, w->part[3], sizeof blocks.offset);
+    blocks.shift = info->block == 32 ? 5 : info->block == 64 ? 6 : 7;
+    blocks.is_bf16 = info->scale_dtype == MMQI_BF16;
+    return blocks;
+}
+
+/* Where a row begins: its first byte, and how many elements of blocks are before it. */
+struct stored_row {
+    const uint8_t *bytes;
+    int64_t begin;
+};
+
+V16_INLINE struct stored_row stored_row(const struct mmqi_wmat *w, const struct blocks *blocks,
+                                        const enum stored as, int64_t n)
+{
+    struct stored_row row = {w->part[0], 0};
+
+    if (as == STORED_INT4) { /* whole bytes and whole blocks to a row */
+        row.bytes += n * (w->cols / 2 + w->cols % 2);
+        row.begin = n * (((w->cols - 1) >> blocks->shift) + 1) << blocks->shift;
+    } else {
+        row.bytes += n * w->cols * stored_bits[as] / 8;
+        row.begin = n * w->cols;
+    }
+    return row;
+}
+
+V16_INLINE float int4_scale(const struct blocks *blocks, int64_t block)
+{
+    uint16_t bits;
+
+    memcpy(&bits, blocks->scale + 2 * block, sizeof bits);
+    return blocks->is_bf16 ? mmqi_f32_from_bf16(bits) : _cvtsh_ss(bits);
+}
+
+/* The values of the 16 codes in the block of element k of a row. */
+V16_INLINE v16_table block_table(struct stored_row row, const struct blocks *blocks,
+                                 const enum stored as, int64_t k)
+{
+    int64_t block = (row.begin + k) >> blocks->shift;
+    v16_table values = blocks->values;
+    float scale = 0.0f;
+
+    switch (as) {
+    case STORED_FLAT:
+        memcpy(&scale, blocks->scale + 4 * block, sizeof scale);
+        break;
+    case STORED_NESTED:
+        memcpy(&scale, blocks->more + block / MMQI_NESTED_BLOCK * 4, sizeof scale);
+        scale = mmqi_nested_table[blocks->scale[block]] * scale + blocks->offset;
+        break;
+    case STORED_INT4:
+        scale = int4_scale(blocks, block);
+        values = v16_sub(values, v16_set1((float)blocks->more[block]));
+        break;
+    default:
+        break;
+    }
+    return v16_mul(values, v16_set1(scale));
+}
+
+/* Elements [k, k + 16) of a row, codes in the order of nibbles; int8 without its scale. */
+V16_INLINE v16 stored16(struct stored_row row, const enum stored as, int64_t k, v16_table table)
+{
+    switch (as) {
+    case STORED_F32:
+        return v16_load((const float *)(const void *)(row.bytes + 4 * k));
+    case STORED_F16:
+        return v16_from_f16(row.bytes + 2 * k);
+    case STORED_BF16:
+        return v16_from_bf16(row.bytes + 2 * k);
+    case STORED_INT8:
+        return v16_from_i8(row.bytes + k);
+    default:
+        return v16_from_nibbles(row.bytes + k / 2, table, as != STORED_INT4);
+    }
+}
+
+/* Lanes in the order of stored16(), and back. */
+V16_INLINE v16 to_stored(v16 v, const enum stored as)
+{
+    return has_blocks(as) ? v16_to_nibbles(v) : v;
+}
+
+V16_INLINE v16 of_stored(v16 v, const enum stored as)
+{
+    return has_blocks(as) ? v16_of_nibbles(v) : v;
+}
+
+/* Elements [k, k + 64) of row n, zeros past its end, the slow way; int8 without its scale. */
+static void unpack64(float out[RUN], const struct mmqi_wmat *w, int64_t n, int64_t k)
+{
+    int64_t count = w->cols - k < RUN ? w->cols - k : RUN, at = n * w->cols + k;
+
+    memset(out, 0, RUN * sizeof *out);
+    if (w->format == MMQI_FORMAT_INT8)
+        for (int64_t i = 0; i < count; i++)
+            out[i] = (int8_t)w->part[0][at + i];
+    else
+        mmqi_format_info(w->format)->unpack(out, w->part, w->rows, w->cols, at, count);
+}
+
+#endif
