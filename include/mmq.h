@@ -315,11 +315,14 @@ MMQ_API mmq_status mmq_estimate(mmq_memory *memory, const mmq_model *model,
  *     language.layers.*.mlp.down = int4-g32 search
  *
  * Patterns are over canonical names: '*' is any text, '{a,b}' a choice, '{5-9}' a range of numbers.
- * The last rule that matches wins; weights that none matches are kept. A rule that matches no weight is
- * an error, told with line and column. After the format may stand a method: "rtn" (round to nearest,
- * the default) or "search" (the scale of a grid with the least squared error). "keep" keeps.
- * Formats: f32 f16 bf16 int8 nf4 nf4-32 nf4-128 fp4 fp4-32 fp4-128 (each 4-bit one with "-nested"), int4-g32 int4-g64
- * int4-g128 (each with "-bf16"); "int4" is int4-g64. q, k, v and gate, up of one layer share one format.
+ * The last rule that matches wins; weights that none matches are kept. A rule that matches no
+ * weight is an error, told with line and column. After the format may stand a method: "rtn" (round
+ * to nearest, the default) or "search" (the scale of a grid with the least squared error of the
+ * weights). "keep" keeps. q, k, v of one layer share one format, and so do gate and up.
+ * Formats:
+ *     f32 f16 bf16 int8
+ *     nf4 nf4-32 nf4-128 fp4 fp4-32 fp4-128     blocks of 64, 32, 128; each with "-nested"
+ *     int4-g32 int4-g64 int4-g128               each with "-bf16"; "int4" is int4-g64
  */
 
 /* What a policy would do, before any work. The caller owns *out. Any thread. Since 0.1.

@@ -24,8 +24,8 @@ static int32_t tell_progress(void *user, uint64_t done, uint64_t total)
     return said;
 }
 
-/* *made is what out->choices lie in, freed with mmqi_quant_plan_free(); NULL where the caller's plan
- * serves. */
+/* *made is what out->choices lie in, freed with mmqi_quant_plan_free(); NULL where the caller's
+ * plan serves. */
 static int32_t take_choices(struct mmqi_quantize_options *out, struct mmqi_quant_plan **made,
                             const struct mmqi_model *source, const mmq_quantize_options *o)
 {
