@@ -4,6 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/os.h"
+
+enum { LARGE = 2 << 20 }; /* bytes from which a tensor gets large pages */
+
 /* What stands before every block. 16 bytes keep the block at the hooks' own alignment. */
 struct header {
     const struct mmqi_mem_hooks *hooks; /* NULL: malloc */
@@ -26,6 +30,11 @@ const struct mmqi_mem_hooks *mmqi_mem_current(void)
     return current;
 }
 
+static void *from_system(size_t total, size_t align)
+{
+    return align == 64 && total >= LARGE ? mmqi_os_alloc_large(total) : malloc(total);
+}
+
 /* A block of `size` bytes at a multiple of `align` (16 or 64). */
 static void *take(size_t size, size_t align)
 {
@@ -37,7 +46,7 @@ static void *take(size_t size, size_t align)
 
     if (size > SIZE_MAX >> 9 || !mmqi_add_size(size, align + sizeof *header, &total))
         return NULL;
-    raw = hooks ? hooks->alloc(hooks->user, total) : malloc(total);
+    raw = hooks ? hooks->alloc(hooks->user, total) : from_system(total, align);
     if (!raw)
         return NULL;
     address = ((uintptr_t)raw + sizeof *header + align - 1) & ~(uintptr_t)(align - 1);

@@ -62,6 +62,10 @@ int32_t mmqi_os_cpu_count(void); /* processors this process may use, at least 1 
 
 /* ---- the rest ---- */
 
+/* As malloc, for free(), but in large pages where the system has them: for what is read from end to
+ * end again and again, which then waits less for addresses to be found. */
+void *mmqi_os_alloc_large(size_t size);
+
 uint64_t mmqi_os_nanoseconds(void); /* a monotonic clock */
 /* The number that `text` spells in the C locale, whatever the host has set; *end past its last
  * byte. */

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -394,6 +395,20 @@ uint64_t mmqi_os_nanoseconds(void)
 
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Its end stays in small pages, so that no more is taken than was asked for. */
+void *mmqi_os_alloc_large(size_t size)
+{
+    const size_t large = (size_t)2 << 20;
+    void *block = NULL;
+
+    if (posix_memalign(&block, large, size) != 0)
+        return NULL;
+#ifdef MADV_HUGEPAGE
+    madvise(block, size, MADV_HUGEPAGE);
+#endif
+    return block;
 }
 
 /*

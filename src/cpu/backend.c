@@ -180,12 +180,12 @@ static int32_t cpu_pack(struct mmqi_device *device, struct mmqi_wmat *w, void *b
     return MMQ_OK;
 }
 
-/* The greatest need of: unpacked panels, a block of keys turned on its side, one row. */
+/* The greatest need of: unpacked panels, a block of keys turned on its side, two rows. */
 size_t mmqi_cpu_scratch(int64_t max_cols)
 {
     int64_t cols = mmqi_cpu_ceil_div(max_cols < 1 ? 1 : max_cols, MMQI_LANES) * MMQI_LANES;
     int64_t panel = MMQI_PANEL_ROWS * (cols < MMQI_MAX_PANEL_COLS ? cols : MMQI_MAX_PANEL_COLS);
-    int64_t panels = MMQI_MAX_PANELS * panel, floats = cols;
+    int64_t panels = MMQI_MAX_PANELS * panel, floats = 2 * cols;
     int64_t keys = MMQI_KEY_BLOCK * (cols < MMQI_MAX_VECTOR_HEAD ? cols : MMQI_MAX_VECTOR_HEAD);
 
     if (panels > MMQI_PANEL_FLOATS)

@@ -10,8 +10,10 @@
 #include "cpu/cpu.h"
 
 enum {
-    CHUNK_BYTES = 32768, /* of weights, where few rows make the op memory-bound */
-    MIN_CHUNKS = 16      /* of a product of many rows, where the weight has as many panels */
+    FEW_CHUNKS = 64,     /* of a product of few rows, which reading weights limits */
+    LEAST_CHUNK = 32768, /* bytes of weights: shorter ones are read no faster than they begin */
+    MOST_CHUNK = 256 * 1024,
+    MIN_CHUNKS = 16 /* of a product of many rows, where the weight has as many panels */
 };
 
 void mmqi_c_matmul(const struct mmqi_matmul_job *job, float *scratch)
@@ -56,11 +58,12 @@ static int64_t weight_bits(int32_t format)
 /* Weight rows of one chunk, a multiple of MMQI_PANEL_ROWS. */
 static int64_t chunk_step(const struct mmqi_wmat *w, int64_t rows)
 {
-    int64_t bytes, panels, most = mmqi_cpu_panels(w->cols);
+    int64_t bytes = w->cols * weight_bits(w->format) / 8 + 1, most = mmqi_cpu_panels(w->cols);
+    int64_t chunk = bytes * w->rows / FEW_CHUNKS, panels;
 
     if (rows <= MMQI_FEW_ROWS || most == 0) {
-        bytes = MMQI_PANEL_ROWS * (w->cols * weight_bits(w->format) / 8 + 1);
-        panels = CHUNK_BYTES / bytes;
+        chunk = chunk < LEAST_CHUNK ? LEAST_CHUNK : chunk > MOST_CHUNK ? MOST_CHUNK : chunk;
+        panels = chunk / (bytes * MMQI_PANEL_ROWS);
     } else {
         panels = w->rows / (MMQI_PANEL_ROWS * MIN_CHUNKS);
         panels = panels > most ? most : panels;

@@ -1,6 +1,6 @@
 /*
- * The backend's table: opening, memory, streams. With --time [c|avx2|avx512
- * [THREADS]] it measures every op instead (ops/timing.h).
+ * The backend's table: opening, memory, streams. With --time
+ * [all|c|avx2|avx512 [THREADS [NAME]]] it measures ops instead (ops/timing.h).
  */
 #include "core/mem.h"
 #include "ops/harness.h"
@@ -179,22 +179,22 @@ START_TEST(refuses_to_place_an_unknown_format)
 }
 END_TEST
 
-static const char *timed_isa; /* NULL: all */
-static int32_t timed_threads; /* 0: one per processor */
+static struct timed_choice timed;
 
 START_TEST(time_every_op)
 {
-    time_all(timed_isa, timed_threads);
+    time_all(&timed);
 }
 END_TEST
 
-static int run_timing(const char *isa, const char *threads)
+static int run_timing(int n, char **words)
 {
     Suite *suite = suite_create("time");
     TCase *tcase = tcase_create("time");
 
-    timed_isa = isa;
-    timed_threads = threads ? atoi(threads) : 0;
+    timed.isa = n > 0 && strcmp(words[0], "all") != 0 ? words[0] : NULL;
+    timed.threads = n > 1 ? atoi(words[1]) : 0;
+    timed.name = n > 2 ? words[2] : NULL;
     tcase_set_timeout(tcase, 0);
     tcase_add_test(tcase, time_every_op);
     suite_add_tcase(suite, tcase);
@@ -207,7 +207,7 @@ int main(int argc, char **argv)
     TCase *tcase;
 
     if (argc > 1 && strcmp(argv[1], "--time") == 0)
-        return run_timing(argc > 2 ? argv[2] : NULL, argc > 3 ? argv[3] : NULL);
+        return run_timing(argc - 2, argv + 2);
     suite = suite_create("backend");
     tcase = tcase_create("backend");
     tcase_set_timeout(tcase, 60);

@@ -1,6 +1,7 @@
 /*
- * `test_ops --time [ISA [THREADS]]`: how long each op takes on each instruction set, beside
- * the rates that the same process reaches: reading memory, and fused multiply-adds.
+ * `test_ops --time [ISA [THREADS [NAME]]]`: how long each op (whose name holds NAME) takes on each
+ * instruction set, beside the rates that the same process reaches: reading memory, and fused
+ * multiply-adds. ISA "all": every one; THREADS 0: one per processor.
  */
 #ifndef TEST_OPS_TIMING_H
 #define TEST_OPS_TIMING_H
@@ -22,18 +23,22 @@ struct probe {
     int32_t isa;
 };
 
+/* 64 bytes; the compiler makes of it what the machine has. */
+typedef uint64_t line_t __attribute__((vector_size(64)));
+
 static void read_chunk(void *arg, int64_t chunk, int32_t worker)
 {
     struct probe *probe = arg;
     const uint64_t *p = probe->data + chunk * (READ_CHUNK / 8);
-    uint64_t sum[8] = {0};
+    line_t sum[4] = {{0}}, line;
 
     (void)worker;
-    for (int64_t i = 0; i < READ_CHUNK / 8; i += 8)
-        for (int32_t j = 0; j < 8; j++)
-            sum[j] += p[i + j];
-    for (int32_t j = 0; j < 8; j++)
-        probe->sink += sum[j];
+    for (int64_t i = 0; i < READ_CHUNK / 8; i += 32)
+        for (int32_t j = 0; j < 4; j++) {
+            memcpy(&line, p + i + 8 * j, sizeof line);
+            sum[j] += line;
+        }
+    probe->sink += sum[0][0] + sum[1][1] + sum[2][2] + sum[3][3];
 }
 
 #if defined(__x86_64__)
@@ -204,6 +209,14 @@ static void time_pick(struct timed *c)
     {                                                                                              \
         "matmul " what, time_matmul, rows, cols, n, format, 0, 0, 0                                \
     }
+/* Weights far beyond any cache, in rows of two lengths. */
+#define GEMV(name, format)                                                                         \
+    GEMM(name " [1 x 2048] x 98304", 1, 2048, 98304, format),                                      \
+        GEMM(name " [1 x 5632] x 32768", 1, 5632, 32768, format)
+/* Of a decoder like TinyLlama's. */
+#define PREFILL(name, format)                                                                      \
+    GEMM(name " [512 x 2048] x 5632", 512, 2048, 5632, format),                                    \
+        GEMM(name " [512 x 5632] x 2048", 512, 5632, 2048, format)
 #define ROWS(what, run, rows, cols, act)                                                           \
     {                                                                                              \
         what, run, rows, cols, 0, 0, 1, 1, act                                                     \
@@ -224,9 +237,20 @@ static const struct timed_op timed_ops[] = {
     GEMM("bf16 [1 x 576] x 1536", 1, 576, 1536, MMQI_FORMAT_BF16),
     GEMM("f32 [1 x 4096] x 16384", 1, 4096, 16384, MMQI_FORMAT_F32),
     GEMM("f16 [1 x 4096] x 32768", 1, 4096, 32768, MMQI_FORMAT_F16),
-    GEMM("bf16 [1 x 4096] x 32768", 1, 4096, 32768, MMQI_FORMAT_BF16),
-    GEMM("int8 [1 x 4096] x 32768", 1, 4096, 32768, MMQI_FORMAT_INT8),
-    GEMM("nf4 [1 x 4096] x 32768", 1, 4096, 32768, MMQI_FORMAT_NF4),
+    GEMV("bf16", MMQI_FORMAT_BF16),
+    GEMV("int8", MMQI_FORMAT_INT8),
+    GEMV("nf4", MMQI_FORMAT_NF4),
+    GEMV("nf4-32", MMQI_FORMAT_NF4_32),
+    GEMV("nf4-nested", MMQI_FORMAT_NF4_NESTED),
+    GEMV("fp4-128", MMQI_FORMAT_FP4_128),
+    GEMV("int4-g32", MMQI_FORMAT_INT4_G32),
+    GEMV("int4-g64", MMQI_FORMAT_INT4_G64),
+    GEMV("int4-g128-bf16", MMQI_FORMAT_INT4_G128_BF16),
+    PREFILL("f32", MMQI_FORMAT_F32),
+    PREFILL("bf16", MMQI_FORMAT_BF16),
+    PREFILL("int8", MMQI_FORMAT_INT8),
+    PREFILL("nf4", MMQI_FORMAT_NF4),
+    PREFILL("int4-g64", MMQI_FORMAT_INT4_G64),
     {"attention 197 of 197, 6 heads of 64", time_attention, 197, 384, 197, 0, 6, 6, 0},
     {"attention causal 208, 9/3 heads of 64", time_attention, 208, 576, 208, 0, 9, 3, 1},
     {"attention 1 of 300, 9/3 heads of 64", time_attention, 1, 576, 300, 0, 9, 3, 0},
@@ -316,21 +340,26 @@ static void time_op(struct target *t, int32_t isa, const struct timed_op *op, st
     free(positions);
 }
 
-/* Every op on every instruction set, or on the one named; threads 0: one per processor. */
-static void time_all(const char *only, int32_t threads)
+struct timed_choice {
+    const char *isa, *name; /* NULL: all */
+    int32_t threads;        /* 0: one per processor */
+};
+
+static void time_all(const struct timed_choice *choice)
 {
     struct target t;
     struct rates rates;
 
     for (int32_t i = 0; i < N_ISAS; i++) {
-        if (only && strcmp(only, isa_name(all_isas[i])) != 0)
+        if (choice->isa && strcmp(choice->isa, isa_name(all_isas[i])) != 0)
             continue;
-        if (!target_open(&t, all_isas[i], threads, 49152))
+        if (!target_open(&t, all_isas[i], choice->threads, 49152))
             continue;
         printf("%s\n", t.backend->describe(t.device));
         rates = measure_rates(&t, all_isas[i]);
         for (size_t o = 0; o < sizeof timed_ops / sizeof *timed_ops; o++)
-            time_op(&t, all_isas[i], &timed_ops[o], rates);
+            if (!choice->name || strstr(timed_ops[o].name, choice->name))
+                time_op(&t, all_isas[i], &timed_ops[o], rates);
         target_close(&t);
     }
 }

@@ -20,7 +20,7 @@
 #include "cpu/x86/weights16.h"
 
 enum { ROW_BLOCK = 16 * TILE_ROWS };
-enum { AHEAD_MOST = 32768, AHEAD_IN_ROW = 2048 };
+enum { AHEAD = 16384 };
 
 /* What a tile's sums are multiplied by, and what is added. */
 struct finish {
@@ -63,29 +63,21 @@ V16_INLINE void finish_tile(float *y, __m256 sums, const struct finish *finish)
 /* ---- few rows ---- */
 
 /*
- * How far ahead few rows ask for weights, in bytes: the same place of the rows after these, or,
- * where those are far, of the same row. Left alone, hardware begins anew with every page, which
- * short rows feel; for 16 bits and more it does well enough, and asking costs more than it gives.
+ * Ask for the 64 elements AHEAD bytes after column k of a row, which other rows fill: left alone,
+ * hardware begins anew with every page and row. Into the second cache, whose requests are more than the
+ * first one's. Reading past the end is no fault.
  */
-V16_INLINE int64_t ahead_of(const struct mmqi_wmat *w, const enum stored as, const int32_t n_w)
+V16_INLINE void ask_ahead(struct stored_row row, const enum stored as, int64_t k)
 {
-    int64_t bytes = n_w * w->cols * stored_bits[as] / 8;
+    const uint8_t *p = row.bytes + k * stored_bits[as] / 8 + AHEAD;
 
-    return bytes <= AHEAD_MOST ? bytes : AHEAD_IN_ROW;
-}
-
-/* Ask for the 64 elements `ahead` bytes after column k; reading past the end is no fault. */
-V16_INLINE void ask_ahead(struct stored_row row, const enum stored as, int64_t k, int64_t ahead)
-{
-    const uint8_t *p = row.bytes + k * stored_bits[as] / 8 + ahead;
-
-    if (stored_bits[as] <= 8)
-        __builtin_prefetch(p);
+    for (int32_t line = 0; line < RUN * stored_bits[as] / 8; line += 64)
+        __builtin_prefetch(p + line, 0, 2);
 }
 
 /* A few rows of x and of weights, and their sums: sums[j][i] of row j of x. */
 struct dots {
-    const float *x[2];
+    const float *x[2], *stored_x[2]; /* the second in the order of stored16() */
     struct stored_row row[4];
     int64_t at[4]; /* the rows' numbers */
     v16 sums[2][4];
@@ -114,100 +106,125 @@ V16_INLINE void dot_slow(struct dots *d, const struct mmqi_wmat *w, int64_t begi
     }
 }
 
-/* Columns [0, fast) in runs. */
-V16_INLINE void dot_fast(struct dots *d, const struct mmqi_wmat *w, const struct blocks *blocks,
-                         const enum stored as, const int32_t n_x, const int32_t n_w)
+/* Columns [begin, begin + n), runs in one stretch; x as struct dots has it. */
+V16_INLINE void dot_stretch(struct dots *d, const struct blocks *blocks, const enum stored as,
+                            int64_t begin, int64_t n, const int32_t n_x, const int32_t n_w)
 {
-    int64_t fast = fast_cols(w, as), ahead = ahead_of(w, as, n_w);
+    struct scales scales[4];
     v16_table table[4];
     v16 x[2], v;
 
-    for (int64_t k = 0; k < fast; k += RUN) {
+    V16_EACH(i, n_w) read_scales(&scales[i], blocks, as, d->row[i], begin, n);
+    for (int64_t k = 0; k < n; k += RUN) {
         V16_EACH(i, n_w)
         {
-            table[i] = block_table(d->row[i], blocks, as, k);
-            ask_ahead(d->row[i], as, k, ahead);
+            table[i] = block_table(&scales[i], blocks, as, k);
+            ask_ahead(d->row[i], as, begin + k);
         }
         V16_EACH(s, STEPS)
         {
             if (has_blocks(as) && s == STEPS / 2 && blocks->shift == 5)
-                V16_EACH(i, n_w) table[i] = block_table(d->row[i], blocks, as, k + RUN / 2);
-            V16_EACH(j, n_x) x[j] = to_stored(v16_load(d->x[j] + k + s * MMQI_LANES), as);
+                V16_EACH(i, n_w)
+            table[i] = block_table(&scales[i], blocks, as, k + RUN / 2);
+            V16_EACH(j, n_x) x[j] = v16_load(d->stored_x[j] + begin + k + s * MMQI_LANES);
             V16_EACH(i, n_w)
             {
-                v = stored16(d->row[i], as, k + s * MMQI_LANES, table[i]);
+                v = stored16(d->row[i], as, begin + k + s * MMQI_LANES, table[i]);
                 V16_EACH(j, n_x) d->sums[j][i] = v16_fma(x[j], v, d->sums[j][i]);
             }
         }
     }
+}
+
+/* Columns [0, fast). */
+V16_INLINE void dot_fast(struct dots *d, const struct blocks *blocks, const enum stored as,
+                         int64_t fast, const int32_t n_x, const int32_t n_w)
+{
+    int64_t stretch = has_blocks(as) ? STRETCH : fast;
+
+    for (int64_t k = 0; k < fast; k += stretch)
+        dot_stretch(d, blocks, as, k, fast - k < stretch ? fast - k : stretch, n_x, n_w);
     V16_EACH(j, n_x) V16_EACH(i, n_w) d->sums[j][i] = of_stored(d->sums[j][i], as);
 }
 
-/* sums[j][i]: row r + j of x with weight row n + i; those past the last repeat it. */
-V16_INLINE void dot_rows(float *sums, const struct mmqi_matmul_job *job, int64_t r, int64_t n,
+/* sums[j][i]: of d's rows of x with weight row n + i; those past the last repeat it. */
+V16_INLINE void dot_rows(float *sums, struct dots *d, const struct mmqi_matmul_job *job, int64_t n,
                          const struct blocks *blocks, const enum stored as, const int32_t n_x,
                          const int32_t n_w)
 {
-    struct dots d;
+    int64_t fast = fast_cols(job->w, as);
 
     V16_EACH(i, n_w)
     {
-        d.at[i] = n + i < job->end ? n + i : job->end - 1;
-        d.row[i] = stored_row(job->w, blocks, as, d.at[i]);
+        d->at[i] = n + i < job->end ? n + i : job->end - 1;
+        d->row[i] = stored_row(blocks, as, d->at[i]);
+        V16_EACH(j, n_x) d->sums[j][i] = v16_zero();
     }
-    V16_EACH(j, n_x)
-    {
-        d.x[j] = mmqi_cpu_row(job->x, r + j);
-        V16_EACH(i, n_w) d.sums[j][i] = v16_zero();
-    }
-    dot_fast(&d, job->w, blocks, as, n_x, n_w);
-    if (fast_cols(job->w, as) < job->w->cols)
-        dot_slow(&d, job->w, fast_cols(job->w, as), n_x, n_w);
-    V16_EACH(j, n_x) V16_EACH(i, n_w) sums[j * MMQI_PANEL_ROWS + i] = v16_sum(d.sums[j][i]);
+    dot_fast(d, blocks, as, fast, n_x, n_w);
+    if (fast < job->w->cols)
+        dot_slow(d, job->w, fast, n_x, n_w);
+    V16_EACH(j, n_x) V16_EACH(i, n_w) sums[j * MMQI_PANEL_ROWS + i] = v16_sum(d->sums[j][i]);
 }
 
-V16_INLINE void few_rows_of(const struct mmqi_matmul_job *job, const enum stored as)
+/* Rows [r, r + n_x) of x with all weight rows of the job, n_w at a time. */
+V16_INLINE void x_rows(const struct mmqi_matmul_job *job, float *scratch, int64_t r,
+                       const struct blocks *blocks, const enum stored as, const int32_t n_x,
+                       const int32_t n_w)
 {
-    const struct blocks blocks = blocks_of(job->w, as);
-    const int32_t n_w = DOT_ROWS(as);
+    int64_t fast = fast_cols(job->w, as);
     float sums[2][MMQI_PANEL_ROWS];
     struct finish finish;
-    int64_t r;
+    struct dots d;
 
+    V16_EACH(j, n_x)
+    {
+        d.x[j] = d.stored_x[j] = mmqi_cpu_row(job->x, r + j);
+        if (has_blocks(as) && !NIBBLES_IN_ORDER) {
+            d.stored_x[j] = scratch + j * fast;
+            for (int64_t k = 0; k < fast; k += MMQI_LANES)
+                v16_store(scratch + j * fast + k, to_stored(v16_load(d.x[j] + k), as));
+        }
+    }
     for (int64_t n = job->begin; n < job->end; n += MMQI_PANEL_ROWS) {
         finish = tile_finish(job, n);
-        for (r = 0; r + 2 <= job->x->rows; r += 2) {
-#pragma GCC unroll 1
-            for (int32_t i = 0; i < MMQI_PANEL_ROWS; i += DOT_ROWS_OF_2)
-                dot_rows(&sums[0][i], job, r, n + i, &blocks, as, 2, DOT_ROWS_OF_2);
-            finish_tile(mmqi_cpu_row(job->y, r) + n, _mm256_loadu_ps(sums[0]), &finish);
-            finish_tile(mmqi_cpu_row(job->y, r + 1) + n, _mm256_loadu_ps(sums[1]), &finish);
-        }
-        if (r == job->x->rows)
-            continue;
 #pragma GCC unroll 1
         for (int32_t i = 0; i < MMQI_PANEL_ROWS; i += n_w)
-            dot_rows(&sums[0][i], job, r, n + i, &blocks, as, 1, n_w);
-        finish_tile(mmqi_cpu_row(job->y, r) + n, _mm256_loadu_ps(sums[0]), &finish);
+            dot_rows(&sums[0][i], &d, job, n + i, blocks, as, n_x, n_w);
+        V16_EACH(j, n_x)
+        finish_tile(mmqi_cpu_row(job->y, r + j) + n, _mm256_loadu_ps(sums[j]), &finish);
     }
+}
+
+V16_INLINE void few_rows_of(const struct mmqi_matmul_job *job, float *scratch, const enum stored as)
+{
+    const struct blocks blocks = blocks_of(job->w, as);
+    int64_t r = 0;
+
+    for (; r + 2 <= job->x->rows; r += 2)
+        x_rows(job, scratch, r, &blocks, as, 2, DOT_ROWS_OF_2);
+    if (r < job->x->rows)
+        x_rows(job, scratch, r, &blocks, as, 1, DOT_ROWS(as));
 }
 
 /* ---- many rows ---- */
 
-/* Elements [0, fast) of one weight row into a panel. */
-V16_INLINE void fill_fast(float *panel, int64_t steps, int32_t i, struct stored_row row,
-                          const struct blocks *blocks, int64_t fast, const enum stored as)
+/* Elements [begin, begin + n) of one weight row, runs in one stretch, into a panel. */
+V16_INLINE void fill_stretch(float *panel, int64_t steps, int32_t i, struct stored_row row,
+                             const struct blocks *blocks, int64_t begin, int64_t n,
+                             const enum stored as)
 {
+    struct scales scales;
     v16_table table;
 
-    for (int64_t k = 0; k < fast; k += RUN) {
-        table = block_table(row, blocks, as, k);
+    read_scales(&scales, blocks, as, row, begin, n);
+    for (int64_t k = 0; k < n; k += RUN) {
+        table = block_table(&scales, blocks, as, k);
         V16_EACH(s, STEPS)
         {
             if (has_blocks(as) && s == STEPS / 2 && blocks->shift == 5)
-                table = block_table(row, blocks, as, k + RUN / 2);
-            panel_store(panel, steps, i, k / MMQI_LANES + s,
-                        of_stored(stored16(row, as, k + s * MMQI_LANES, table), as));
+                table = block_table(&scales, blocks, as, k + RUN / 2);
+            panel_store(panel, steps, i, (begin + k) / MMQI_LANES + s,
+                        of_stored(stored16(row, as, begin + k + s * MMQI_LANES, table), as));
         }
     }
 }
@@ -219,6 +236,7 @@ V16_INLINE void fill_panel_of(float *panel, const struct mmqi_matmul_job *job, i
     int64_t cols = job->w->cols, fast = fast_cols(job->w, as);
     int64_t steps = mmqi_cpu_ceil_div(cols, MMQI_LANES);
     const struct blocks blocks = blocks_of(job->w, as);
+    struct stored_row row;
     float slow[RUN];
 
     for (int32_t i = 0; i < MMQI_PANEL_ROWS; i++) {
@@ -227,7 +245,10 @@ V16_INLINE void fill_panel_of(float *panel, const struct mmqi_matmul_job *job, i
                 panel_store(panel, steps, i, s, v16_zero());
             continue;
         }
-        fill_fast(panel, steps, i, stored_row(job->w, &blocks, as, n + i), &blocks, fast, as);
+        row = stored_row(&blocks, as, n + i);
+        for (int64_t k = 0; k < fast; k += STRETCH)
+            fill_stretch(panel, steps, i, row, &blocks, k, fast - k < STRETCH ? fast - k : STRETCH,
+                         as);
         for (int64_t k = fast; k < cols; k += RUN) {
             unpack64(slow, job->w, n + i, k);
             for (int64_t s = k; s < k + RUN && s < cols; s += MMQI_LANES)
@@ -315,28 +336,28 @@ static void matmul_rows(const struct mmqi_matmul_job *job, float *scratch)
     }
     switch (stored_as(job->w->format)) {
     case STORED_F32:
-        few_rows_of(job, STORED_F32);
+        few_rows_of(job, scratch, STORED_F32);
         break;
     case STORED_F16:
-        few_rows_of(job, STORED_F16);
+        few_rows_of(job, scratch, STORED_F16);
         break;
     case STORED_BF16:
-        few_rows_of(job, STORED_BF16);
+        few_rows_of(job, scratch, STORED_BF16);
         break;
     case STORED_INT8:
-        few_rows_of(job, STORED_INT8);
+        few_rows_of(job, scratch, STORED_INT8);
         break;
     case STORED_FLAT:
-        few_rows_of(job, STORED_FLAT);
+        few_rows_of(job, scratch, STORED_FLAT);
         break;
     case STORED_NESTED:
-        few_rows_of(job, STORED_NESTED);
+        few_rows_of(job, scratch, STORED_NESTED);
         break;
     case STORED_INT4:
-        few_rows_of(job, STORED_INT4);
+        few_rows_of(job, scratch, STORED_INT4);
         break;
     default:
-        few_rows_of(job, STORED_OTHER);
+        few_rows_of(job, scratch, STORED_OTHER);
         break;
     }
 }

@@ -217,13 +217,22 @@ V16_INLINE v16 v16_from_i8(const uint8_t *p)
         _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8))))};
 }
 
+V16_INLINE v16 v16_from_u8(const uint8_t *p)
+{
+    return (v16){
+        _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p))),
+        _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8))))};
+}
+
 /* 16 values that 4-bit codes stand for. */
 typedef v16 v16_table;
 
 /*
  * Lanes in the order that v16_from_nibbles() gives, and back: sums of products take their other
- * factor in that order. Here the order is that of the elements.
+ * factor in that order, rearranged beforehand where it differs. Here the order is that of the elements.
  */
+enum { NIBBLES_IN_ORDER = 1 };
+
 V16_INLINE v16 v16_to_nibbles(v16 v)
 {
     return v;

@@ -168,13 +168,20 @@ V16_INLINE v16 v16_from_i8(const uint8_t *p)
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
 
+V16_INLINE v16 v16_from_u8(const uint8_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+
 /* 16 values that 4-bit codes stand for. */
 typedef __m512 v16_table;
 
 /*
  * Lanes in the order that v16_from_nibbles() gives, and back: sums of products take their other
- * factor in that order. Elements j and j + 8, whose codes are 32 bits apart, stand side by side.
+ * factor in that order, rearranged beforehand where it differs. Elements j and j + 8, whose codes are 32 bits apart, stand side by side.
  */
+enum { NIBBLES_IN_ORDER = 0 };
+
 V16_INLINE v16 v16_to_nibbles(v16 v)
 {
     return _mm512_permutexvar_ps(

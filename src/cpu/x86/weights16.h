@@ -16,7 +16,7 @@
 #include "core/dtype.h"
 #include "cpu/cpu.h"
 
-enum { RUN = 64, STEPS = RUN / MMQI_LANES, SHORT_BLOCK = 32 };
+enum { RUN = 64, STEPS = RUN / MMQI_LANES, SHORT_BLOCK = 32, STRETCH = 2048 };
 
 /* Ways of storing. */
 enum stored {
@@ -69,25 +69,23 @@ V16_INLINE int64_t fast_cols(const struct mmqi_wmat *w, const enum stored as)
 
 /* What all blocks of a matrix share. */
 struct blocks {
-    v16_table values;            /* that codes stand for, unscaled */
-    const uint8_t *scale, *more; /* a scale per block; nested absmax or zero points */
-    float offset;                /* of nested absmax */
-    int32_t shift;               /* log2 of the elements of a block */
-    bool is_bf16;                /* the scale of int4; f16 otherwise */
+    const struct mmqi_wmat *w;
+    v16_table values; /* that codes stand for, unscaled */
+    float offset;     /* of nested absmax */
+    int32_t shift;    /* log2 of the elements of a block */
+    bool is_bf16;     /* the scale of int4; f16 otherwise */
 };
 
 V16_INLINE struct blocks blocks_of(const struct mmqi_wmat *w, const enum stored as)
 {
     static const float codes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    struct blocks blocks = {0};
+    struct blocks blocks = {.w = w};
     const struct mmqi_format_info *info;
 
     if (!has_blocks(as))
         return blocks;
     info = mmqi_format_info(w->format);
     blocks.values = v16_load(as == STORED_INT4 ? codes : info->table);
-    blocks.scale = w->part[1];
-    blocks.more = w->part[2];
     if (as == STORED_NESTED)
         memcpy(&blocks.offset, w->part[3], sizeof blocks.offset);
     blocks.shift = info->block == 32 ? 5 : info->block == 64 ? 6 : 7;
@@ -101,14 +99,15 @@ struct stored_row {
     int64_t begin;
 };
 
-V16_INLINE struct stored_row stored_row(const struct mmqi_wmat *w, const struct blocks *blocks,
-                                        const enum stored as, int64_t n)
+V16_INLINE struct stored_row stored_row(const struct blocks *blocks, const enum stored as,
+                                        int64_t n)
 {
+    const struct mmqi_wmat *w = blocks->w;
     struct stored_row row = {w->part[0], 0};
 
     if (as == STORED_INT4) { /* whole bytes and whole blocks to a row */
         row.bytes += n * (w->cols / 2 + w->cols % 2);
-        row.begin = n * (((w->cols - 1) >> blocks->shift) + 1) << blocks->shift;
+        row.begin = n * ((((w->cols - 1) >> blocks->shift) + 1) << blocks->shift);
     } else {
         row.bytes += n * w->cols * stored_bits[as] / 8;
         row.begin = n * w->cols;
@@ -116,38 +115,82 @@ V16_INLINE struct stored_row stored_row(const struct mmqi_wmat *w, const struct 
     return row;
 }
 
-V16_INLINE float int4_scale(const struct blocks *blocks, int64_t block)
+/*
+ * Scales of the blocks of a stretch of a row, in f32. A row may begin in the middle of a block of
+ * 128: element k of the stretch is in block (k + skip) >> shift.
+ */
+struct scales {
+    const float *scale;
+    int64_t skip;
+    float made[STRETCH / SHORT_BLOCK + 1], zero[STRETCH / SHORT_BLOCK + 1];
+};
+
+/* Vectors of 16; the last one begins early, so that nothing past the row is read. */
+V16_INLINE void int4_scales(struct scales *s, const struct blocks *blocks, int64_t block, int64_t n)
 {
+    const uint8_t *scale = blocks->w->part[1] + 2 * block, *zero = blocks->w->part[2] + block;
     uint16_t bits;
 
-    memcpy(&bits, blocks->scale + 2 * block, sizeof bits);
-    return blocks->is_bf16 ? mmqi_f32_from_bf16(bits) : _cvtsh_ss(bits);
+    if (n < MMQI_LANES) {
+        for (int64_t i = 0; i < n; i++) {
+            memcpy(&bits, scale + 2 * i, sizeof bits);
+            s->made[i] = blocks->is_bf16 ? mmqi_f32_from_bf16(bits) : _cvtsh_ss(bits);
+            s->zero[i] = zero[i];
+        }
+        return;
+    }
+    for (int64_t i = 0; i < n; i += MMQI_LANES) {
+        i = i < n - MMQI_LANES ? i : n - MMQI_LANES;
+        v16_store(s->made + i,
+                  blocks->is_bf16 ? v16_from_bf16(scale + 2 * i) : v16_from_f16(scale + 2 * i));
+        v16_store(s->zero + i, v16_from_u8(zero + i));
+    }
 }
 
-/* The values of the 16 codes in the block of element k of a row. */
-V16_INLINE v16_table block_table(struct stored_row row, const struct blocks *blocks,
-                                 const enum stored as, int64_t k)
+/* As mmqi_nested_absmax() gives them. */
+V16_INLINE void nested_scales(struct scales *s, const struct blocks *blocks, int64_t block,
+                              int64_t n)
+{
+    const uint8_t *code = blocks->w->part[1], *nested = blocks->w->part[2];
+    float scale;
+
+    for (int64_t i = 0; i < n; i++) {
+        memcpy(&scale, nested + (block + i) / MMQI_NESTED_BLOCK * 4, sizeof scale);
+        s->made[i] = mmqi_nested_table[code[block + i]] * scale + blocks->offset;
+    }
+}
+
+/* Of elements [k, k + n) of a row, n <= STRETCH. */
+V16_INLINE void read_scales(struct scales *s, const struct blocks *blocks, const enum stored as,
+                            struct stored_row row, int64_t k, int64_t n)
 {
     int64_t block = (row.begin + k) >> blocks->shift;
-    v16_table values = blocks->values;
-    float scale = 0.0f;
+    int64_t count = ((row.begin + k + n - 1) >> blocks->shift) + 1 - block;
 
-    switch (as) {
-    case STORED_FLAT:
-        memcpy(&scale, blocks->scale + 4 * block, sizeof scale);
-        break;
-    case STORED_NESTED:
-        memcpy(&scale, blocks->more + block / MMQI_NESTED_BLOCK * 4, sizeof scale);
-        scale = mmqi_nested_table[blocks->scale[block]] * scale + blocks->offset;
-        break;
-    case STORED_INT4:
-        scale = int4_scale(blocks, block);
-        values = v16_sub(values, v16_set1((float)blocks->more[block]));
-        break;
-    default:
-        break;
-    }
-    return v16_mul(values, v16_set1(scale));
+    if (!has_blocks(as))
+        return;
+    s->skip = (row.begin + k) & ((1 << blocks->shift) - 1);
+    s->scale = s->made;
+    if (as == STORED_FLAT)
+        s->scale = (const float *)(const void *)(blocks->w->part[1] + 4 * block);
+    else if (as == STORED_NESTED)
+        nested_scales(s, blocks, block, count);
+    else
+        int4_scales(s, blocks, block, count);
+}
+
+/* The values of the 16 codes in the block of element k of the stretch. */
+V16_INLINE v16_table block_table(const struct scales *s, const struct blocks *blocks,
+                                 const enum stored as, int64_t k)
+{
+    int64_t block = (k + s->skip) >> blocks->shift;
+    v16_table values = blocks->values;
+
+    if (!has_blocks(as))
+        return values;
+    if (as == STORED_INT4)
+        values = v16_sub(values, v16_set1(s->zero[block]));
+    return v16_mul(values, v16_set1(s->scale[block]));
 }
 
 /* Elements [k, k + 16) of a row, codes in the order of nibbles; int8 without its scale. */
