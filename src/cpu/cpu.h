@@ -40,6 +40,7 @@ struct mmqi_matmul_job {
     const struct mmqi_wmat *w;
     const float *bias; /* or NULL */
     int64_t begin, end;
+    int64_t next; /* where this worker will probably begin after this, to ask memory for it */
 };
 
 /* Rows [begin, end) of the query heads [head_begin, head_end), which all read key head kv_head. */

@@ -84,13 +84,14 @@ static void matmul_chunk(void *arg, int64_t chunk, int32_t worker)
 
     job.begin = chunk * a->step;
     job.end = job.begin + a->step < job.w->rows ? job.begin + a->step : job.w->rows;
+    job.next = job.begin + mmqi_pool_threads(a->stream->pool) * a->step;
     a->stream->kernels->matmul(&job, mmqi_cpu_worker_scratch(a->stream, worker));
 }
 
 int32_t mmqi_cpu_matmul(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *x,
                         const struct mmqi_wmat *w, const float *bias)
 {
-    struct matmul_args args = {s, {y, x, w, bias, 0, 0}, chunk_step(w, x->rows)};
+    struct matmul_args args = {s, {y, x, w, bias, 0, 0, 0}, chunk_step(w, x->rows)};
 
     if (x->rows > 0)
         mmqi_pool_run(s->pool, mmqi_cpu_ceil_div(w->rows, args.step), matmul_chunk, &args);

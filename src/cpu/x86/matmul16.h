@@ -297,16 +297,54 @@ V16_INLINE void tile_of(const struct mmqi_matmul_job *job, const float *panel, i
     V16_EACH(j, n_x) finish_tile(mmqi_cpu_row(job->y, r + j) + n, sums[j], finish);
 }
 
+/*
+ * The weights of the worker's next job, asked for piece by piece while this one computes: filling
+ * panels waits for memory, tiles do not. All of them are asked for during the first block of rows.
+ */
+struct asking {
+    const uint8_t *at;
+    int64_t left, piece; /* bytes: in all, for each tile */
+};
+
+static struct asking begin_asking(const struct mmqi_matmul_job *job)
+{
+    int64_t row_bits = job->w->cols * stored_bits[stored_as(job->w->format)];
+    int64_t rows = job->x->rows < ROW_BLOCK ? job->x->rows : ROW_BLOCK, n, tiles;
+    struct asking asking = {NULL, 0, 0};
+
+    if (job->next >= job->w->rows)
+        return asking;
+    n = job->w->rows - job->next;
+    n = n < job->end - job->begin ? n : job->end - job->begin;
+    tiles = mmqi_cpu_ceil_div(rows, TILE_ROWS) *
+            mmqi_cpu_ceil_div(job->end - job->begin, MMQI_PANEL_ROWS);
+    asking.at = job->w->part[0] + job->next * row_bits / 8;
+    asking.left = n * row_bits / 8;
+    asking.piece = mmqi_cpu_ceil_div(asking.left, tiles * 64) * 64;
+    return asking;
+}
+
+V16_INLINE void ask_piece(struct asking *asking)
+{
+    for (int64_t n = 0; n < asking->piece && asking->left > 0; n += 64, asking->left -= 64) {
+        __builtin_prefetch(asking->at, 0, 2);
+        asking->at += 64;
+    }
+}
+
 static_assert(TILE_ROWS == 3, "the rest of panel_rows() is 0, 1 or 2 rows");
 
 static void panel_rows(const struct mmqi_matmul_job *job, const float *panel, int64_t n,
-                       int64_t begin, int64_t end)
+                       int64_t begin, int64_t end, struct asking *asking)
 {
     struct finish finish = tile_finish(job, n);
     int64_t r = begin;
 
-    for (; r + TILE_ROWS <= end; r += TILE_ROWS)
+    for (; r + TILE_ROWS <= end; r += TILE_ROWS) {
+        ask_piece(asking);
         tile_of(job, panel, r, n, &finish, TILE_ROWS);
+    }
+    ask_piece(asking);
     if (end - r == 2)
         tile_of(job, panel, r, n, &finish, 2);
     else if (end - r == 1)
@@ -318,13 +356,15 @@ static void many_rows(const struct mmqi_matmul_job *job, float *scratch)
 {
     int64_t panel = mmqi_cpu_ceil_div(job->w->cols, MMQI_LANES) * MMQI_LANES * MMQI_PANEL_ROWS;
     int64_t rows = job->x->rows, r_end;
+    struct asking asking = begin_asking(job);
 
     for (int64_t n = job->begin; n < job->end; n += MMQI_PANEL_ROWS)
         fill_panel(scratch + (n - job->begin) / MMQI_PANEL_ROWS * panel, job, n);
     for (int64_t r = 0; r < rows; r = r_end) {
         r_end = rows - r < ROW_BLOCK ? rows : r + ROW_BLOCK;
         for (int64_t n = job->begin; n < job->end; n += MMQI_PANEL_ROWS)
-            panel_rows(job, scratch + (n - job->begin) / MMQI_PANEL_ROWS * panel, n, r, r_end);
+            panel_rows(job, scratch + (n - job->begin) / MMQI_PANEL_ROWS * panel, n, r, r_end,
+                       &asking);
     }
 }
 
