@@ -412,6 +412,41 @@ START_TEST(the_log_tells_each_step_in_one_line_and_no_prompt)
 }
 END_TEST
 
+struct replacing {
+    mmq_model *model;
+    int n_placed;
+};
+
+/* Calls the library at every line about a model that is placed. */
+static void place_again(void *user, int32_t level, const char *line)
+{
+    struct replacing *replacing = user;
+
+    (void)level;
+    if (!strstr(line, "placed: "))
+        return;
+    replacing->n_placed++;
+    ASSERT_OK(mmq_model_place(replacing->model));
+}
+
+START_TEST(the_log_may_call_the_library)
+{
+    struct replacing replacing = {0};
+    mmq_runtime_options options = {
+        .struct_size = sizeof options, .log = place_again, .log_user = &replacing};
+    mmq_load_options load = {.struct_size = sizeof load};
+    mmq_runtime *runtime;
+
+    ASSERT_OK(mmq_runtime_create(&runtime, &options));
+    load.runtime = runtime;
+    replacing.model = tiny_model(&load);
+    mmq_runtime_free(runtime);
+    ASSERT_OK(mmq_model_place(replacing.model));
+    ck_assert_int_eq(replacing.n_placed, 1);
+    mmq_model_free(replacing.model);
+}
+END_TEST
+
 START_TEST(the_log_warns_of_a_template_that_does_not_run)
 {
     static struct lines lines;
@@ -857,6 +892,7 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, refuses_half_an_allocator_and_numbers_of_threads_that_cannot_be);
     tcase_add_test(tests, a_runtime_of_all_defaults_changes_nothing);
     tcase_add_test(tests, the_log_tells_each_step_in_one_line_and_no_prompt);
+    tcase_add_test(tests, the_log_may_call_the_library);
     tcase_add_test(tests, the_log_warns_of_a_template_that_does_not_run);
     tcase_add_loop_test(tests, the_hosts_threads_give_the_bits_of_the_pool, 0,
                         sizeof hosts / sizeof hosts[0]);
