@@ -12,6 +12,7 @@
 #include "core/status.h"
 #include "core/thread.h"
 #include "memory_files.h"
+#include "meter.h"
 #include "model/model.h"
 #include "scratch.h"
 #include "support.h"
@@ -888,34 +889,11 @@ END_TEST
 
 /* ---- memory ---- */
 
-struct budget {
-    int64_t left, n_live;
-};
-
-static void *budget_alloc(void *user, size_t size)
-{
-    struct budget *budget = user;
-    void *block;
-
-    if (budget->left == 0)
-        return NULL;
-    budget->left--;
-    block = malloc(size);
-    budget->n_live += block != NULL;
-    return block;
-}
-
-static void budget_free(void *user, void *block)
-{
-    ((struct budget *)user)->n_live -= block != NULL;
-    free(block);
-}
-
 START_TEST(an_allocator_that_gives_out_leaves_nothing_behind)
 {
     struct checkpoint *c = tiny_checkpoint();
-    struct budget budget = {0};
-    struct mmqi_mem_hooks hooks = {budget_alloc, budget_free, &budget};
+    struct meter meter = {0};
+    struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter};
     struct mmqi_model *model = NULL, *clone = NULL;
     int32_t status = MMQ_ERR_NOMEM;
 
@@ -923,7 +901,7 @@ START_TEST(an_allocator_that_gives_out_leaves_nothing_behind)
     for (int64_t n = 0; status != MMQ_OK; n += 1 + n / 24) {
         const struct mmqi_mem_hooks *before = mmqi_mem_enter(&hooks);
 
-        budget = (struct budget){.left = n};
+        meter = (struct meter){.left = n};
         clone = NULL;
         status = mmqi_model_open(&model, c->store);
         if (status == MMQ_OK)
@@ -933,7 +911,7 @@ START_TEST(an_allocator_that_gives_out_leaves_nothing_behind)
         mmqi_mem_enter(before);
         ck_assert_msg(status == MMQ_OK || status == MMQ_ERR_NOMEM, "%d: %s", (int)status,
                       mmqi_message());
-        ck_assert_int_eq(budget.n_live, 0);
+        ck_assert_int_eq(meter.live, 0);
     }
     free_checkpoint(c);
 }
