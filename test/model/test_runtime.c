@@ -686,7 +686,7 @@ static void free_files(struct flaky *flaky)
     free(flaky);
 }
 
-START_TEST(a_reader_over_meter_frees_what_the_folder_gives)
+START_TEST(a_reader_over_memory_gives_what_the_folder_gives)
 {
     static struct logits wanted, got;
     struct flaky *flaky = tiny_files();
@@ -869,7 +869,7 @@ static void add_tests(TCase *tests)
     tcase_add_loop_test(tests, the_hosts_threads_give_the_bits_of_the_pool, 0,
                         sizeof hosts / sizeof hosts[0]);
     tcase_add_test(tests, packing_on_the_hosts_threads_gives_the_bytes_of_the_pool);
-    tcase_add_test(tests, a_reader_over_meter_frees_what_the_folder_gives);
+    tcase_add_test(tests, a_reader_over_memory_gives_what_the_folder_gives);
     tcase_add_loop_test(tests,
                         a_reader_that_fails_at_any_call_gives_a_status_and_every_file_is_closed, 0,
                         sizeof failures / sizeof failures[0]);
