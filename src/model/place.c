@@ -58,8 +58,8 @@ static int32_t tell(const struct placing *p, uint64_t bytes)
     return p->progress ? p->progress(p->user, p->model->placed_bytes + bytes, p->total) : MMQ_OK;
 }
 
-/* Of what one scale decodes to, the greatest magnitude in scales: what decodes nested scales is added
- * up, and levels of int4 count from their zero point. */
+/* The greatest magnitude that one scale decodes to, in scales: what decodes nested ones is added
+ * up, and the levels of int4 count from a zero point. */
 static float greatest_level(const struct mmqi_format_info *info)
 {
     if (info->kind == MMQI_KIND_INT4)
