@@ -217,15 +217,32 @@ static mmq_status place(struct bench_figures *figures, mmq_model *model)
     return status;
 }
 
+/* Tokens of a session beside those of the prompt and of the answer. */
+enum { SPARE_TOKENS = 16, USUAL_PROMPT = 512 };
+
+/* The rows to prefill where none are asked for: as many as the model's context has room for. */
+static mmq_status choose_prompt(int *n, const mmq_model *model,
+                                const struct bench_settings *settings)
+{
+    mmq_model_facts facts = {.struct_size = sizeof facts};
+    mmq_status status = mmq_model_info(&facts, model);
+    int room = facts.max_context - settings->n_decode - SPARE_TOKENS;
+
+    *n = settings->n_prompt;
+    if (*n < 0)
+        *n = room < 1 ? 1 : room < USUAL_PROMPT ? room : USUAL_PROMPT;
+    return status;
+}
+
 /* A session that holds the longest run: prompt and answer, or a picture with its neighbours. */
-static mmq_status open_session(mmq_session **out, mmq_model *model,
+static mmq_status open_session(mmq_session **out, mmq_model *model, int n_prompt,
                                const struct bench_settings *settings)
 {
     mmq_model_facts facts = {.struct_size = sizeof facts};
     mmq_session_options options = {.struct_size = sizeof options};
     mmq_status status = mmq_model_info(&facts, model);
-    int32_t text = settings->n_prompt + settings->n_decode + 16;
-    int32_t picture = settings->vision ? facts.image_rows + 16 : 0;
+    int32_t text = n_prompt + settings->n_decode + SPARE_TOKENS;
+    int32_t picture = settings->vision ? facts.image_rows + SPARE_TOKENS : 0;
 
     options.context = text > picture ? text : picture;
     return status == MMQ_OK ? mmq_session_create(out, model, &options) : status;
@@ -236,14 +253,17 @@ mmq_status run_bench(struct bench_figures *figures, mmq_model *model,
 {
     mmq_session *session = NULL;
     char *text = NULL;
+    int n_prompt = 0;
     mmq_status status = place(figures, model);
 
     if (status == MMQ_OK)
         status = count_weights(figures, model);
     if (status == MMQ_OK)
-        status = open_session(&session, model, settings);
-    if (status == MMQ_OK && settings->n_prompt > 0)
-        text = make_prompt(&status, model, settings->n_prompt, settings->letters);
+        status = choose_prompt(&n_prompt, model, settings);
+    if (status == MMQ_OK)
+        status = open_session(&session, model, n_prompt, settings);
+    if (status == MMQ_OK && n_prompt > 0)
+        text = make_prompt(&status, model, n_prompt, settings->letters);
     if (status == MMQ_OK && text)
         status = run_text(figures, session, text, settings);
     if (status == MMQ_OK && settings->vision)

@@ -9,7 +9,9 @@
 #include "mmq.h"
 
 struct bench_settings {
-    int n_prompt, n_decode; /* rows to prefill, tokens to decode; 0: leave it out */
+    int n_prompt,
+        n_decode; /* rows to prefill, tokens to decode; 0: leave it out. n_prompt < 0: 512,
+                               or as many as the context has room for */
     int n_threads, n_tries;
     bool vision;
     bool letters; /* a prompt of letters: each is a token of a made-up checkpoint */

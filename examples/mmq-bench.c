@@ -19,7 +19,7 @@ static const char usage[] =
     "\n"
     "  --format F     quantize while loading: a format, a preset or rules (default: as stored;\n"
     "                 random weights are bf16)\n"
-    "  --prompt N     rows to prefill (default 512)\n"
+    "  --prompt N     rows to prefill (default 512, or what fits)\n"
     "  --decode N     tokens to decode (default 32)\n"
     "  --no-vision    leave the pictures out\n"
     "  --threads N    of the CPU (default: one per processor)\n"
@@ -224,7 +224,7 @@ static bool in_range(const struct settings *s)
 int main(int argc, char **argv)
 {
     struct settings s = {
-        .prompt = 512, .decode = 32, .threads = count_processors(), .repeat = 3, .buffer = 1024};
+        .prompt = -1, .decode = 32, .threads = count_processors(), .repeat = 3, .buffer = 1024};
     const struct option_row rows[] = {
         {"--random", .text = &s.random},
         {"--format", .text = &s.format},

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "json.h"
 
@@ -15,9 +16,21 @@ static char *complain(const char *program, const char *name, const char *what)
     return NULL;
 }
 
+/* A folder is no policy, so that one named "nf4" is not in the way of the format. */
+static FILE *open_policy(const char *argument)
+{
+    struct stat facts;
+
+    if (stat(argument, &facts) == 0 && S_ISDIR(facts.st_mode)) {
+        errno = ENOENT;
+        return NULL;
+    }
+    return fopen(argument, "rb");
+}
+
 char *read_policy(const char *program, const char *argument)
 {
-    FILE *file = fopen(argument, "rb");
+    FILE *file = open_policy(argument);
     char *text;
     size_t size;
 

@@ -221,6 +221,8 @@ typedef struct mmq_load_options {
  *   MMQ_ERR_FORMAT       a file is broken or lies about itself; the message names file and place
  *   MMQ_ERR_MISMATCH     tensors missing, unused or of another shape; the message lists them
  *   MMQ_ERR_UNSUPPORTED  a family, weight format, kernel set or option this build does not run
+ *   MMQ_ERR_INVALID      `quantize` does not parse or a rule matches nothing: line and column
+ *   MMQ_ERR_CALLBACK     the reader failed with what no file could mean
  *   MMQ_ERR_LIMIT        more tensors, end tokens or bytes than this library counts
  *   MMQ_ERR_NO_DEVICE    there is no such device
  */
@@ -261,7 +263,7 @@ typedef struct mmq_tensor_facts {
     const char *name;      /* canonical: "language.layers.3.attn.q"; lives with the model */
     const char *file_name; /* as the checkpoint spells it; NULL for a tied weight */
     const char *role;      /* "linear", "embedding", "convolution", "vector" */
-    const char *format;    /* "f32", "f16", "bf16", "int8", "nf4" */
+    const char *format; /* that it is or will be placed in: "bf16", "nf4-nested" ... (see below) */
     int64_t rows, cols;
     uint64_t bytes; /* canonical bytes; 0 for a tied weight */
 } mmq_tensor_facts;
@@ -276,7 +278,10 @@ MMQ_API mmq_status mmq_model_tensor_info(mmq_tensor_facts *facts, const mmq_mode
  *
  *   MMQ_ERR_LIMIT      the weights alone pass the memory limit: the message tells both figures
  *   MMQ_ERR_CANCELLED  the load options' flag was raised; the model can be placed again later
- *   MMQ_ERR_IO, MMQ_ERR_FORMAT  a file changed or cannot be read any more
+ *   MMQ_ERR_CALLBACK   on_progress or the reader ended it; likewise
+ *   MMQ_ERR_IO, MMQ_ERR_FORMAT  a file changed or cannot be read any more; a weight to quantize, or
+ *                               a stored scale, is NaN or infinite
+ *   MMQ_ERR_UNSUPPORTED         a weight is beyond the f16 or bf16 that it is to become
  */
 MMQ_API mmq_status mmq_model_place(mmq_model *model);
 
@@ -327,7 +332,8 @@ MMQ_API mmq_status mmq_estimate(mmq_memory *memory, const mmq_model *model,
 
 /* What a policy would do, before any work. The caller owns *out. Any thread. Since 0.1.
  *   MMQ_ERR_INVALID      a rule that does not parse or matches nothing: line and column
- *   MMQ_ERR_UNSUPPORTED  an unknown format or method
+ *   MMQ_ERR_LIMIT        more than 64 KiB of text
+ *   MMQ_ERR_UNSUPPORTED  an unknown format or method; a weight that is quantized already
  */
 MMQ_API mmq_status mmq_plan_create(mmq_plan **out, const mmq_model *model, const char *policy);
 /* Totals, and per tensor name, format, method, bytes and reason; lives with the plan. Since 0.1. */

@@ -165,7 +165,8 @@ static int32_t place_progress(void *user, uint64_t done, uint64_t total)
     return MMQ_OK;
 }
 
-static int32_t place_locked(mmq_model *model)
+/* *placed: it was not, and now is. */
+static int32_t place_locked(mmq_model *model, bool *placed)
 {
     uint64_t bytes = mmqi_model_place_bytes(model->core);
     int32_t status;
@@ -183,23 +184,32 @@ static int32_t place_locked(mmq_model *model)
         return status;
     }
     __atomic_store_n(&model->taken, bytes, __ATOMIC_RELAXED);
-    mmqi_log(mmqi_host_log(model->host), MMQ_LOG_INFO, "%s: placed: %llu bytes on %s",
-             model->core->path, (unsigned long long)bytes,
-             model->host->backend->describe(model->host->device));
+    *placed = true;
     return MMQ_OK;
+}
+
+static void log_placed(const mmq_model *model)
+{
+    mmqi_log(mmqi_host_log(model->host), MMQ_LOG_INFO, "%s: placed: %llu bytes on %s",
+             model->core->path,
+             (unsigned long long)__atomic_load_n(&model->taken, __ATOMIC_RELAXED),
+             model->host->backend->describe(model->host->device));
 }
 
 mmq_status mmq_model_place(mmq_model *model)
 {
     const struct mmqi_mem_hooks *hooks;
+    bool placed = false;
     int32_t status;
 
     if (!model)
         return mmqi_fail(MMQ_ERR_INVALID, "mmq_model_place: model is NULL");
     hooks = mmqi_model_enter(model);
     mmqi_os_lock(model->placing);
-    status = place_locked(model);
+    status = place_locked(model, &placed);
     mmqi_os_unlock(model->placing);
+    if (placed)
+        log_placed(model); /* with no lock held: the log may call the library */
     mmqi_mem_enter(hooks);
     return mmqi_model_failed(model, status);
 }

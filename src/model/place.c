@@ -58,39 +58,66 @@ static int32_t tell(const struct placing *p, uint64_t bytes)
     return p->progress ? p->progress(p->user, p->model->placed_bytes + bytes, p->total) : MMQ_OK;
 }
 
-/* Scales come from a file that may be hostile: a kernel would spread what is not finite. What
- * decodes nested ones is added up, so that even the sum of two must be finite. */
+/* The greatest magnitude that one scale decodes to, in scales: what decodes nested ones is added
+ * up, and the levels of int4 count from a zero point. */
+static float greatest_level(const struct mmqi_format_info *info)
+{
+    if (info->kind == MMQI_KIND_INT4)
+        return 15.0f;
+    return info->nested ? 2.0f : 1.0f;
+}
+
+/* Scales come from a file that may be hostile: a kernel would spread what is not finite. */
 static int32_t check_scales(const struct placing *p, const struct mmqi_weight *w, int32_t dtype,
                             size_t size)
 {
-    const uint32_t limit = mmqi_format_info(w->format)->nested ? 0x7f000000u : 0x7f800000u;
+    const float level = greatest_level(mmqi_format_info(w->format));
     size_t item = mmqi_dtype_size(dtype);
 
     for (size_t i = 0; i + item <= size; i += item) {
         float scale;
 
         mmqi_to_f32(&scale, p->chunk + i, dtype, 1);
-        if ((mmqi_bits_from_f32(scale) & 0x7fffffffu) >= limit)
+        if ((mmqi_bits_from_f32(scale * level) & 0x7fffffffu) >= 0x7f800000u)
             return mmqi_fail(MMQ_ERR_FORMAT, "%s: a scale of '%s' is not finite", p->model->path,
                              w->name);
     }
     return MMQ_OK;
 }
 
+static int32_t check_zero_points(const struct placing *p, const struct mmqi_weight *w, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        if (p->chunk[i] > 15)
+            return mmqi_fail(MMQ_ERR_FORMAT, "%s: a zero point of '%s' is %d, beyond 15",
+                             p->model->path, w->name, (int)p->chunk[i]);
+    return MMQ_OK;
+}
+
+/* The first `size` bytes of the chunk are of part `part` of the weight: numbers to decode by? */
+static int32_t check_part(const struct placing *p, const struct mmqi_weight *w, int32_t part,
+                          size_t size)
+{
+    const struct mmqi_format_info *info = mmqi_format_info(w->format);
+    int32_t dtype = w->layout.part[part].dtype;
+
+    if (!info->is_float && mmqi_format_from_dtype(dtype) >= 0)
+        return check_scales(p, w, dtype, size);
+    return info->kind == MMQI_KIND_INT4 && part == 2 ? check_zero_points(p, w, size) : MMQ_OK;
+}
+
 static int32_t upload_part(const struct placing *p, int32_t weight, int32_t part, uint8_t *memory)
 {
     const struct mmqi_weight *w = &p->model->weights[weight];
     const struct mmqi_part *info = &w->layout.part[part];
-    bool is_scale =
-        !mmqi_format_info(w->format)->is_float && mmqi_format_from_dtype(info->dtype) >= 0;
     uint64_t at = 0, size;
     int32_t status = MMQ_OK;
 
     for (; at < info->bytes && status == MMQ_OK; at += size) {
         size = info->bytes - at < CHUNK_BYTES ? info->bytes - at : CHUNK_BYTES;
         status = mmqi_model_read_part(p->model, weight, part, at, p->chunk, size);
-        if (status == MMQ_OK && is_scale)
-            status = check_scales(p, w, info->dtype, (size_t)size);
+        if (status == MMQ_OK)
+            status = check_part(p, w, part, (size_t)size);
         if (status == MMQ_OK)
             status =
                 p->backend->upload(p->device, memory + info->offset + at, p->chunk, (size_t)size);

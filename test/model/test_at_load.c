@@ -3,6 +3,7 @@
  * then, whatever the policy, the threads and what goes wrong.
  */
 #include "core/mem.h"
+#include "meter.h"
 #include "model/tiny.h"
 #include "scratch.h"
 /* The weights as they are placed are only to be seen inside. */
@@ -499,31 +500,10 @@ START_TEST(placing_can_be_ended_at_every_stage)
 }
 END_TEST
 
-/* The host's allocator: gives `left` more blocks, then none. */
-struct budget {
-    int64_t left, n_live;
-};
-
-static void *budget_alloc(void *user, size_t size)
-{
-    struct budget *budget = user;
-    void *block = budget->left > 0 ? malloc(size) : NULL;
-
-    budget->left -= budget->left > 0;
-    budget->n_live += block != NULL;
-    return block;
-}
-
-static void budget_free(void *user, void *block)
-{
-    ((struct budget *)user)->n_live -= block != NULL;
-    free(block);
-}
-
 START_TEST(memory_refused_at_any_moment_of_loading_is_one_status_and_a_retry_works)
 {
-    struct budget budget = {0};
-    struct mmqi_mem_hooks hooks = {budget_alloc, budget_free, &budget};
+    struct meter meter = {0};
+    struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter};
     const struct mmqi_mem_hooks *before = mmqi_mem_enter(&hooks);
     mmq_load_options options = {
         .struct_size = sizeof options,
@@ -533,23 +513,23 @@ START_TEST(memory_refused_at_any_moment_of_loading_is_one_status_and_a_retry_wor
     mmq_status status = MMQ_ERR_NOMEM;
 
     for (int64_t n = 0; status == MMQ_ERR_NOMEM; n++) {
-        budget.left = n;
+        meter.left = n;
         status = mmq_load(&model, tiny_path(), &options);
         ck_assert_msg(status == MMQ_OK || (status == MMQ_ERR_NOMEM && !model), "%s",
                       mmq_last_error_message());
-        ck_assert(status == MMQ_OK || budget.n_live == 0);
+        ck_assert(status == MMQ_OK || meter.live == 0);
     }
     status = MMQ_ERR_NOMEM;
     for (int64_t n = 0; status == MMQ_ERR_NOMEM; n++) {
-        int64_t live = budget.n_live;
+        int64_t live = meter.live;
 
-        budget.left = n;
+        meter.left = n;
         status = mmq_model_place(model);
         ck_assert_msg(status == MMQ_OK || status == MMQ_ERR_NOMEM, "%s", mmq_last_error_message());
-        ck_assert(status == MMQ_OK || budget.n_live == live);
+        ck_assert(status == MMQ_OK || meter.live == live);
     }
     mmq_model_free(model);
-    ck_assert_int_eq(budget.n_live, 0);
+    ck_assert_int_eq(meter.live, 0);
     mmqi_mem_enter(before);
 }
 END_TEST

@@ -113,6 +113,25 @@ START_TEST(a_bench_runs_what_it_says_and_counts_the_bytes_that_decoding_reads)
 }
 END_TEST
 
+START_TEST(a_prompt_of_no_given_length_fits_the_context)
+{
+    const struct bench_settings settings = {
+        .n_prompt = -1, .n_decode = 3, .n_threads = 1, .n_tries = 1, .letters = true};
+    struct bench_model *files = open_bench_model(find_bench_shape("llava-tiny"));
+    mmq_model *model = load_shape(files, "tiny", NULL);
+    mmq_model_facts facts = {.struct_size = sizeof facts};
+    struct bench_figures f = {.n_prompt = 0};
+
+    ASSERT_OK(mmq_model_info(&facts, model));
+    ck_assert_int_le(facts.max_context, 512); /* so that 512 rows and an answer do not fit */
+    ASSERT_OK(run_bench(&f, model, &settings));
+    ck_assert_int_gt(f.n_prompt, facts.max_context / 2);
+    ck_assert_int_le(f.n_prompt + f.n_decode, facts.max_context);
+    mmq_model_free(model);
+    close_bench_model(files);
+}
+END_TEST
+
 START_TEST(a_folder_is_prompted_with_as_many_tokens_as_wanted)
 {
     mmq_model *model = tiny_model(NULL);
@@ -144,6 +163,7 @@ int main(void)
     tcase_add_test(tests, an_unknown_shape_is_none);
     tcase_add_loop_test(tests, a_bench_runs_what_it_says_and_counts_the_bytes_that_decoding_reads,
                         0, sizeof formats / sizeof formats[0]);
+    tcase_add_test(tests, a_prompt_of_no_given_length_fits_the_context);
     tcase_add_test(tests, a_folder_is_prompted_with_as_many_tokens_as_wanted);
     suite_add_tcase(suite, tests);
     srunner_run_all(runner, CK_NORMAL);

@@ -12,6 +12,7 @@
 #include "core/status.h"
 #include "core/thread.h"
 #include "memory_files.h"
+#include "meter.h"
 #include "model/model.h"
 #include "scratch.h"
 #include "support.h"
@@ -530,6 +531,29 @@ static void store_int8(struct checkpoint *c, float scale)
                sizeof scales);
 }
 
+/* The same projection as int4 in groups of 96 / 32, with one scale and zero point everywhere. */
+static void store_int4(struct checkpoint *c, const char *type, uint16_t scale, uint8_t zero)
+{
+    static const char name[] = DECODER "self_attn.k_proj.weight";
+    static const int64_t shape[3] = {32, 96, 32};
+    uint8_t codes[32 * 48], zeros[32 * 3];
+    uint16_t scales[32 * 3];
+
+    memset(codes, 0x1f, sizeof codes);
+    memset(zeros, zero, sizeof zeros);
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++)
+        scales[i] = scale;
+    drop_tensor(c, name);
+    add_tensor(c, DECODER "self_attn.k_proj.weight_packed", "U8", json_pack("[i, i]", 32, 48),
+               codes, sizeof codes);
+    add_tensor(c, DECODER "self_attn.k_proj.weight_scale", type, json_pack("[i, i]", 32, 3), scales,
+               sizeof scales);
+    add_tensor(c, DECODER "self_attn.k_proj.weight_zero_point", "U8", json_pack("[i, i]", 32, 3),
+               zeros, sizeof zeros);
+    add_tensor(c, DECODER "self_attn.k_proj.weight_shape", "I64", json_pack("[i]", 3), shape,
+               sizeof shape);
+}
+
 static int32_t place_on_cpu(struct mmqi_model *model)
 {
     struct mmqi_device_options options = {0};
@@ -579,6 +603,33 @@ START_TEST(a_scale_that_is_not_finite_is_not_placed)
     ck_assert_ptr_nonnull(
         strstr(mmqi_message(), "a scale of 'language.layers.1.attn.k' is not finite"));
     free_checkpoint(c);
+}
+END_TEST
+
+/* `text` NULL: it is placed. */
+static void places_int4(const char *type, uint16_t scale, uint8_t zero, const char *text)
+{
+    struct checkpoint *c = tiny_checkpoint();
+    struct mmqi_model *model;
+    int32_t status;
+
+    store_int4(c, type, scale, zero);
+    model = opens(c);
+    status = place_on_cpu(model);
+    ck_assert_msg(status == (text ? MMQ_ERR_FORMAT : MMQ_OK), "%s %04x %d: %d: %s", type, scale,
+                  zero, (int)status, mmqi_message());
+    ck_assert(!text || strstr(mmqi_message(), text));
+    free_checkpoint(c);
+}
+
+START_TEST(int4_of_scales_that_overflow_or_zero_points_beyond_15_is_not_placed)
+{
+    places_int4("F16", 0x7bff, 15, NULL);
+    places_int4("F16", 0x7c00, 0, "a scale of 'language.layers.1.attn.k' is not finite");
+    places_int4("BF16", 0x7d88, 15, NULL); /* the greatest that packing makes */
+    places_int4("BF16", 0x7e00, 0, "a scale of 'language.layers.1.attn.k' is not finite");
+    places_int4("F16", 0x3c00, 16, "a zero point of 'language.layers.1.attn.k' is 16");
+    places_int4("BF16", 0x3f80, 255, "is 255, beyond 15");
 }
 END_TEST
 
@@ -838,34 +889,11 @@ END_TEST
 
 /* ---- memory ---- */
 
-struct budget {
-    int64_t left, n_live;
-};
-
-static void *budget_alloc(void *user, size_t size)
-{
-    struct budget *budget = user;
-    void *block;
-
-    if (budget->left == 0)
-        return NULL;
-    budget->left--;
-    block = malloc(size);
-    budget->n_live += block != NULL;
-    return block;
-}
-
-static void budget_free(void *user, void *block)
-{
-    ((struct budget *)user)->n_live -= block != NULL;
-    free(block);
-}
-
 START_TEST(an_allocator_that_gives_out_leaves_nothing_behind)
 {
     struct checkpoint *c = tiny_checkpoint();
-    struct budget budget = {0};
-    struct mmqi_mem_hooks hooks = {budget_alloc, budget_free, &budget};
+    struct meter meter = {0};
+    struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter};
     struct mmqi_model *model = NULL, *clone = NULL;
     int32_t status = MMQ_ERR_NOMEM;
 
@@ -873,7 +901,7 @@ START_TEST(an_allocator_that_gives_out_leaves_nothing_behind)
     for (int64_t n = 0; status != MMQ_OK; n += 1 + n / 24) {
         const struct mmqi_mem_hooks *before = mmqi_mem_enter(&hooks);
 
-        budget = (struct budget){.left = n};
+        meter = (struct meter){.left = n};
         clone = NULL;
         status = mmqi_model_open(&model, c->store);
         if (status == MMQ_OK)
@@ -883,7 +911,7 @@ START_TEST(an_allocator_that_gives_out_leaves_nothing_behind)
         mmqi_mem_enter(before);
         ck_assert_msg(status == MMQ_OK || status == MMQ_ERR_NOMEM, "%d: %s", (int)status,
                       mmqi_message());
-        ck_assert_int_eq(budget.n_live, 0);
+        ck_assert_int_eq(meter.live, 0);
     }
     free_checkpoint(c);
 }
@@ -914,6 +942,7 @@ static Suite *suite(void)
     tcase_add_test(c, an_untied_head_is_needed);
     tcase_add_test(c, a_matrix_stored_as_int8_is_read_as_such);
     tcase_add_test(c, a_scale_that_is_not_finite_is_not_placed);
+    tcase_add_test(c, int4_of_scales_that_overflow_or_zero_points_beyond_15_is_not_placed);
     tcase_add_test(c, a_packed_matrix_without_its_scales_is_refused);
     suite_add_tcase(s, c);
     c = tcase_create("settings");

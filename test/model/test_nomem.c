@@ -4,31 +4,11 @@
  * behind.
  */
 #include "core/mem.h"
+#include "meter.h"
 #include "model/tiny.h"
 #include "scratch.h"
 
 #define QUESTION "USER: <image>\nWhat is in the picture? ASSISTANT:"
-
-/* The host's allocator: gives `left` more blocks, then none. */
-struct budget {
-    int64_t left, n_live;
-};
-
-static void *budget_alloc(void *user, size_t size)
-{
-    struct budget *budget = user;
-    void *block = budget->left > 0 ? malloc(size) : NULL;
-
-    budget->left -= budget->left > 0;
-    budget->n_live += block != NULL;
-    return block;
-}
-
-static void budget_free(void *user, void *block)
-{
-    ((struct budget *)user)->n_live -= block != NULL;
-    free(block);
-}
 
 /* Everything that the steps make; each makes its own part anew. */
 struct life {
@@ -202,8 +182,8 @@ static uint64_t needed_bytes(void)
 START_TEST(a_refused_allocation_is_a_status_and_a_retry_on_the_same_handles_succeeds)
 {
     const size_t n_steps = sizeof steps / sizeof steps[0];
-    struct budget budget = {.left = INT64_MAX};
-    struct mmqi_mem_hooks hooks = {budget_alloc, budget_free, &budget};
+    struct meter meter = {.left = INT64_MAX};
+    struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter};
     const struct mmqi_mem_hooks *before = mmqi_mem_enter(&hooks);
     struct life life = {.limit = needed_bytes()};
     mmq_status status;
@@ -213,9 +193,9 @@ START_TEST(a_refused_allocation_is_a_status_and_a_retry_on_the_same_handles_succ
 
         for (status = MMQ_ERR_NOMEM; status != MMQ_OK;
              n += 1 + (steps[i].coarse ? n / steps[i].coarse : 0)) {
-            budget.left = n;
+            meter.left = n;
             status = steps[i].run(&life);
-            budget.left = INT64_MAX;
+            meter.left = INT64_MAX;
             ck_assert_msg(status == MMQ_OK || status == MMQ_ERR_NOMEM, "%s, %d blocks: %s: %s",
                           steps[i].name, (int)n, mmq_status_name(status), mmq_last_error_message());
             if (status != MMQ_OK)
@@ -225,7 +205,7 @@ START_TEST(a_refused_allocation_is_a_status_and_a_retry_on_the_same_handles_succ
     }
     ck_assert_uint_gt(strlen(mmq_result_text(life.result)), 0);
     end_life(&life);
-    ck_assert_int_eq(budget.n_live, 0);
+    ck_assert_int_eq(meter.live, 0);
     mmqi_mem_enter(before);
 }
 END_TEST

@@ -157,6 +157,44 @@ START_TEST(a_read_only_destination_folder_is_one_status)
 }
 END_TEST
 
+/* Quantizing into `path` fails so, says `text`, and leaves `n` names here. */
+static void refuses_destination(struct scene *scene, const char *path, int32_t wanted,
+                                const char *text, int n)
+{
+    struct mmqi_model *out;
+    int32_t status;
+
+    scene->options.out_path = path;
+    status = mmqi_quantize(&out, scene->source, &scene->options, NULL);
+    ck_assert_msg(status == wanted, "'%.40s': %d: %s", path, (int)status, mmqi_message());
+    ck_assert_msg(strstr(mmqi_message(), text) != NULL, "'%s' does not say %s", mmqi_message(),
+                  text);
+    ck_assert_ptr_null(out);
+    ck_assert_int_eq(count_files("."), n);
+}
+
+START_TEST(a_destination_that_cannot_be_made_is_told_and_leaves_nothing)
+{
+    struct scene scene = open_scene(tiny_path(), POLICY);
+    char name[300];
+
+    memset(name, 'n', sizeof name);
+    name[sizeof name - 1] = '\0';
+    refuses_destination(&scene, "", MMQ_ERR_INVALID, "''", 0);
+    refuses_destination(&scene, "//", MMQ_ERR_INVALID, "'//'", 0);
+    refuses_destination(&scene, "no/such/parent", MMQ_ERR_IO, "no/such/parent", 0);
+    refuses_destination(&scene, "/proc/out", MMQ_ERR_IO, "/proc/out", 0);
+    refuses_destination(&scene, name, MMQ_ERR_IO, "nnnn", 0);
+    ck_assert_int_eq(system("touch file; ln -s loop loop"), 0);
+    refuses_destination(&scene, "file/out", MMQ_ERR_IO, "file/out", 2);
+    refuses_destination(&scene, "file", MMQ_ERR_EXISTS, "file", 2);
+    refuses_destination(&scene, "loop", MMQ_ERR_IO, "loop", 2);
+    scene.options.out_path = "out";
+    retry(&scene);
+    close_scene(&scene);
+}
+END_TEST
+
 /* ---- full disks ---- */
 
 /* A file can grow to `limit` bytes and no further, as on a disk that fills. */
@@ -186,6 +224,26 @@ START_TEST(a_file_that_cannot_grow_is_one_status_at_every_size)
     }
     ck_assert_uint_gt(limit, 500000);
     ck_assert_int_eq(system("rm -r out"), 0);
+    retry(&scene);
+    close_scene(&scene);
+}
+END_TEST
+
+/* In one process: the failure says what could not be written, and the handle serves again. */
+START_TEST(a_file_that_cannot_grow_is_told_and_the_source_serves_again)
+{
+    static const rlim_t limits[] = {0, 20000, 200000};
+    struct scene scene = open_scene(tiny_path(), POLICY);
+    struct rlimit before, limit;
+
+    signal(SIGXFSZ, SIG_IGN); /* a host's choice: the write then fails */
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &before), 0);
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        limit = (struct rlimit){limits[i], before.rlim_max};
+        ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+        refuses_destination(&scene, "out", MMQ_ERR_IO, "cannot write", 0);
+        ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
+    }
     retry(&scene);
     close_scene(&scene);
 }
@@ -515,6 +573,8 @@ int main(void)
     tcase_add_test(tests, options_that_ask_for_nothing_are_refused);
     tcase_add_test(tests, an_existing_destination_is_left_alone);
     tcase_add_test(tests, a_destination_inside_the_source_is_refused_however_it_is_spelled);
+    tcase_add_test(tests, a_destination_that_cannot_be_made_is_told_and_leaves_nothing);
+    tcase_add_test(tests, a_file_that_cannot_grow_is_told_and_the_source_serves_again);
     tcase_add_test(tests, a_read_only_destination_folder_is_one_status);
     tcase_add_test(tests, a_file_that_cannot_grow_is_one_status_at_every_size);
     tcase_add_test(tests, a_full_disk_is_one_status_at_every_size);

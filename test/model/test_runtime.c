@@ -7,6 +7,7 @@
 
 #include "core/mem.h"
 #include "memory_files.h"
+#include "meter.h"
 #include "model/tiny.h"
 #include "scratch.h"
 
@@ -14,42 +15,12 @@
 
 /* ---- the host's memory ---- */
 
-/* Gives `left` more blocks, then none. The counters are changed by all of the library's threads. */
-struct memory {
-    int64_t left, n_live, n_made;
-};
-
-static void *memory_take(void *user, size_t size)
-{
-    struct memory *memory = user;
-    void *block = NULL;
-
-    if (__atomic_fetch_sub(&memory->left, 1, __ATOMIC_RELAXED) > 0)
-        block = malloc(size);
-    if (block) {
-        __atomic_fetch_add(&memory->n_live, 1, __ATOMIC_RELAXED);
-        __atomic_fetch_add(&memory->n_made, 1, __ATOMIC_RELAXED);
-    }
-    return block;
-}
-
-static void memory_give(void *user, void *block)
-{
-    __atomic_fetch_sub(&((struct memory *)user)->n_live, block != NULL, __ATOMIC_RELAXED);
-    free(block);
-}
-
-static int64_t n_live(const struct memory *memory)
-{
-    return __atomic_load_n(&memory->n_live, __ATOMIC_RELAXED);
-}
-
-static mmq_status create_runtime(mmq_runtime **out, struct memory *memory)
+static mmq_status create_runtime(mmq_runtime **out, struct meter *memory)
 {
     mmq_runtime_options options = {
         .struct_size = sizeof options,
-        .alloc = memory_take,
-        .free = memory_give,
+        .alloc = meter_alloc,
+        .free = meter_free,
         .memory_user = memory,
         .n_threads = 2,
     };
@@ -158,7 +129,7 @@ static mmq_status quantize(struct life *l)
 }
 
 /* Everything that a model can do, on the host's memory, up to the first failure. */
-static mmq_status live(struct life *l, struct memory *memory, const mmq_image *image)
+static mmq_status live(struct life *l, struct meter *memory, const mmq_image *image)
 {
     static const int32_t targets[] = {5, 12, 19};
     mmq_load_options load = {.struct_size = sizeof load};
@@ -218,8 +189,8 @@ static void end(struct life *l)
 
 START_TEST(every_allocation_of_a_life_is_the_hosts_and_all_come_back)
 {
-    struct memory memory = {.left = INT64_MAX}, outside = {.left = INT64_MAX};
-    const struct mmqi_mem_hooks hooks = {memory_take, memory_give, &outside};
+    struct meter memory = {.left = INT64_MAX}, outside = {.left = INT64_MAX};
+    const struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &outside};
     mmq_image *image = tiny_image(1);
     struct life life = {0};
     mmq_status status;
@@ -229,20 +200,20 @@ START_TEST(every_allocation_of_a_life_is_the_hosts_and_all_come_back)
     status = live(&life, &memory, image);
     ck_assert_msg(status == MMQ_OK, "%s", mmq_last_error_message());
     ck_assert_ptr_eq(mmqi_mem_current(), &hooks);
-    ck_assert_int_eq(outside.n_made, 0);
-    ck_assert_int_gt(memory.n_made, 200);
+    ck_assert_int_eq(outside.made, 0);
+    ck_assert_int_gt(memory.made, 200);
     ck_assert_int_gt(life.n_calls, 10);
     ck_assert_str_ne(mmq_result_text(life.result), "");
     end(&life);
     mmqi_mem_enter(NULL);
-    ck_assert_int_eq(n_live(&memory), 0);
+    ck_assert_int_eq(meter_live(&memory), 0);
     mmq_image_free(image);
 }
 END_TEST
 
 START_TEST(what_a_session_made_outlives_the_last_model_and_the_runtime)
 {
-    struct memory memory = {.left = INT64_MAX};
+    struct meter memory = {.left = INT64_MAX};
     mmq_load_options load = {.struct_size = sizeof load};
     mmq_image *image = tiny_image(1);
     mmq_session *session;
@@ -259,11 +230,11 @@ START_TEST(what_a_session_made_outlives_the_last_model_and_the_runtime)
     ASSERT_OK(generate(&result, session, image, NULL));
     mmq_session_free(session);
     mmq_model_free(model);
-    ck_assert_int_gt(n_live(&memory), 0);
+    ck_assert_int_gt(meter_live(&memory), 0);
     ck_assert_ptr_nonnull(mmq_result_ids(result, &n));
     ck_assert_uint_eq(n, 4);
     mmq_result_free(result);
-    ck_assert_int_eq(n_live(&memory), 0);
+    ck_assert_int_eq(meter_live(&memory), 0);
     mmq_image_free(image);
 }
 END_TEST
@@ -276,14 +247,15 @@ START_TEST(a_refused_allocation_anywhere_in_a_life_is_a_status_and_leaves_nothin
     int64_t n;
 
     for (n = 0; status != MMQ_OK; n += 1 + n / 10) {
-        struct memory memory = {.left = n};
+        struct meter memory = {.left = n};
         struct life life = {0};
 
         status = live(&life, &memory, image);
         ck_assert_msg(status == MMQ_OK || status == MMQ_ERR_NOMEM, "%d blocks: %s: %s", (int)n,
                       mmq_status_name(status), mmq_last_error_message());
         end(&life);
-        ck_assert_msg(n_live(&memory) == 0, "%d blocks: %d are left", (int)n, (int)n_live(&memory));
+        ck_assert_msg(meter_live(&memory) == 0, "%d blocks: %d are left", (int)n,
+                      (int)meter_live(&memory));
         ck_assert_int_eq(system("rm -rf out"), 0);
     }
     ck_assert_int_gt(n, 200);
@@ -293,8 +265,8 @@ END_TEST
 
 START_TEST(refuses_half_an_allocator_and_numbers_of_threads_that_cannot_be)
 {
-    struct memory memory = {.left = INT64_MAX};
-    mmq_runtime_options options = {.struct_size = sizeof options, .alloc = memory_take};
+    struct meter memory = {.left = INT64_MAX};
+    mmq_runtime_options options = {.struct_size = sizeof options, .alloc = meter_alloc};
     mmq_runtime *runtime = (mmq_runtime *)&options;
     mmq_load_options load = {.struct_size = sizeof load, .n_threads = 3};
     mmq_model *model;
@@ -317,7 +289,7 @@ START_TEST(refuses_half_an_allocator_and_numbers_of_threads_that_cannot_be)
     load.n_threads = 2;
     mmq_model_free(tiny_model(&load));
     mmq_runtime_free(runtime);
-    ck_assert_int_eq(n_live(&memory), 0);
+    ck_assert_int_eq(meter_live(&memory), 0);
     mmq_runtime_free(NULL);
 }
 END_TEST
@@ -409,6 +381,41 @@ START_TEST(the_log_tells_each_step_in_one_line_and_no_prompt)
     mmq_session_free(session);
     mmq_model_free(model);
     mmq_image_free(image);
+}
+END_TEST
+
+struct replacing {
+    mmq_model *model;
+    int n_placed;
+};
+
+/* Calls the library at every line about a model that is placed. */
+static void place_again(void *user, int32_t level, const char *line)
+{
+    struct replacing *replacing = user;
+
+    (void)level;
+    if (!strstr(line, "placed: "))
+        return;
+    replacing->n_placed++;
+    ASSERT_OK(mmq_model_place(replacing->model));
+}
+
+START_TEST(the_log_may_call_the_library)
+{
+    struct replacing replacing = {0};
+    mmq_runtime_options options = {
+        .struct_size = sizeof options, .log = place_again, .log_user = &replacing};
+    mmq_load_options load = {.struct_size = sizeof load};
+    mmq_runtime *runtime;
+
+    ASSERT_OK(mmq_runtime_create(&runtime, &options));
+    load.runtime = runtime;
+    replacing.model = tiny_model(&load);
+    mmq_runtime_free(runtime);
+    ASSERT_OK(mmq_model_place(replacing.model));
+    ck_assert_int_eq(replacing.n_placed, 1);
+    mmq_model_free(replacing.model);
 }
 END_TEST
 
@@ -857,6 +864,7 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, refuses_half_an_allocator_and_numbers_of_threads_that_cannot_be);
     tcase_add_test(tests, a_runtime_of_all_defaults_changes_nothing);
     tcase_add_test(tests, the_log_tells_each_step_in_one_line_and_no_prompt);
+    tcase_add_test(tests, the_log_may_call_the_library);
     tcase_add_test(tests, the_log_warns_of_a_template_that_does_not_run);
     tcase_add_loop_test(tests, the_hosts_threads_give_the_bits_of_the_pool, 0,
                         sizeof hosts / sizeof hosts[0]);

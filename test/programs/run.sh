@@ -74,6 +74,22 @@ expect 'mmq-quantize leaves what exists alone' 1 '' 'mmq-quantize: *exists*' \
     "$bin/mmq-quantize" "$model" "$work/int8" --format int8
 expect 'an unknown format is told' 1 '' "mmq-quantize: *'int3'*" \
     "$bin/mmq-quantize" "$model" "$work/int3" --format int3
+printf 'vision.* = nf4 # the tower\r\n\n*.mlp.* = int8 search\n' >"$work/rules"
+printf 'vision.* = nf4\nlanguage.towers.* = int8\n' >"$work/wrong"
+expect 'mmq-quantize --plan tells and makes nothing' 0 '*vision*nf4*tensors change*' '' \
+    "$bin/mmq-quantize" "$model" --policy 'vision.* = nf4' --plan
+expect 'mmq-quantize takes rules from a file' 0 '*"search"*' '' \
+    "$bin/mmq-quantize" "$model" "$work/ruled" --policy "$work/rules" --json
+expect 'mmq-inspect shows what rules would do' 0 '*int8*search*tensors change*' '' \
+    "$bin/mmq-inspect" "$model" --policy "$work/rules"
+expect 'a rule that matches nothing is told by line and column' 1 '' \
+    "mmq-inspect: *line 2, column 1*language.towers*" \
+    "$bin/mmq-inspect" "$model" --policy "$work/wrong"
+mkdir "$work/here" "$work/here/nf4"
+# shellcheck disable=SC2016 # the inner shell expands
+expect 'a folder named as a format is not in its way' 0 '*nf4*tensors change*' '' \
+    bash -c 'cd "$1" && "$2" "$3" --policy nf4' - "$work/here" \
+    "$(realpath "$bin/mmq-inspect")" "$PWD/$model"
 expect 'mmq-eval tells which record is missing' 1 '' 'mmq-eval: *record.json*' \
     "$bin/mmq-eval" "$model" --data "$work"
 
@@ -81,6 +97,8 @@ bench=("$bin/mmq-bench" --random llava-tiny --prompt 40 --decode 4 --buffer 8 --
 expect 'mmq-bench tells memory, prefill, decoding and pictures' 0 \
     'llava-tiny on cpu *memory *prefill    40 rows*decode     4 tokens*% of the read*pictures *' '' \
     "${bench[@]}" --format int4
+expect 'mmq-bench takes as many rows as fit where none are given' 0 '*prefill    4?? rows*' '' \
+    "$bin/mmq-bench" --random llava-tiny --buffer 8 --repeat 1
 expect 'mmq-bench --csv is a line of names and one of figures' 0 \
     $'model,device,*pictures_per_second\n"llava-tiny",*' '' "${bench[@]}" --csv
 expect 'mmq-bench runs a folder' 0 "*prefill    3? rows*" '' \

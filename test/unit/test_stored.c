@@ -532,6 +532,14 @@ START_TEST(nested_scales_that_do_not_agree_are_refused)
          MMQ_ERR_FORMAT, "nested_offset"},
         {"\"nested_blocksize\":256,\"nested_dtype\":\"float32\",\"nested_offset\":\"1\"",
          MMQ_ERR_FORMAT, "nested_offset"},
+        {"\"nested_blocksize\":256,\"nested_dtype\":\"float32\",\"nested_offset\":NaN",
+         MMQ_ERR_FORMAT, "m.weight.quant_state"},
+        {"\"nested_blocksize\":256,\"nested_dtype\":\"float32\",\"nested_offset\":Infinity",
+         MMQ_ERR_FORMAT, "m.weight.quant_state"},
+        {"\"nested_blocksize\":256,\"nested_dtype\":\"float32\",\"nested_offset\":-1e999",
+         MMQ_ERR_FORMAT, "m.weight.quant_state"},
+        {"\"nested_blocksize\":256,\"nested_dtype\":\"float32\",\"nested_offset\":null",
+         MMQ_ERR_FORMAT, "nested_offset"},
     };
     struct fixture f = {0};
     char json[256];
