@@ -177,9 +177,9 @@ MMQ_API void mmq_runtime_free(mmq_runtime *runtime); /* accepts NULL */
  * Where a model's files come from instead of a folder: assets of a phone, an archive, memory. Each
  * returns MMQ_OK or a status (anything that no file could mean is MMQ_ERR_CALLBACK); `open` says
  * MMQ_ERR_NOT_FOUND for a file that is not there. `name` is relative, without "..". read_at fills
- * all of dst or fails; it may be called by several threads at once. The struct is copied; what
- * `user` points to must outlive the models that were made from it. The path of mmq_load() is then
- * the name for messages.
+ * all of dst or fails; it may be called by several threads at once. None may place a model or make a
+ * session. The struct is copied; what `user` points to must outlive the models that were made from
+ * it. The path of mmq_load() is then the name for messages.
  */
 typedef struct mmq_reader {
     size_t struct_size;
@@ -197,7 +197,8 @@ typedef struct mmq_load_options {
     int32_t n_threads;     /* of the CPU; 0: one per processor that the process may use, or the
                               runtime's, beside which no other number is taken */
     const char *isa;       /* NULL or "auto"; "c", "avx2", "avx512": the CPU kernels to use */
-    mmq_progress_fn on_progress; /* while weights are placed; NULL: none. It may not place. */
+    mmq_progress_fn on_progress; /* while weights are placed; NULL: none. It may not place the model
+                                    or make a session of it. */
     void *progress_user;
     const mmq_cancel *cancel; /* checked while weights are placed; NULL: none. It and progress_user
                                  are kept, and must live, until the model is placed (by the first

@@ -154,20 +154,6 @@ static int32_t upload_packed(const struct packing *k, const struct mmqi_packed_r
     return status;
 }
 
-/* Parts one after another in k->packed, each at a multiple of MMQI_PART_ALIGN. Returns the bytes of
- * all. */
-static uint64_t lay_out_packed(uint8_t *part[MMQI_MAX_PARTS], const struct packing *k,
-                               const struct mmqi_packed_rows *at)
-{
-    uint64_t bytes = 0;
-
-    for (int32_t i = 0; i < MMQI_MAX_PARTS; i++) {
-        part[i] = k->packed ? k->packed + bytes : NULL;
-        bytes += (at->bytes[i] + MMQI_PART_ALIGN - 1) / MMQI_PART_ALIGN * MMQI_PART_ALIGN;
-    }
-    return bytes;
-}
-
 static int32_t pack_chunk(struct packing *k, int64_t begin, int64_t n)
 {
     struct mmqi_packed_rows at;
@@ -179,7 +165,7 @@ static int32_t pack_chunk(struct packing *k, int64_t begin, int64_t n)
         status = mmqi_packer_find(&k->packer, &at, begin, n);
     if (status != MMQ_OK)
         return status;
-    lay_out_packed(part, k, &at);
+    mmqi_packed_lay_out(part, k->packed, &at);
     mmqi_packer_pack(&k->packer, part, k->rows, begin, n);
     status = upload_packed(k, &at, part);
     return status == MMQ_OK ? tell(k->p, at.begin[0] + at.bytes[0]) : status;
@@ -197,11 +183,11 @@ static int32_t pack_nested(struct packing *k)
         at.bytes[i] = k->packer.layout.part[i].bytes;
     mmqi_free(k->packed);
     k->packed = NULL;
-    k->packed = mmqi_alloc_aligned((size_t)lay_out_packed(part, k, &at));
+    k->packed = mmqi_alloc_aligned((size_t)mmqi_packed_lay_out(part, k->packed, &at));
     if (!k->packed)
         return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to pack '%s'", k->p->model->path,
                          k->p->model->weights[k->weight].name);
-    lay_out_packed(part, k, &at);
+    mmqi_packed_lay_out(part, k->packed, &at);
     mmqi_packer_finish(&k->packer, part);
     return upload_packed(k, &at, part);
 }
@@ -224,7 +210,7 @@ static int32_t prepare_packing(struct packing *k)
         !mmqi_mul_size(bytes, sizeof(float), &bytes))
         return mmqi_fail(MMQ_ERR_LIMIT, "%s: '%s' is too wide to pack", k->p->model->path, w->name);
     k->rows = mmqi_alloc_aligned(bytes);
-    k->packed = mmqi_alloc_aligned((size_t)lay_out_packed(part, k, &at));
+    k->packed = mmqi_alloc_aligned((size_t)mmqi_packed_lay_out(part, k->packed, &at));
     if (!k->rows || !k->packed)
         return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to pack '%s'", k->p->model->path, w->name);
     return MMQ_OK;

@@ -141,13 +141,12 @@ static int32_t tick(void *user, uint64_t bytes)
 static void find_parts(uint8_t *part[MMQI_MAX_PARTS], const struct job *job,
                        const struct work *work, const struct mmqi_packed_rows *at)
 {
-    uint64_t used = 0;
-
-    for (int32_t i = 0; i < MMQI_MAX_PARTS; i++) {
-        part[i] = work->block ? work->block + work->packer.layout.part[i].offset + at->begin[i]
-                              : job->packed + used;
-        used += (at->bytes[i] + MMQI_PART_ALIGN - 1) / MMQI_PART_ALIGN * MMQI_PART_ALIGN;
+    if (!work->block) {
+        mmqi_packed_lay_out(part, job->packed, at);
+        return;
     }
+    for (int32_t i = 0; i < MMQI_MAX_PARTS; i++)
+        part[i] = work->block + work->packer.layout.part[i].offset + at->begin[i];
 }
 
 static int32_t save_parts(struct job *job, const struct work *work,

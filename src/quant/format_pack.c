@@ -82,6 +82,18 @@ int32_t mmqi_packer_find(const struct mmqi_packer *packer, struct mmqi_packed_ro
     return status;
 }
 
+uint64_t mmqi_packed_lay_out(uint8_t *part[MMQI_MAX_PARTS], uint8_t *base,
+                             const struct mmqi_packed_rows *at)
+{
+    uint64_t bytes = 0;
+
+    for (int32_t i = 0; i < MMQI_MAX_PARTS; i++) {
+        part[i] = base ? base + bytes : NULL;
+        bytes += (at->bytes[i] + MMQI_PART_ALIGN - 1) / MMQI_PART_ALIGN * MMQI_PART_ALIGN;
+    }
+    return bytes;
+}
+
 /* The rows of one call of mmqi_packer_pack(). */
 struct chunk {
     const struct mmqi_packer *packer;

@@ -38,6 +38,10 @@ int64_t mmqi_packer_step(int32_t format, int64_t rows, int64_t cols, uint64_t by
 /* Where rows [begin, begin + n) go. Of a nested format that is part 0 alone. */
 int32_t mmqi_packer_find(const struct mmqi_packer *packer, struct mmqi_packed_rows *out,
                          int64_t begin, int64_t n);
+/* Parts one after another from `base` on, each at a multiple of MMQI_PART_ALIGN. Returns the bytes
+ * of all; `base` NULL: only that, and every part is NULL. */
+uint64_t mmqi_packed_lay_out(uint8_t *part[MMQI_MAX_PARTS], uint8_t *base,
+                             const struct mmqi_packed_rows *at);
 /* Pack rows [begin, begin + n), f32 at `w`; part[i] receives the bytes of out->bytes[i]. */
 void mmqi_packer_pack(struct mmqi_packer *packer, uint8_t *const part[MMQI_MAX_PARTS],
                       const float *w, int64_t begin, int64_t n);
