@@ -179,7 +179,7 @@ V16_INLINE void x_rows(const struct mmqi_matmul_job *job, float *scratch, int64_
     V16_EACH(j, n_x)
     {
         d.x[j] = d.stored_x[j] = mmqi_cpu_row(job->x, r + j);
-        if (has_blocks(as) && !NIBBLES_IN_ORDER) {
+        if (has_blocks(as) && !CODES_IN_ORDER) {
             d.stored_x[j] = scratch + j * fast;
             for (int64_t k = 0; k < fast; k += MMQI_LANES)
                 v16_store(scratch + j * fast + k, to_stored(v16_load(d.x[j] + k), as));

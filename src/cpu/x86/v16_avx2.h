@@ -224,45 +224,74 @@ V16_INLINE v16 v16_from_u8(const uint8_t *p)
         _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8))))};
 }
 
-/* 16 values that 4-bit codes stand for. */
+/* 16 values that 4-bit codes stand for; of int4 the scale (low) and the zero point (high). */
 typedef v16 v16_table;
 
 /*
- * Lanes in the order that v16_from_nibbles() gives, and back: sums of products take their other
- * factor in that order, rearranged beforehand where it differs. Here the order is that of the elements.
+ * Lanes in the order that codes are read in, and back: sums of products take their other factor in that
+ * order, rearranged beforehand where it differs. Here the order is that of the elements.
  */
-enum { NIBBLES_IN_ORDER = 1 };
+enum { CODES_IN_ORDER = 1 };
 
-V16_INLINE v16 v16_to_nibbles(v16 v)
+V16_INLINE v16 v16_to_codes(v16 v)
 {
     return v;
 }
 
-V16_INLINE v16 v16_of_nibbles(v16 v)
+V16_INLINE v16 v16_of_codes(v16 v)
 {
     return v;
 }
 
-/* 4 bytes as 8 codes: bit 3 of the code chooses the half of the table. */
-V16_INLINE __m256 v8_from_nibbles(const uint8_t *p, v16_table table, const bool high_first)
+V16_INLINE v16_table v16_table_scaled(v16 values, float scale)
 {
-    const __m256i shift = high_first ? _mm256_setr_epi32(4, 0, 12, 8, 20, 16, 28, 24)
-                                     : _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+    return v16_mul(values, v16_set1(scale));
+}
+
+V16_INLINE v16_table v16_table_int4(float scale, float zero)
+{
+    return (v16){_mm256_set1_ps(scale), _mm256_set1_ps(zero)};
+}
+
+/* 4 bytes as 8 codes in the low bits, with others above them. */
+V16_INLINE __m256i v8_codes(const uint8_t *p, __m256i shift)
+{
     int32_t bytes;
-    __m256i codes;
-    __m256 low, high;
 
     __builtin_memcpy(&bytes, p, 4);
-    codes = _mm256_srlv_epi32(_mm256_set1_epi32(bytes), shift);
-    low = _mm256_permutevar8x32_ps(table.low, codes);
-    high = _mm256_permutevar8x32_ps(table.high, codes);
-    return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(codes, 28)));
+    return _mm256_srlv_epi32(_mm256_set1_epi32(bytes), shift);
 }
 
-/* 8 bytes; element 2j is the half of byte j that is named. */
-V16_INLINE v16 v16_from_nibbles(const uint8_t *p, v16_table table, const bool high_first)
+/* Bit 3 of the code chooses the half of the table. */
+V16_INLINE __m256 v8_look_up(__m256i codes, v16_table table)
 {
-    return (v16){v8_from_nibbles(p, table, high_first), v8_from_nibbles(p + 4, table, high_first)};
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(table.low, codes),
+                            _mm256_permutevar8x32_ps(table.high, codes),
+                            _mm256_castsi256_ps(_mm256_slli_epi32(codes, 28)));
+}
+
+/* 8 bytes, element 2j in the high half of byte j. */
+V16_INLINE v16 v16_from_table(const uint8_t *p, v16_table table)
+{
+    const __m256i shift = _mm256_setr_epi32(4, 0, 12, 8, 20, 16, 28, 24);
+
+    return (v16){v8_look_up(v8_codes(p, shift), table), v8_look_up(v8_codes(p + 4, shift), table)};
+}
+
+/* (code - zero) * scale costs less than a table of two registers. */
+V16_INLINE __m256 v8_int4(__m256i codes, v16_table table)
+{
+    __m256 code = _mm256_cvtepi32_ps(_mm256_and_si256(codes, _mm256_set1_epi32(15)));
+
+    return _mm256_mul_ps(_mm256_sub_ps(code, table.high), table.low);
+}
+
+/* 8 bytes, element 2j in the low half of byte j. */
+V16_INLINE v16 v16_from_int4(const uint8_t *p, v16_table table)
+{
+    const __m256i shift = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+
+    return (v16){v8_int4(v8_codes(p, shift), table), v8_int4(v8_codes(p + 4, shift), table)};
 }
 
 /* ---- one register, for tiles: the lanes do not meet, so their number changes no bit ---- */

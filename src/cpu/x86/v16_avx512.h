@@ -177,33 +177,54 @@ V16_INLINE v16 v16_from_u8(const uint8_t *p)
 typedef __m512 v16_table;
 
 /*
- * Lanes in the order that v16_from_nibbles() gives, and back: sums of products take their other
- * factor in that order, rearranged beforehand where it differs. Elements j and j + 8, whose codes are 32 bits apart, stand side by side.
+ * Lanes in the order that codes are read in, and back: sums of products take their other factor in that
+ * order, rearranged beforehand. Elements j and j + 8, whose codes are 32 bits apart, stand side by side.
  */
-enum { NIBBLES_IN_ORDER = 0 };
+enum { CODES_IN_ORDER = 0 };
 
-V16_INLINE v16 v16_to_nibbles(v16 v)
+V16_INLINE v16 v16_to_codes(v16 v)
 {
     return _mm512_permutexvar_ps(
         _mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15), v);
 }
 
-V16_INLINE v16 v16_of_nibbles(v16 v)
+V16_INLINE v16 v16_of_codes(v16 v)
 {
     return _mm512_permutexvar_ps(
         _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15), v);
 }
 
-/* 8 bytes; element 2j is the half of byte j that is named. All 64 bits go to each pair of lanes, and
- * one shift brings both their codes to the low bits. */
-V16_INLINE v16 v16_from_nibbles(const uint8_t *p, v16_table table, const bool high_first)
+V16_INLINE v16_table v16_table_scaled(v16 values, float scale)
 {
-    const __m512i shift = high_first ? _mm512_setr_epi64(4, 0, 12, 8, 20, 16, 28, 24)
-                                     : _mm512_setr_epi64(0, 4, 8, 12, 16, 20, 24, 28);
+    return _mm512_mul_ps(values, _mm512_set1_ps(scale));
+}
+
+V16_INLINE v16_table v16_table_int4(float scale, float zero)
+{
+    const __m512 codes = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+
+    return _mm512_mul_ps(_mm512_sub_ps(codes, _mm512_set1_ps(zero)), _mm512_set1_ps(scale));
+}
+
+/* All 64 bits go to each pair of lanes, and one shift brings both their codes to the low bits. */
+V16_INLINE v16 v16_look_up(const uint8_t *p, v16_table table, __m512i shift)
+{
     int64_t bytes;
 
     __builtin_memcpy(&bytes, p, 8);
     return _mm512_permutexvar_ps(_mm512_srlv_epi64(_mm512_set1_epi64(bytes), shift), table);
+}
+
+/* 8 bytes, element 2j in the high half of byte j. */
+V16_INLINE v16 v16_from_table(const uint8_t *p, v16_table table)
+{
+    return v16_look_up(p, table, _mm512_setr_epi64(4, 0, 12, 8, 20, 16, 28, 24));
+}
+
+/* 8 bytes, element 2j in the low half of byte j. */
+V16_INLINE v16 v16_from_int4(const uint8_t *p, v16_table table)
+{
+    return v16_look_up(p, table, _mm512_setr_epi64(0, 4, 8, 12, 16, 20, 24, 28));
 }
 
 /* ---- one register, for tiles: the lanes do not meet, so their number changes no bit ---- */

@@ -70,22 +70,22 @@ V16_INLINE int64_t fast_cols(const struct mmqi_wmat *w, const enum stored as)
 /* What all blocks of a matrix share. */
 struct blocks {
     const struct mmqi_wmat *w;
-    v16_table values; /* that codes stand for, unscaled */
-    float offset;     /* of nested absmax */
-    int32_t shift;    /* log2 of the elements of a block */
-    bool is_bf16;     /* the scale of int4; f16 otherwise */
+    v16 values;    /* that codes into a table stand for, unscaled */
+    float offset;  /* of nested absmax */
+    int32_t shift; /* log2 of the elements of a block */
+    bool is_bf16;  /* the scale of int4; f16 otherwise */
 };
 
 V16_INLINE struct blocks blocks_of(const struct mmqi_wmat *w, const enum stored as)
 {
-    static const float codes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     struct blocks blocks = {.w = w};
     const struct mmqi_format_info *info;
 
     if (!has_blocks(as))
         return blocks;
     info = mmqi_format_info(w->format);
-    blocks.values = v16_load(as == STORED_INT4 ? codes : info->table);
+    if (as != STORED_INT4)
+        blocks.values = v16_load(info->table);
     if (as == STORED_NESTED)
         memcpy(&blocks.offset, w->part[3], sizeof blocks.offset);
     blocks.shift = info->block == 32 ? 5 : info->block == 64 ? 6 : 7;
@@ -184,16 +184,15 @@ V16_INLINE v16_table block_table(const struct scales *s, const struct blocks *bl
                                  const enum stored as, int64_t k)
 {
     int64_t block = (k + s->skip) >> blocks->shift;
-    v16_table values = blocks->values;
 
     if (!has_blocks(as))
-        return values;
+        return blocks->values;
     if (as == STORED_INT4)
-        values = v16_sub(values, v16_set1(s->zero[block]));
-    return v16_mul(values, v16_set1(s->scale[block]));
+        return v16_table_int4(s->scale[block], s->zero[block]);
+    return v16_table_scaled(blocks->values, s->scale[block]);
 }
 
-/* Elements [k, k + 16) of a row, codes in the order of nibbles; int8 without its scale. */
+/* Elements [k, k + 16) of a row, 4-bit codes in their order of lanes; int8 without its scale. */
 V16_INLINE v16 stored16(struct stored_row row, const enum stored as, int64_t k, v16_table table)
 {
     switch (as) {
@@ -205,20 +204,22 @@ V16_INLINE v16 stored16(struct stored_row row, const enum stored as, int64_t k, 
         return v16_from_bf16(row.bytes + 2 * k);
     case STORED_INT8:
         return v16_from_i8(row.bytes + k);
+    case STORED_INT4:
+        return v16_from_int4(row.bytes + k / 2, table);
     default:
-        return v16_from_nibbles(row.bytes + k / 2, table, as != STORED_INT4);
+        return v16_from_table(row.bytes + k / 2, table);
     }
 }
 
 /* Lanes in the order of stored16(), and back. */
 V16_INLINE v16 to_stored(v16 v, const enum stored as)
 {
-    return has_blocks(as) ? v16_to_nibbles(v) : v;
+    return has_blocks(as) ? v16_to_codes(v) : v;
 }
 
 V16_INLINE v16 of_stored(v16 v, const enum stored as)
 {
-    return has_blocks(as) ? v16_of_nibbles(v) : v;
+    return has_blocks(as) ? v16_of_codes(v) : v;
 }
 
 /* Elements [k, k + 64) of row n, zeros past its end, the slow way; int8 without its scale. */
