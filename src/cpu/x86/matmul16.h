@@ -64,8 +64,8 @@ V16_INLINE void finish_tile(float *y, __m256 sums, const struct finish *finish)
 
 /*
  * Ask for the 64 elements AHEAD bytes after column k of a row, which other rows fill: left alone,
- * hardware begins anew with every page and row. Into the second cache, whose requests are more than the
- * first one's. Reading past the end is no fault.
+ * hardware begins anew with every page and row. Into the second cache, whose requests are more
+ * than the first one's. Reading past the end is no fault.
  */
 V16_INLINE void ask_ahead(struct stored_row row, const enum stored as, int64_t k)
 {

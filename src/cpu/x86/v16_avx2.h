@@ -228,8 +228,8 @@ V16_INLINE v16 v16_from_u8(const uint8_t *p)
 typedef v16 v16_table;
 
 /*
- * Lanes in the order that codes are read in, and back: sums of products take their other factor in that
- * order, rearranged beforehand where it differs. Here the order is that of the elements.
+ * Lanes in the order that codes are read in, and back: sums of products take their other factor in
+ * that order, rearranged beforehand where it differs. Here the order is that of the elements.
  */
 enum { CODES_IN_ORDER = 1 };
 

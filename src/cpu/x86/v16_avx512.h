@@ -177,8 +177,9 @@ V16_INLINE v16 v16_from_u8(const uint8_t *p)
 typedef __m512 v16_table;
 
 /*
- * Lanes in the order that codes are read in, and back: sums of products take their other factor in that
- * order, rearranged beforehand. Elements j and j + 8, whose codes are 32 bits apart, stand side by side.
+ * Lanes in the order that codes are read in, and back: sums of products take their other factor in
+ * that order, rearranged beforehand. Elements j and j + 8, whose codes are 32 bits apart, stand
+ * side by side.
  */
 enum { CODES_IN_ORDER = 0 };
 
