@@ -178,8 +178,8 @@ MMQ_API void mmq_runtime_free(mmq_runtime *runtime); /* accepts NULL */
  * returns MMQ_OK or a status (anything that no file could mean is MMQ_ERR_CALLBACK); `open` says
  * MMQ_ERR_NOT_FOUND for a file that is not there. `name` is relative, without "..". read_at fills
  * all of dst or fails; it may be called by several threads at once. None may place a model or make
- * a session. The struct is copied; what `user` points to must outlive the models that were made from
- * it. The path of mmq_load() is then the name for messages.
+ * a session. The struct is copied; what `user` points to must outlive the models that were made
+ * from it. The path of mmq_load() is then the name for messages.
  */
 typedef struct mmq_reader {
     size_t struct_size;
