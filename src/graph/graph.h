@@ -17,6 +17,8 @@
 
 #include "backend/ops.h"
 
+struct mmqi_stream_options; /* backend/backend.h */
+
 enum mmqi_symbol {
     MMQI_ROWS_CONST = 0, /* rows = add */
     MMQI_ROWS_MAIN = 1,  /* tokens of a decoder chunk, or patches of a picture */
@@ -145,6 +147,9 @@ uint64_t mmqi_plan_bytes(const struct mmqi_plan *plan); /* exact size of the are
 /* Byte offset of an arena value (slices: of their first row). */
 uint64_t mmqi_plan_offset(const struct mmqi_plan *plan, int32_t value);
 int64_t mmqi_plan_max_rows(const struct mmqi_plan *plan, int32_t symbol); /* as planned for */
+/* Raise the sizes in `needs` to what the ops of this graph see, run as planned. */
+void mmqi_plan_needs(struct mmqi_stream_options *needs, const struct mmqi_graph *graph,
+                     const struct mmqi_plan *plan);
 
 /* ---- running (execute.c) ---- */
 
