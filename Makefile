@@ -59,7 +59,7 @@ else
 PACKAGES := $(PACKAGES) libturbojpeg
 endif
 DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
-DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES)) -lpthread -lm
+DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES)) -lpthread -ldl -lm
 # Read only where tests are built, so that the library needs neither package.
 TEST_CFLAGS = $(shell $(PKG_CONFIG) --cflags check jansson libpng libturbojpeg) -Itest -DSOURCE_ROOT='"$(CURDIR)"' \
 	-DSPEED_COUNTS=$(if $(filter release,$(config)),1,0)
@@ -157,7 +157,7 @@ $B/examples/help.a: $(EXAMPLE_HELP)
 	$(call say,AR)$(AR) rcs $@ $^
 
 $(PROGRAMS): $B/examples/%: $B/examples/%.o $B/examples/help.a $B/lib/libmmq.so
-	$(call say,LD)$(CC) -o $@ $< $B/examples/help.a $(SANITIZE) -L$B/lib -Wl,-rpath,'$$ORIGIN/../lib' $(LDFLAGS) -lmmq -lpthread -lm
+	$(call say,LD)$(CC) -o $@ $< $B/examples/help.a $(SANITIZE) -L$B/lib -Wl,-rpath,'$$ORIGIN/../lib' $(LDFLAGS) -lmmq -lpthread -ldl -lm
 .SECONDARY: $(PROGRAMS:=.o) $(EXAMPLE_HELP)
 
 .PHONY: examples
