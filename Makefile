@@ -157,7 +157,7 @@ $B/examples/help.a: $(EXAMPLE_HELP)
 	$(call say,AR)$(AR) rcs $@ $^
 
 $(PROGRAMS): $B/examples/%: $B/examples/%.o $B/examples/help.a $B/lib/libmmq.so
-	$(call say,LD)$(CC) -o $@ $< $B/examples/help.a $(SANITIZE) -L$B/lib -Wl,-rpath,'$$ORIGIN/../lib' $(LDFLAGS) -lmmq -lpthread -ldl -lm
+	$(call say,LD)$(CC) -o $@ $< $B/examples/help.a $(SANITIZE) -L$B/lib -Wl,-rpath,'$$ORIGIN/../lib' $(LDFLAGS) -lmmq -lpthread -lm
 .SECONDARY: $(PROGRAMS:=.o) $(EXAMPLE_HELP)
 
 .PHONY: examples
