@@ -541,6 +541,282 @@ START_TEST(a_row_alone_has_the_bits_that_it_has_in_company)
 }
 END_TEST
 
+/* ---- attention ---- */
+
+enum span_kind { FULL, CAUSAL, WINDOW, MIXED };
+
+struct scene {
+    int32_t rows, slots, n_heads, n_kv_heads, head_dim, page_rows;
+    enum span_kind kind;
+    float q_scale;
+};
+
+static const struct scene scenes[] = {
+    {1, 1, 1, 1, 1, 1, FULL, 1},          {1, 64, 1, 1, 16, 64, FULL, 1},
+    {1, 65, 3, 1, 64, 16, FULL, 1},       {7, 63, 2, 2, 15, 10, FULL, 1},
+    {13, 130, 6, 2, 33, 7, CAUSAL, 1},    {70, 70, 9, 3, 64, 100, CAUSAL, 1},
+    {50, 197, 6, 6, 64, 197, FULL, 1},    {49, 300, 4, 4, 80, 64, WINDOW, 1},
+    {60, 200, 5, 2, 24, 33, MIXED, 1},    {5, 90, 7, 3, 100, 16, MIXED, 1},
+    {3, 40, 100, 2, 8, 40, CAUSAL, 1},    {4, 70, 2, 1, 256, 50, MIXED, 1},
+    {4, 70, 2, 1, 260, 50, MIXED, 1},     {20, 150, 3, 3, 128, 64, CAUSAL, 40},
+    {33, 600, 2, 2, 16, 128, WINDOW, 4},  {208, 208, 9, 3, 64, 32, CAUSAL, 1},
+    {1, 1000, 32, 8, 128, 64, CAUSAL, 1}, {1, 3001, 12, 2, 128, 64, CAUSAL, 2},
+    {2, 129, 32, 8, 128, 64, CAUSAL, 1},  {8, 700, 16, 16, 80, 64, CAUSAL, 1},
+    {9, 700, 32, 8, 128, 64, CAUSAL, 1},  {130, 400, 32, 8, 128, 64, CAUSAL, 1},
+    {257, 257, 16, 16, 64, 257, FULL, 1}, {256, 256, 16, 16, 80, 256, WINDOW, 1},
+};
+
+static struct mmqi_span span_of(const struct scene *s, int32_t r)
+{
+    int32_t end = s->slots - s->rows + r + 1, begin;
+
+    switch (s->kind) {
+    case FULL:
+        return (struct mmqi_span){0, s->slots};
+    case CAUSAL:
+        return (struct mmqi_span){0, end};
+    case WINDOW:
+        begin = end - 37;
+        return (struct mmqi_span){begin < 0 ? 0 : begin, end};
+    default: /* empty ones, single slots, and pieces that lie apart */
+        begin = (int32_t)((uint32_t)r * 2654435761u % (uint32_t)s->slots);
+        end = begin + r % 5 * r % 70;
+        return (struct mmqi_span){begin, end < s->slots ? end : s->slots};
+    }
+}
+
+/* Slots that no span reads stay NaN. */
+static bool slot_used(const struct scene *s, int32_t slot)
+{
+    struct mmqi_span span;
+
+    for (int32_t r = 0; r < s->rows; r++) {
+        span = span_of(s, r);
+        if (slot >= span.begin && slot < span.end)
+            return true;
+    }
+    return false;
+}
+
+struct stage {
+    struct both pages;
+    struct pair table, spans;
+    struct mmqi_kv dev, ref;
+};
+
+static struct stage stage_new(const struct scene *s)
+{
+    int64_t width = (int64_t)s->n_kv_heads * s->head_dim;
+    int32_t n_pages = (s->slots + s->page_rows - 1) / s->page_rows;
+    int32_t *table = malloc((size_t)n_pages * sizeof *table);
+    struct mmqi_span *spans = malloc((size_t)s->rows * sizeof *spans);
+    struct stage g;
+
+    for (int32_t p = 0; p < n_pages; p++)
+        table[p] = n_pages - 1 - p;
+    for (int32_t r = 0; r < s->rows; r++)
+        spans[r] = span_of(s, r);
+    g.table = pair_copy(table, (size_t)n_pages * sizeof *table);
+    g.spans = pair_copy(spans, (size_t)s->rows * sizeof *spans);
+    g.pages = both_new(n_pages, 2 * s->page_rows * width, 12);
+    g.ref = (struct mmqi_kv){g.pages.ref.mat.data, g.pages.ref.mat.stride, s->page_rows,
+                             g.table.ref,          s->n_kv_heads,          s->head_dim};
+    g.dev = g.ref;
+    g.dev.pages = g.pages.dev.mat.data;
+    g.dev.table = g.table.dev;
+    free(table);
+    free(spans);
+    return g;
+}
+
+static void stage_free(struct stage *g)
+{
+    both_free(&g->pages);
+    pair_free(&g->table);
+    pair_free(&g->spans);
+}
+
+/* Keys and values of the slots that are read, in through store_kv; the pages end the same. */
+static void store_on_both(struct stage *g, const struct scene *s)
+{
+    int64_t width = (int64_t)s->n_kv_heads * s->head_dim;
+    int32_t *slots = malloc((size_t)s->slots * sizeof *slots), used = 0;
+    struct both k, v;
+    struct pair where;
+
+    for (int32_t slot = s->slots - 1; slot >= 0; slot--)
+        if (slot_used(s, slot))
+            slots[used++] = slot;
+    k = both_random(used, width, 1, 1, 1.0f);
+    v = both_random(used, width, 2, 2, 1.0f);
+    where = pair_copy(slots, (size_t)used * sizeof *slots);
+    rig.ref.ops->store_kv(rig.ref.stream, &g->ref, &k.ref.mat, &v.ref.mat, where.ref);
+    if (went("store_kv",
+             rig.dev.ops->store_kv(rig.dev.stream, &g->dev, &k.dev.mat, &v.dev.mat, where.dev)))
+        compare(&g->pages, NULL, NULL, "store_kv of %d slots, %d heads of %d", (int)used,
+                (int)s->n_kv_heads, (int)s->head_dim);
+    pair_free(&where);
+    both_free(&k);
+    both_free(&v);
+    free(slots);
+}
+
+/*
+ * Values lie in [-1, 1], so an error of e in every score moves a result by 2 e at most. A score is
+ * scale * sum of head_dim products of q (up to q_scale) and k: e is some roundings of its length.
+ */
+static double attention_bound(const void *arg, int64_t row, int64_t col, double value)
+{
+    const struct scene *s = arg;
+    double rounding = rig.mode == MMQI_MODE_EXACT ? u : BF16;
+
+    (void)row;
+    (void)col;
+    return rounding * (4 * (1 + s->q_scale) + 8 * fabs(value)) +
+           (rig.mode == MMQI_MODE_EXACT ? 16 * u : 0);
+}
+
+START_TEST(attention_is_near_over_pages_spans_and_heads)
+{
+    float scale;
+    struct stage g;
+    struct both q, y;
+
+    rig_begin();
+    for (int32_t i = 0; i < COUNT(scenes); i++) {
+        const struct scene *s = &scenes[i];
+        int64_t width = (int64_t)s->n_heads * s->head_dim;
+
+        scale = 1.0f / sqrtf((float)s->head_dim);
+        g = stage_new(s);
+        store_on_both(&g, s);
+        q = both_random(s->rows, width, i % 4, 3, s->q_scale);
+        y = both_new(s->rows, width, i % 3);
+        rig.ref.ops->attention(rig.ref.stream, &y.ref.mat, &q.ref.mat, s->n_heads, &g.ref,
+                               g.spans.ref, scale);
+        if (went("attention", rig.dev.ops->attention(rig.dev.stream, &y.dev.mat, &q.dev.mat,
+                                                     s->n_heads, &g.dev, g.spans.dev, scale)))
+            compare(&y, attention_bound, s, "attention %d of %d, %d/%d heads of %d, pages of %d",
+                    (int)s->rows, (int)s->slots, (int)s->n_heads, (int)s->n_kv_heads,
+                    (int)s->head_dim, (int)s->page_rows);
+        both_free(&q);
+        both_free(&y);
+        stage_free(&g);
+    }
+    rig_end("attention");
+}
+END_TEST
+
+/* ---- faults ---- */
+
+static uint64_t taken(void)
+{
+    struct mmqi_device_memory memory;
+
+    rig.dev.backend->memory(rig.dev.device, &memory);
+    return memory.taken;
+}
+
+/* Opens a stream, uploads, computes, downloads; the first status that is none of success. */
+static int32_t whole_life(float *sum)
+{
+    const struct mmqi_backend *backend = rig.dev.backend;
+    struct mmqi_device *device = rig.dev.device;
+    struct mmqi_stream_options needs = {.max_cols = 64, .max_product = 256, .max_heads = 64};
+    float host[64] = {1.0f, 2.0f, 3.0f};
+    struct mmqi_mat x = {NULL, 1, 64, 64};
+    struct mmqi_stream *stream = NULL;
+    void *memory = NULL;
+    int32_t status = backend->alloc(device, &memory, sizeof host);
+
+    needs.mode = rig.mode;
+    if (status == MMQ_OK)
+        status = backend->stream_open(device, &needs, &stream);
+    if (status == MMQ_OK)
+        status = backend->upload(device, memory, host, sizeof host);
+    x.data = memory;
+    if (status == MMQ_OK)
+        status = rig.dev.ops->add(stream, &x, &x, &x);
+    if (status == MMQ_OK)
+        status = rig.dev.ops->activate(stream, &x, &x, MMQI_ACT_SILU);
+    if (status == MMQ_OK)
+        status = backend->stream_wait(stream);
+    if (status == MMQ_OK)
+        status = backend->download(device, host, memory, sizeof host);
+    *sum = host[0] + host[1] + host[2];
+    backend->stream_close(stream);
+    backend->free(device, memory);
+    return status;
+}
+
+static void check_faults(int32_t kind, int64_t n)
+{
+    const struct mmqi_backend *backend = rig.dev.backend;
+    uint64_t before = taken();
+    float sum, again;
+    int32_t status;
+
+    whole_life(&sum);
+    for (int64_t i = 1; i <= n; i++, rig.n_cases++) {
+        backend->fault(rig.dev.device, (struct mmqi_fault){kind, i});
+        status = whole_life(&again);
+        backend->fault(rig.dev.device, (struct mmqi_fault){MMQI_FAULT_NONE, 0});
+        if (status != MMQ_ERR_DEVICE && status != MMQ_ERR_NOMEM)
+            bad("fault %d at call %d: status %d", (int)kind, (int)i, (int)status);
+        if (taken() != before)
+            bad("fault %d at call %d: %lld bytes are not given back", (int)kind, (int)i,
+                (long long)(taken() - before));
+        status = whole_life(&again);
+        if (status != MMQ_OK || again != sum)
+            bad("after fault %d at call %d: status %d: %s", (int)kind, (int)i, (int)status,
+                mmqi_message());
+    }
+}
+
+START_TEST(any_call_may_fail_and_the_next_works)
+{
+    const struct mmqi_backend *backend = rig.dev.backend;
+    const struct mmqi_fault none = {MMQI_FAULT_NONE, 0}, count = {MMQI_FAULT_ALLOC, 0};
+    int64_t n_calls, n_allocs;
+    float sum;
+
+    rig_begin();
+    backend->fault(rig.dev.device, none);
+    ck_assert_int_eq(whole_life(&sum), MMQ_OK);
+    n_calls = backend->fault(rig.dev.device, count);
+    ck_assert_int_eq(whole_life(&sum), MMQ_OK);
+    n_allocs = backend->fault(rig.dev.device, none);
+    ck_assert(rig_on_cpu() || (n_calls > 5 && n_allocs == 2));
+    check_faults(MMQI_FAULT_ALLOC, n_allocs);
+    check_faults(MMQI_FAULT_CALL, n_calls);
+    rig_end("faults");
+}
+END_TEST
+
+/* The last test of all: on a device opened for it alone. */
+START_TEST(a_lost_device_says_so_ever_after)
+{
+    const struct mmqi_backend *backend = rig.dev.backend;
+    struct target other;
+    float sum;
+
+    if (rig_on_cpu())
+        SKIP("the CPU is never lost");
+    rig_begin();
+    ck_assert_int_eq(target_device(&other, &rig.loaded, rig_device(), MMQI_ISA_AUTO), MMQ_OK);
+    backend->fault(rig.dev.device, (struct mmqi_fault){MMQI_FAULT_LOST, 6});
+    ck_assert_int_eq(whole_life(&sum), MMQ_ERR_DEVICE);
+    ck_assert_ptr_nonnull(strstr(mmqi_message(), "lost"));
+    backend->fault(rig.dev.device, (struct mmqi_fault){MMQI_FAULT_NONE, 0});
+    ck_assert_int_eq(whole_life(&sum), MMQ_ERR_DEVICE);
+    /* The fault was made up: another handle of the device works. */
+    ck_assert_int_eq(backend->upload(other.device, NULL, NULL, 0), MMQ_OK);
+    backend->close(other.device);
+    mmqi_pool_free(other.pool);
+    rig_end("lost");
+}
+END_TEST
+
 /* All in this process: the device is opened once, and a test that fails does not end the others. */
 static int run_modes(const char *mode)
 {
@@ -561,6 +837,9 @@ static int run_modes(const char *mode)
     tcase_add_test(tcase, products_are_near_in_every_format_and_shape);
     tcase_add_test(tcase, products_of_real_widths_are_near);
     tcase_add_test(tcase, a_row_alone_has_the_bits_that_it_has_in_company);
+    tcase_add_test(tcase, attention_is_near_over_pages_spans_and_heads);
+    tcase_add_test(tcase, any_call_may_fail_and_the_next_works);
+    tcase_add_test(tcase, a_lost_device_says_so_ever_after);
     suite_add_tcase(suite, tcase);
     srunner_set_fork_status(runner, CK_NOFORK);
     srunner_run_all(runner, CK_NORMAL);
