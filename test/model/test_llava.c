@@ -196,6 +196,8 @@ static struct mmqi_run rig_run(const struct rig *r)
     run.kv = r->kv;
     run.weights = r->model->placed;
     run.rows[MMQI_ROWS_IMAGE] = r->model->spec.image_rows;
+    run.picture_height = r->model->spec.image_height;
+    run.picture_width = r->model->spec.image_width;
     return run;
 }
 
