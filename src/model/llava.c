@@ -310,9 +310,11 @@ static int32_t configure(struct mmqi_model *model)
     if (status != MMQ_OK)
         return status;
     mmqi_llama_fill_spec(&facts->llama, spec);
-    spec->image_patches = mmqi_clip_patches(&facts->clip);
-    spec->image_rows = spec->image_patches + (facts->keep_class ? 1 : 0);
-    spec->image_width = spec->image_height = facts->clip.image;
+    spec->patch = facts->clip.patch;
+    spec->merge = 1;
+    spec->extra_tower_rows = 1;
+    spec->extra_rows = facts->keep_class ? 1 : 0;
+    spec->image_rows = mmqi_clip_patches(&facts->clip) + spec->extra_rows;
     spec->bos = 1; /* LlamaConfig's defaults */
     spec->eos[0] = 2;
     spec->n_eos = 1;

@@ -146,6 +146,7 @@ void mmqi_llama_fill_spec(const struct mmqi_llama *llama, struct mmqi_spec *spec
     spec->n_kv_heads = llama->n_kv_heads;
     spec->head_dim = llama->head_dim;
     spec->max_positions = llama->max_positions;
+    spec->rope_axes = 1;
 }
 
 /* 1 / theta^(2i / head_dim), rounded to f32 at the exponent, the power and the quotient. */

@@ -265,28 +265,62 @@ static int check_ids(struct tally *tally, struct mmqi_tokens *tokens, const stru
     return 0;
 }
 
+/* Compare pixels [3, height, width] with what the processor returned: the same, or, for a tower
+ * that takes patches in squares, [patches, 3 * frames * patch * patch]. Returns how many numbers of
+ * the reference that are. */
+static size_t compare_pixels(double *most, const float *made, const struct mmqi_picture *picture,
+                             const struct mmqi_spec *spec, const float *want, size_t n)
+{
+    size_t width = (size_t)picture->width, height = (size_t)picture->height, seen = 0;
+    int32_t patch = spec->patch, merge = spec->merge, frames = spec->recipe.frames;
+
+    if (spec->recipe.kind != MMQI_RECIPE_SMART) {
+        if (3 * width * height <= n)
+            compare(most, made, want, 3 * width * height);
+        return 3 * width * height;
+    }
+    for (int32_t i = 0; i < picture->patches; i++) {
+        int32_t square = i / (merge * merge), inside = i % (merge * merge);
+        int32_t top = (square / picture->across * merge + inside / merge) * patch;
+        int32_t left = (square % picture->across * merge + inside % merge) * patch;
+
+        for (int32_t k = 0; k < 3 * frames * patch; k++, seen += (size_t)patch) {
+            size_t row = (size_t)(k / (frames * patch)) * height + (size_t)(top + k % patch);
+
+            if (seen + (size_t)patch <= n)
+                compare(most, made + row * width + (size_t)left, want + seen, (size_t)patch);
+        }
+    }
+    return seen;
+}
+
 static int check_pictures(struct tally *tally, const struct golden *golden,
                           const struct mmqi_prompt *taken, struct mmqi_tokens *tokens, int prompt)
 {
     struct mmqi_session *core = golden->session->core;
     const struct mmqi_spec *spec = &golden->model->core->spec;
-    size_t n_pixels, n_vision, i, one, rows = (size_t)spec->image_rows * (size_t)spec->hidden;
+    size_t n_pixels, n_vision, i, rows;
     size_t seen_pixels = 0, seen_vision = 0;
     float *pixels = tensor_at(golden, text_of("p%d.pixel_values", prompt), &n_pixels);
     float *vision = tensor_at(golden, text_of("p%d.vision_out", prompt), &n_vision), *made;
     int32_t kept, width, height, status = MMQ_OK;
+    struct mmqi_picture picture;
 
     mmqi_session_truncate(core, 0);
     status = mmqi_session_match(core, tokens, taken->images, taken->n_images, 0, &kept);
     for (i = 0; i < taken->n_images && status == MMQ_OK; i++) {
-        status = mmqi_preprocess(&made, &width, &height, &spec->recipe, taken->images[i]);
+        status = mmqi_model_measure(&picture, golden->model->core, taken->images[i]->width,
+                                    taken->images[i]->height);
+        if (status == MMQ_OK)
+            status = mmqi_preprocess(&made, &width, &height, &spec->recipe, taken->images[i]);
         if (status != MMQ_OK)
             break;
-        one = (size_t)width * (size_t)height * 3;
-        if (seen_pixels + one <= n_pixels)
-            compare(&tally->pixels, made, pixels + seen_pixels, one);
-        seen_pixels += one;
+        seen_pixels += compare_pixels(&tally->pixels, made, &picture, spec, pixels + seen_pixels,
+                                      n_pixels - seen_pixels);
         mmqi_free(made);
+        if (seen_pixels > n_pixels)
+            break;
+        rows = (size_t)picture.rows * (size_t)spec->hidden;
         status = mmqi_session_encode(core, (int32_t)i, NULL);
         if (status == MMQ_OK && seen_vision + rows <= n_vision)
             compare(&tally->vision, core->image, vision + seen_vision, rows);
