@@ -126,8 +126,8 @@ int32_t mmqi_cuda_activate(struct mmqi_stream *s, const struct mmqi_mat *y,
                            const struct mmqi_mat *x, int32_t act);
 int32_t mmqi_cuda_gate(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *gate,
                        const struct mmqi_mat *up, int32_t act);
-int32_t mmqi_cuda_rope(struct mmqi_stream *s, const struct mmqi_mat *x, int32_t n_heads,
-                       int32_t head_dim, const int32_t *positions, const float *inv_freq);
+int32_t mmqi_cuda_rope(struct mmqi_stream *s, const struct mmqi_mat *x,
+                       const struct mmqi_rope *rope, const int32_t *positions);
 int32_t mmqi_cuda_store_kv(struct mmqi_stream *s, const struct mmqi_kv *kv,
                            const struct mmqi_mat *k, const struct mmqi_mat *v,
                            const int32_t *slots);
@@ -135,7 +135,7 @@ int32_t mmqi_cuda_attention(struct mmqi_stream *s, const struct mmqi_mat *y,
                             const struct mmqi_mat *q, int32_t n_heads, const struct mmqi_kv *kv,
                             const struct mmqi_span *spans, float scale);
 int32_t mmqi_cuda_patches(struct mmqi_stream *s, const struct mmqi_mat *y, const float *pixels,
-                          int32_t channels, int32_t height, int32_t width, int32_t patch);
+                          const struct mmqi_patches *how);
 int32_t mmqi_cuda_pick(struct mmqi_stream *s, int32_t *out, const struct mmqi_mat *x);
 
 #ifdef __cplusplus
