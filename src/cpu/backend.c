@@ -8,6 +8,7 @@
 #include <cpuid.h>
 #endif
 
+#include "backend/packer.h"
 #include "core/mem.h"
 #include "cpu/cpu.h"
 #include "graph/graph.h"
@@ -180,6 +181,12 @@ static int32_t cpu_pack(struct mmqi_device *device, struct mmqi_wmat *w, void *b
     return MMQ_OK;
 }
 
+static int32_t cpu_pack_rows(struct mmqi_device *device, const struct mmqi_pack_job *job)
+{
+    mmqi_pack_rows(device->pool, job);
+    return MMQ_OK;
+}
+
 /* The greatest need of: unpacked panels, a block of keys turned on its side, two rows. */
 size_t mmqi_cpu_scratch(int64_t max_cols)
 {
@@ -255,6 +262,7 @@ const struct mmqi_backend mmqi_cpu_backend = {
     .download = cpu_move,
     .copy = cpu_move,
     .pack = cpu_pack,
+    .pack_rows = cpu_pack_rows,
     .stream_open = cpu_stream_open,
     .stream_wait = cpu_stream_wait,
     .stream_close = cpu_stream_close,
