@@ -59,7 +59,7 @@ else
 PACKAGES := $(PACKAGES) libturbojpeg
 endif
 DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
-DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES)) -lpthread -lm
+DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES)) -lpthread -ldl -lm
 # Read only where tests are built, so that the library needs neither package.
 TEST_CFLAGS = $(shell $(PKG_CONFIG) --cflags check jansson libpng libturbojpeg) -Itest -DSOURCE_ROOT='"$(CURDIR)"' \
 	-DSPEED_COUNTS=$(if $(filter release,$(config)),1,0)

@@ -161,6 +161,9 @@ typedef struct mmq_runtime_options {
     void *parallel_user;
     int32_t n_threads; /* of parallel_for, or of the library's pool; 0: one per processor */
     int32_t reserved;  /* 0 */
+    /* Path of the library libmmq-cuda.so, copied; NULL: beside libmmq.so; "": none, and so no CUDA
+     * device. It is opened when a model asks for "cuda:N" or "auto". */
+    const char *cuda_library;
 } mmq_runtime_options;
 
 /* A runtime that any number of models share; they keep it alive. The callbacks must stay good until
@@ -192,7 +195,7 @@ typedef struct mmq_reader {
 
 typedef struct mmq_load_options {
     size_t struct_size;
-    const char *device;    /* NULL or "auto": the best there is; "cpu" */
+    const char *device;    /* NULL or "auto": the best there is; "cpu", "cuda:0" */
     uint64_t memory_limit; /* bytes that weights and sessions may take on the device; 0: no limit */
     int32_t n_threads;     /* of the CPU; 0: one per processor that the process may use, or the
                               runtime's, beside which no other number is taken */

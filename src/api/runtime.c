@@ -25,6 +25,7 @@ mmq_status mmq_runtime_create(mmq_runtime **out, const mmq_runtime_options *opti
     core_options.parallel = o.parallel_for;
     core_options.parallel_user = o.parallel_user;
     core_options.n_threads = o.n_threads;
+    core_options.cuda_library = o.cuda_library;
     return mmqi_runtime_create((struct mmqi_runtime **)out, &core_options);
 }
 

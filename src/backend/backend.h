@@ -16,17 +16,62 @@
 #include "backend/ops.h"
 #include "core/thread.h"
 
-struct mmqi_device; /* an opened device of a backend */
+struct mmqi_backend_host; /* backend/host.h */
+struct mmqi_device;       /* an opened device of a backend */
 struct mmqi_graph;
 struct mmqi_plan;
 struct mmqi_run;
 
 enum mmqi_isa { MMQI_ISA_AUTO = 0, MMQI_ISA_C = 1, MMQI_ISA_AVX2 = 2, MMQI_ISA_AVX512 = 3 };
 
+/* How a stream computes. */
+enum mmqi_mode {
+    MMQI_MODE_EXACT = 0, /* f32 activations, f32 sums */
+    MMQI_MODE_FAST = 1   /* as the backend states at its matmul and attention */
+};
+
+/* Made to fail, for tests: the nth call of its kind from now on, and no other. */
+enum mmqi_fault_kind {
+    MMQI_FAULT_NONE = 0,
+    MMQI_FAULT_ALLOC = 1, /* the device refuses memory */
+    MMQI_FAULT_CALL = 2,  /* a call of the driver fails (allocations count too) */
+    MMQI_FAULT_LOST = 3   /* so, and the device with it */
+};
+
+struct mmqi_fault {
+    int32_t kind; /* enum mmqi_fault_kind */
+    int64_t nth;  /* counted from 1 */
+};
+
 struct mmqi_device_options {
     int32_t index;          /* which device of its kind */
     int32_t isa;            /* enum mmqi_isa; one that the machine lacks is MMQ_ERR_UNSUPPORTED */
     struct mmqi_pool *pool; /* the CPU's threads; outlives the device */
+    const struct mmqi_backend_host *host; /* for a backend in a library of its own */
+    struct mmqi_fault fault;              /* for tests */
+};
+
+/* What there is, before a device is opened. */
+struct mmqi_device_info {
+    char name[128];     /* as its maker calls it */
+    uint64_t total;     /* bytes of its memory; 0: the host's */
+    int32_t compute[2]; /* CUDA: compute capability, major and minor; else 0 */
+};
+
+/* Bytes of an open device. */
+struct mmqi_device_memory {
+    uint64_t taken, peak; /* by alloc and stream_open */
+    uint64_t driver;      /* by its driver for this device: context, modules, captured graphs; as
+                             far as the driver tells, others' use of the device may blur it */
+    uint64_t free, total; /* as the driver tells; 0: the host's memory */
+};
+
+/* The greatest sizes that the ops of a stream will see. */
+struct mmqi_stream_options {
+    int32_t mode;        /* enum mmqi_mode */
+    int64_t max_cols;    /* widest matrix row (mmqi_wmat.cols, mmqi_mat.cols) */
+    int64_t max_product; /* most elements (rows * cols) of a matmul's x */
+    int64_t max_heads;   /* widest row of an attention's y: n_heads * head_dim */
 };
 
 /* Rows to pack: as format->pack of quant/format.h, all of it memory of the device. */
@@ -44,7 +89,11 @@ struct mmqi_backend {
     /* Device memory is the host's, and pack leaves the canonical bytes: a block of the host's
      * serves where it lies. */
     bool host_memory;
-    int32_t (*count)(void); /* devices of this kind that can be opened now */
+    /* Devices of this kind that can be opened now. None: MMQ_ERR_NO_DEVICE with the reason (no
+     * driver, an old one, no device), *n 0. */
+    int32_t (*count)(const struct mmqi_backend_host *host, int32_t *n);
+    int32_t (*info)(const struct mmqi_backend_host *host, int32_t index,
+                    struct mmqi_device_info *info);
     int32_t (*open)(struct mmqi_device **out, const struct mmqi_device_options *options);
     void (*close)(struct mmqi_device *device); /* accepts NULL */
     /* One line: name of the device and what was chosen ("cpu avx512, 2 threads"). Lives with the
@@ -62,14 +111,18 @@ struct mmqi_backend {
                     const struct mmqi_layout *layout);
     /* Pack rows: the bytes that the CPU makes, to the bit. Done when it returns. */
     int32_t (*pack_rows)(struct mmqi_device *device, const struct mmqi_pack_job *job);
-    /* max_cols: the widest matrix row (mmqi_wmat.cols, mmqi_mat.cols) that any op of this stream
-     * will see. */
-    int32_t (*stream_open)(struct mmqi_device *device, int64_t max_cols, struct mmqi_stream **out);
+    void (*memory)(struct mmqi_device *device, struct mmqi_device_memory *memory);
+    /* Set the fault to come (kind NONE: none); returns the calls of that kind since the last. */
+    int64_t (*fault)(struct mmqi_device *device, struct mmqi_fault fault);
+    /* MMQ_ERR_UNSUPPORTED: a mode that this backend does not have. */
+    int32_t (*stream_open)(struct mmqi_device *device, const struct mmqi_stream_options *options,
+                           struct mmqi_stream **out);
     int32_t (*stream_wait)(struct mmqi_stream *stream); /* until all its work is done */
     void (*stream_close)(struct mmqi_stream *stream);   /* accepts NULL */
     /* Bytes that stream_open takes: exact, and part of mmq_estimate. */
-    size_t (*stream_bytes)(const struct mmqi_device *device, int64_t max_cols);
-    /* Run the segments [begin, end) of a planned graph. */
+    size_t (*stream_bytes)(const struct mmqi_device *device,
+                           const struct mmqi_stream_options *options);
+    /* Run the segments [begin, end) of a planned graph; done when stream_wait returns. */
     int32_t (*execute)(struct mmqi_stream *stream, const struct mmqi_graph *graph,
                        const struct mmqi_plan *plan, const struct mmqi_run *run, int32_t begin,
                        int32_t end);

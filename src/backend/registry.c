@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "backend/host.h"
 #include "core/status.h"
 
 /* The number after "cuda:", 0 when there is none; -1 when it is no number below 1,000. */
@@ -21,6 +22,7 @@ static int32_t parse_index(const char *text)
 int32_t mmqi_registry_find(const struct mmqi_backend **out, int32_t *index,
                            const struct mmqi_backend *const *backends, const char *device)
 {
+    int32_t n, status;
     size_t size;
 
     if (!device)
@@ -28,16 +30,21 @@ int32_t mmqi_registry_find(const struct mmqi_backend **out, int32_t *index,
     *index = 0;
     for (; *backends; backends++) {
         size = strlen((*backends)->name);
-        if (strcmp(device, "auto") == 0 && (*backends)->count() > 0)
+        if (strcmp(device, "auto") == 0 && (*backends)->count(&mmqi_backend_host, &n) == MMQ_OK &&
+            n > 0)
             break;
         if (strncmp(device, (*backends)->name, size) != 0)
             continue;
         *index = parse_index(device + size);
-        if (*index >= 0 && *index < (*backends)->count())
+        if (*index < 0)
+            continue;
+        status = (*backends)->count(&mmqi_backend_host, &n);
+        if (status != MMQ_OK)
+            return status;
+        if (*index < n)
             break;
-        if (*index >= 0)
-            return mmqi_fail(MMQ_ERR_NO_DEVICE, "device '%s': there are %d of its kind", device,
-                             (int)(*backends)->count());
+        return mmqi_fail(MMQ_ERR_NO_DEVICE, "device '%s': there are %d of its kind", device,
+                         (int)n);
     }
     *out = *backends;
     if (!*backends)

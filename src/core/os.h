@@ -60,6 +60,22 @@ void mmqi_os_wait(struct mmqi_os_cond *cond, struct mmqi_os_mutex *mutex);
 void mmqi_os_wake_all(struct mmqi_os_cond *cond);
 int32_t mmqi_os_cpu_count(void); /* processors this process may use, at least 1 */
 
+/* ---- libraries opened while the program runs ---- */
+
+struct mmqi_os_library;
+
+/*
+ * Open the library at `path`, which is looked for there alone. MMQ_ERR_NOT_FOUND: there is no such
+ * file; MMQ_ERR_UNSUPPORTED: the system cannot load it, the message says why. Its code stays in
+ * the process after it is closed, since threads of what it brought along may still be in it.
+ */
+int32_t mmqi_os_library_open(struct mmqi_os_library **out, const char *path);
+void *mmqi_os_library_symbol(struct mmqi_os_library *library, const char *name); /* or NULL */
+void mmqi_os_library_close(struct mmqi_os_library *library);                     /* accepts NULL */
+/* NAME in the folder of the library (or program) that `address` belongs to, freed with mmqi_free();
+ * NULL where the folder is not known or memory is refused. */
+char *mmqi_os_beside(const void *address, const char *name);
+
 /* ---- the rest ---- */
 
 /* As malloc, for free(), but in large pages where the system has them: for what is read from end to

@@ -2,6 +2,7 @@
  * The operating system behind core/os.h, for POSIX. Files are read and
  * written by position, so one handle serves many threads.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
@@ -385,6 +386,78 @@ int32_t mmqi_os_cpu_count(void)
         count = (int)sysconf(_SC_NPROCESSORS_ONLN);
     }
     return count < 1 ? 1 : count;
+}
+
+/* ---- libraries opened while the program runs ---- */
+
+struct mmqi_os_library {
+    void *handle;
+};
+
+/* What dlerror() says about `path`, without the name at its head, which the message has already. */
+static const char *library_error(const char *path)
+{
+    const char *text = dlerror();
+    size_t size = strlen(path);
+
+    if (!text)
+        return "no reason given";
+    return strncmp(text, path, size) == 0 && text[size] == ':' ? text + size + 1 : text;
+}
+
+int32_t mmqi_os_library_open(struct mmqi_os_library **out, const char *path)
+{
+    struct mmqi_os_library *library;
+
+    *out = NULL;
+    /* A name without a slash would be looked for in the system's folders. */
+    if (!strchr(path, '/') || mmqi_os_kind_of(path) == MMQI_OS_NOTHING)
+        return mmqi_fail(MMQ_ERR_NOT_FOUND, "%s: there is no such library", path);
+    library = mmqi_calloc(1, sizeof *library);
+    if (!library)
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to open it", path);
+    library->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    if (!library->handle) {
+        mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: cannot be loaded: %s", path, library_error(path));
+        mmqi_free(library);
+        return MMQ_ERR_UNSUPPORTED;
+    }
+    *out = library;
+    return MMQ_OK;
+}
+
+void *mmqi_os_library_symbol(struct mmqi_os_library *library, const char *name)
+{
+    return dlsym(library->handle, name);
+}
+
+void mmqi_os_library_close(struct mmqi_os_library *library)
+{
+    if (!library)
+        return;
+    dlclose(library->handle);
+    mmqi_free(library);
+}
+
+char *mmqi_os_beside(const void *address, const char *name)
+{
+    const char *slash;
+    size_t folder, size = strlen(name) + 1;
+    char *path;
+    Dl_info info;
+
+    if (dladdr(address, &info) == 0 || !info.dli_fname)
+        return NULL;
+    slash = strrchr(info.dli_fname, '/');
+    if (!slash)
+        return NULL;
+    folder = (size_t)(slash - info.dli_fname) + 1;
+    path = mmqi_alloc(folder + size);
+    if (!path)
+        return NULL;
+    memcpy(path, info.dli_fname, folder);
+    memcpy(path + folder, name, size);
+    return path;
 }
 
 /* ---- the rest ---- */

@@ -101,9 +101,22 @@ static const char *isa_name(int32_t isa)
     return isa >= 0 && isa <= MMQI_ISA_AVX512 ? names[isa] : "unknown";
 }
 
-static int32_t cpu_count(void)
+static int32_t cpu_count(const struct mmqi_backend_host *host, int32_t *n)
 {
-    return 1;
+    (void)host;
+    *n = 1;
+    return MMQ_OK;
+}
+
+static int32_t cpu_info(const struct mmqi_backend_host *host, int32_t index,
+                        struct mmqi_device_info *info)
+{
+    (void)host;
+    memset(info, 0, sizeof *info);
+    if (index != 0)
+        return mmqi_fail(MMQ_ERR_NO_DEVICE, "cpu:%d: there is only cpu:0", (int)index);
+    snprintf(info->name, sizeof info->name, "cpu");
+    return MMQ_OK;
 }
 
 static int32_t cpu_open(struct mmqi_device **out, const struct mmqi_device_options *options)
@@ -201,10 +214,26 @@ size_t mmqi_cpu_scratch(int64_t max_cols)
     return (size_t)(floats < keys ? keys : floats);
 }
 
-static size_t cpu_stream_bytes(const struct mmqi_device *device, int64_t max_cols)
+/* The host's memory is the host's to count. */
+static void cpu_memory(struct mmqi_device *device, struct mmqi_device_memory *memory)
 {
-    return sizeof(struct mmqi_stream) +
-           mmqi_cpu_scratch(max_cols) * (size_t)mmqi_pool_threads(device->pool) * sizeof(float);
+    (void)device;
+    memset(memory, 0, sizeof *memory);
+}
+
+/* The CPU calls no driver: nothing of its own can fail. */
+static int64_t cpu_fault(struct mmqi_device *device, struct mmqi_fault fault)
+{
+    (void)device;
+    (void)fault;
+    return 0;
+}
+
+static size_t cpu_stream_bytes(const struct mmqi_device *device,
+                               const struct mmqi_stream_options *options)
+{
+    return sizeof(struct mmqi_stream) + mmqi_cpu_scratch(options->max_cols) *
+                                            (size_t)mmqi_pool_threads(device->pool) * sizeof(float);
 }
 
 static void cpu_stream_close(struct mmqi_stream *stream)
@@ -215,13 +244,16 @@ static void cpu_stream_close(struct mmqi_stream *stream)
     mmqi_free(stream);
 }
 
-static int32_t cpu_stream_open(struct mmqi_device *device, int64_t max_cols,
-                               struct mmqi_stream **out)
+static int32_t cpu_stream_open(struct mmqi_device *device,
+                               const struct mmqi_stream_options *options, struct mmqi_stream **out)
 {
-    size_t bytes = cpu_stream_bytes(device, max_cols);
-    struct mmqi_stream *stream = mmqi_calloc(1, sizeof *stream);
+    size_t bytes = cpu_stream_bytes(device, options);
+    struct mmqi_stream *stream;
 
     *out = NULL;
+    if (options->mode != MMQI_MODE_EXACT)
+        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "cpu: there is no mode but 'exact'");
+    stream = mmqi_calloc(1, sizeof *stream);
     if (stream)
         stream->scratch = mmqi_alloc_aligned(bytes - sizeof *stream);
     if (!stream || !stream->scratch) {
@@ -230,7 +262,7 @@ static int32_t cpu_stream_open(struct mmqi_device *device, int64_t max_cols,
     }
     stream->kernels = device->kernels;
     stream->pool = device->pool;
-    stream->scratch_stride = mmqi_cpu_scratch(max_cols);
+    stream->scratch_stride = mmqi_cpu_scratch(options->max_cols);
     *out = stream;
     return MMQ_OK;
 }
@@ -253,6 +285,7 @@ const struct mmqi_backend mmqi_cpu_backend = {
     .name = "cpu",
     .host_memory = true,
     .count = cpu_count,
+    .info = cpu_info,
     .open = cpu_open,
     .close = cpu_close,
     .describe = cpu_describe,
@@ -263,6 +296,8 @@ const struct mmqi_backend mmqi_cpu_backend = {
     .copy = cpu_move,
     .pack = cpu_pack,
     .pack_rows = cpu_pack_rows,
+    .memory = cpu_memory,
+    .fault = cpu_fault,
     .stream_open = cpu_stream_open,
     .stream_wait = cpu_stream_wait,
     .stream_close = cpu_stream_close,

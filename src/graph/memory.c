@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/backend.h"
 #include "core/mem.h"
 #include "core/status.h"
 #include "graph/op.h"
@@ -265,7 +266,7 @@ static void write_offsets(const struct planner *p, struct mmqi_plan *plan)
             continue;
         plan->offset[i] = b->offset;
         if (value->kind == MMQI_VALUE_SLICE)
-            plan->offset[i] += (uint64_t)value->first_row * (uint64_t)value->cols * sizeof(float);
+            plan->offset[i] += (uint64_t)value->first * sizeof(float);
     }
 }
 
@@ -351,4 +352,27 @@ uint64_t mmqi_plan_offset(const struct mmqi_plan *plan, int32_t value)
 int64_t mmqi_plan_max_rows(const struct mmqi_plan *plan, int32_t symbol)
 {
     return plan->max_rows[symbol];
+}
+
+static void raise_to(int64_t *size, int64_t to)
+{
+    if (*size < to)
+        *size = to;
+}
+
+void mmqi_plan_needs(struct mmqi_stream_options *needs, const struct mmqi_graph *graph,
+                     const struct mmqi_plan *plan)
+{
+    raise_to(&needs->max_cols, mmqi_graph_max_cols(graph));
+    for (int32_t i = 0; i < mmqi_graph_n_nodes(graph); i++) {
+        const struct mmqi_node *node = mmqi_graph_node_at(graph, i);
+        const struct mmqi_value *x;
+
+        if (node->op == MMQI_OP_MATMUL) {
+            x = mmqi_graph_value_at(graph, node->in[0]);
+            raise_to(&needs->max_product, mmqi_extent_rows(&x->rows, plan->max_rows) * x->cols);
+        } else if (node->op == MMQI_OP_ATTENTION) {
+            raise_to(&needs->max_heads, mmqi_graph_value_at(graph, node->out)->cols);
+        }
+    }
 }

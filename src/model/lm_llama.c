@@ -234,6 +234,7 @@ static void build_rope(struct mmqi_build *b, const struct mmqi_llama *llama, int
     node.weight = mmqi_model_find(b->model, "language.rope");
     node.n_heads = n_heads;
     node.head_dim = llama->head_dim;
+    node.n_axes = 1;
     mmqi_build_node(b, &node);
 }
 

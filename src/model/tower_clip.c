@@ -107,15 +107,15 @@ static struct mmqi_extent fixed(int64_t rows)
 /* Pixels to rows of flat patches. */
 static int32_t build_patches(struct mmqi_build *b, const struct mmqi_clip *clip)
 {
-    int64_t side = clip->image, patch = clip->patch;
+    struct mmqi_extent rows = fixed(mmqi_clip_patches(clip));
+    int64_t cols = 3 * (int64_t)clip->patch * clip->patch;
     struct mmqi_node node = mmqi_node(MMQI_OP_PATCHES);
 
-    node.in[0] = mmqi_graph_input(b->graph, "pixels", MMQI_BIND_PIXELS, fixed(1), 3 * side * side);
-    node.out =
-        mmqi_graph_value(b->graph, "patches", fixed(mmqi_clip_patches(clip)), 3 * patch * patch);
+    node.in[0] = mmqi_graph_input(b->graph, "pixels", MMQI_BIND_PIXELS, rows, cols);
+    node.out = mmqi_graph_value(b->graph, "patches", rows, cols);
     node.channels = 3;
-    node.height = node.width = clip->image;
     node.patch = clip->patch;
+    node.frames = node.merge = 1;
     mmqi_build_node(b, &node);
     return node.out;
 }

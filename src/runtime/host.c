@@ -1,5 +1,9 @@
 #include "runtime/host.h"
 
+#include <stdio.h>
+#include <string.h>
+
+#include "backend/host.h"
 #include "core/mem.h"
 #include "core/status.h"
 
@@ -19,17 +23,62 @@ static int32_t find_pool(struct mmqi_host *host, const struct mmqi_host_options 
     return MMQ_OK;
 }
 
+enum { MAX_BACKENDS = 8 };
+
+static int32_t open_cuda(struct mmqi_host *host)
+{
+    const char *path = host->runtime ? host->runtime->cuda_library : NULL;
+    int32_t status, n;
+
+    if (path && *path == '\0')
+        return mmqi_fail(MMQ_ERR_NO_DEVICE, "cuda: the runtime's options leave it out");
+    status = mmqi_loader_open(&host->cuda, "cuda", path);
+    if (status == MMQ_OK)
+        status = host->cuda.backend->count(&mmqi_backend_host, &n);
+    return status;
+}
+
+/* The message with the device's name before it. */
+static int32_t name_device(int32_t status, const char *device)
+{
+    char reason[MMQI_MESSAGE_BYTES];
+
+    snprintf(reason, sizeof reason, "%s", mmqi_message());
+    return mmqi_fail(status, "device '%s': %s", device, reason);
+}
+
+/* The backend of the device's name, and the index there. */
+static int32_t find_backend(struct mmqi_host *host, int32_t *index,
+                            const struct mmqi_backend *const *backends, const char *device)
+{
+    const struct mmqi_backend *list[MAX_BACKENDS + 1] = {NULL};
+    bool any = !device || strcmp(device, "auto") == 0;
+    int32_t status = MMQ_OK, n = 0;
+
+    if (any || strncmp(device, "cuda", 4) == 0) {
+        status = open_cuda(host);
+        if (status != MMQ_OK && !any)
+            return name_device(status, device);
+        if (status != MMQ_OK)
+            mmqi_log(mmqi_host_log(host), MMQ_LOG_INFO, "auto: not on CUDA: %s", mmqi_message());
+        else
+            list[n++] = host->cuda.backend;
+    }
+    for (; *backends && n < MAX_BACKENDS; backends++)
+        list[n++] = *backends;
+    return mmqi_registry_find(&host->backend, index, list, device);
+}
+
 static int32_t open_device(struct mmqi_host *host, const struct mmqi_backend *const *backends,
                            const struct mmqi_host_options *options)
 {
-    struct mmqi_device_options device = {0};
-    int32_t status;
+    struct mmqi_device_options device = {.host = &mmqi_backend_host};
+    int32_t status = find_pool(host, options);
 
-    status = mmqi_registry_find(&host->backend, &device.index, backends, options->device);
+    if (status == MMQ_OK)
+        status = find_backend(host, &device.index, backends, options->device);
     if (status == MMQ_OK)
         status = mmqi_isa_find(&device.isa, options->isa);
-    if (status == MMQ_OK)
-        status = find_pool(host, options);
     if (status != MMQ_OK)
         return status;
     device.pool = host->pool;
@@ -71,6 +120,7 @@ void mmqi_host_release(struct mmqi_host *host)
         return;
     if (host->device)
         host->backend->close(host->device);
+    mmqi_loader_close(&host->cuda);
     if (host->runtime)
         mmqi_runtime_release(host->runtime);
     else

@@ -8,11 +8,13 @@
 #ifndef MMQI_RUNTIME_HOST_H
 #define MMQI_RUNTIME_HOST_H
 
+#include "backend/loader.h"
 #include "backend/registry.h"
 #include "core/os.h"
 #include "runtime/runtime.h"
 
 struct mmqi_host {
+    struct mmqi_loaded cuda; /* libmmq-cuda.so, where it was opened */
     const struct mmqi_backend *backend;
     struct mmqi_device *device;
     struct mmqi_pool *pool;
@@ -30,8 +32,12 @@ struct mmqi_host_options {
     struct mmqi_runtime *runtime; /* NULL: threads of its own */
 };
 
-/* Under the runtime's hooks, where there is one. MMQ_ERR_INVALID: another number of threads than
- * the runtime's. */
+/*
+ * Under the runtime's hooks, where there is one. `backends`, which ends with NULL, are those of this
+ * library; that of libmmq-cuda.so comes before them, opened where the device is named "cuda..." or
+ * may be any. Any takes what is there, and the log tells why it is not CUDA. MMQ_ERR_INVALID:
+ * another number of threads than the runtime's.
+ */
 int32_t mmqi_host_create(struct mmqi_host **out, const struct mmqi_backend *const *backends,
                          const struct mmqi_host_options *options);
 struct mmqi_host *mmqi_host_retain(struct mmqi_host *host); /* any thread */

@@ -89,6 +89,8 @@ int32_t mmqi_session_encode(struct mmqi_session *session, int32_t picture,
         return status;
     begin_run(&run, session, watch);
     run.rows[MMQI_ROWS_MAIN] = model->spec.image_patches;
+    run.picture_height = model->spec.image_height;
+    run.picture_width = model->spec.image_width;
     status = session->host->backend->execute(session->stream, model->vision, session->layout.vision,
                                              &run, 0, mmqi_graph_n_segments(model->vision));
     if (status == MMQ_OK)

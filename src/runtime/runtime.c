@@ -66,7 +66,11 @@ int32_t mmqi_runtime_create(struct mmqi_runtime **out, const struct mmqi_runtime
     if (!runtime)
         return mmqi_fail(MMQ_ERR_NOMEM, "runtime: no memory for its handle");
     hooks = mmqi_runtime_enter(runtime);
-    if (options->parallel)
+    if (options->cuda_library)
+        runtime->cuda_library = mmqi_strdup(options->cuda_library);
+    if (options->cuda_library && !runtime->cuda_library)
+        status = mmqi_fail(MMQ_ERR_NOMEM, "runtime: no memory for the path of a library");
+    else if (options->parallel)
         status = mmqi_pool_create_hosted(&runtime->pool, options->n_threads, options->parallel,
                                          options->parallel_user);
     else
@@ -90,6 +94,7 @@ void mmqi_runtime_release(struct mmqi_runtime *runtime)
     if (!runtime || __atomic_sub_fetch(&runtime->n_users, 1, __ATOMIC_ACQ_REL) > 0)
         return;
     mmqi_pool_free(runtime->pool);
+    mmqi_free(runtime->cuda_library);
     let_go(runtime);
 }
 

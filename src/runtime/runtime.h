@@ -19,7 +19,8 @@ struct mmqi_runtime_options {
     struct mmqi_log log;
     mmqi_parallel_fn parallel; /* NULL: threads of the library */
     void *parallel_user;
-    int32_t n_threads; /* 0: one per processor */
+    int32_t n_threads;        /* 0: one per processor */
+    const char *cuda_library; /* copied; NULL: beside libmmq; "": none */
 };
 
 struct mmqi_runtime {
@@ -27,8 +28,9 @@ struct mmqi_runtime {
     struct mmqi_mem_hooks hooks;  /* those of our blocks: the host's, and a holder more */
     struct mmqi_log log;
     struct mmqi_pool *pool;
-    int32_t n_users;   /* changed with atomics only, as is this: */
-    int64_t n_holders; /* blocks, and one for all users together */
+    char *cuda_library; /* or NULL */
+    int32_t n_users;    /* changed with atomics only, as is this: */
+    int64_t n_holders;  /* blocks, and one for all users together */
 };
 
 /* MMQ_ERR_INVALID: one of alloc and free alone, or an absurd number of threads. */

@@ -37,7 +37,6 @@ static int32_t choose_sizes(struct mmqi_session_layout *layout, const struct mmq
 static int32_t plan_graphs(struct mmqi_session_layout *layout, const struct mmqi_model *model)
 {
     int64_t tower[MMQI_N_SYMBOLS] = {0}, decoder[MMQI_N_SYMBOLS] = {0};
-    int64_t cols;
     int32_t status;
 
     tower[MMQI_ROWS_MAIN] = model->spec.image_patches;
@@ -53,10 +52,8 @@ static int32_t plan_graphs(struct mmqi_session_layout *layout, const struct mmqi
     layout->arena_bytes = mmqi_plan_bytes(layout->vision);
     if (mmqi_plan_bytes(layout->language) > layout->arena_bytes)
         layout->arena_bytes = mmqi_plan_bytes(layout->language);
-    layout->max_cols = mmqi_graph_max_cols(model->vision);
-    cols = mmqi_graph_max_cols(model->language);
-    if (cols > layout->max_cols)
-        layout->max_cols = cols;
+    mmqi_plan_needs(&layout->stream, model->vision, layout->vision);
+    mmqi_plan_needs(&layout->stream, model->language, layout->language);
     return MMQ_OK;
 }
 
@@ -111,7 +108,7 @@ static int32_t count_bytes(struct mmqi_session_layout *layout, const struct mmqi
         product((uint64_t)spec->image_rows, (uint64_t)spec->hidden, 4, 1, &wrapped);
     layout->logit_bytes = product(MMQI_MAX_PICK, (uint64_t)spec->vocab_size, 4, 1, &wrapped);
     layout->index_bytes = 4 * place_index(&index, NULL, layout, model);
-    layout->stream_bytes = backend->stream_bytes(device, layout->max_cols);
+    layout->stream_bytes = backend->stream_bytes(device, &layout->stream);
     layout->activation_bytes = layout->arena_bytes + layout->pixel_bytes + layout->image_bytes +
                                layout->logit_bytes + layout->index_bytes;
     layout->total_bytes = layout->activation_bytes + layout->kv_bytes + layout->stream_bytes;
@@ -167,7 +164,7 @@ static int32_t take_device_memory(struct mmqi_session *session)
     for (i = 0; i < sizeof blocks / sizeof blocks[0] && status == MMQ_OK; i++)
         status = backend->alloc(session->host->device, blocks[i].out, (size_t)blocks[i].bytes);
     if (status == MMQ_OK)
-        status = backend->stream_open(session->host->device, layout->max_cols, &session->stream);
+        status = backend->stream_open(session->host->device, &layout->stream, &session->stream);
     return status;
 }
 

@@ -27,7 +27,7 @@ struct mmqi_session_options {
 struct mmqi_session_layout {
     int32_t context, chunk, n_pages;
     struct mmqi_plan *vision, *language;
-    int64_t max_cols;     /* for stream_open */
+    struct mmqi_stream_options stream;
     uint64_t arena_bytes; /* the greater of both plans */
     uint64_t kv_bytes, pixel_bytes, image_bytes, logit_bytes, index_bytes, stream_bytes;
     uint64_t activation_bytes; /* arena, pixels, image rows, logits, indices */

@@ -142,7 +142,8 @@ static void rig_memory(struct rig *r)
 static void rig_open(struct rig *r, const char *folder, int64_t max_rows, int64_t n_slots)
 {
     const int64_t none[MMQI_N_SYMBOLS] = {0};
-    int64_t rows[MMQI_N_SYMBOLS] = {0, max_rows, max_rows, 0}, cols;
+    int64_t rows[MMQI_N_SYMBOLS] = {0, max_rows, max_rows, 0};
+    struct mmqi_stream_options needs = {0};
     struct mmqi_device_options options = {0};
 
     memset(r, 0, sizeof *r);
@@ -157,10 +158,9 @@ static void rig_open(struct rig *r, const char *folder, int64_t max_rows, int64_
     rows[MMQI_ROWS_IMAGE] = r->model->spec.image_rows;
     OK(mmqi_plan_create(&r->vision, r->model->vision, none));
     OK(mmqi_plan_create(&r->language, r->model->language, rows));
-    cols = mmqi_graph_max_cols(r->model->language);
-    if (mmqi_graph_max_cols(r->model->vision) > cols)
-        cols = mmqi_graph_max_cols(r->model->vision);
-    OK(mmqi_cpu_backend.stream_open(r->device, cols, &r->stream));
+    mmqi_plan_needs(&needs, r->model->vision, r->vision);
+    mmqi_plan_needs(&needs, r->model->language, r->language);
+    OK(mmqi_cpu_backend.stream_open(r->device, &needs, &r->stream));
     rig_memory(r);
 }
 
@@ -196,6 +196,8 @@ static struct mmqi_run rig_run(const struct rig *r)
     run.kv = r->kv;
     run.weights = r->model->placed;
     run.rows[MMQI_ROWS_IMAGE] = r->model->spec.image_rows;
+    run.picture_height = r->model->spec.image_height;
+    run.picture_width = r->model->spec.image_width;
     return run;
 }
 

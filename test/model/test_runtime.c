@@ -346,7 +346,7 @@ static mmq_model *logged_model(struct lines *lines, const char *path)
 {
     mmq_runtime_options options = {
         .struct_size = sizeof options, .log = keep_line, .log_user = lines};
-    mmq_load_options load = {.struct_size = sizeof load};
+    mmq_load_options load = {.struct_size = sizeof load, .device = "cpu"};
     mmq_runtime *runtime;
     mmq_model *model;
 

@@ -48,6 +48,7 @@ struct target {
 static bool target_open(struct target *t, int32_t isa, int32_t threads, int64_t max_cols)
 {
     struct mmqi_device_options options = {.isa = isa};
+    struct mmqi_stream_options needs = {.max_cols = max_cols};
     int32_t status;
 
     *t = (struct target){.backend = &mmqi_cpu_backend, .ops = mmqi_cpu_backend.ops};
@@ -60,7 +61,7 @@ static bool target_open(struct target *t, int32_t isa, int32_t threads, int64_t 
         return false;
     }
     ck_assert_int_eq(status, MMQ_OK);
-    ck_assert_int_eq(t->backend->stream_open(t->device, max_cols, &t->stream), MMQ_OK);
+    ck_assert_int_eq(t->backend->stream_open(t->device, &needs, &t->stream), MMQ_OK);
     return true;
 }
 

@@ -9,13 +9,15 @@
 START_TEST(every_slot_is_filled)
 {
     const void *const *slot = (const void *const *)mmqi_cpu_backend.ops;
+    int32_t n;
 
     for (size_t i = 0; i < sizeof *mmqi_cpu_backend.ops / sizeof *slot; i++)
         ck_assert_ptr_nonnull(slot[i]);
     slot = (const void *const *)&mmqi_cpu_backend;
     for (size_t i = 0; i < sizeof mmqi_cpu_backend / sizeof *slot; i++)
         ck_assert_ptr_nonnull(slot[i]);
-    ck_assert_int_eq(mmqi_cpu_backend.count(), 1);
+    ck_assert_int_eq(mmqi_cpu_backend.count(NULL, &n), MMQ_OK);
+    ck_assert_int_eq(n, 1);
 }
 END_TEST
 
@@ -88,6 +90,7 @@ START_TEST(a_stream_takes_the_bytes_it_tells_and_ops_take_none)
     static const int64_t widths[] = {1, 17, 64, 576, 2049, 16384, 100000};
     struct meter meter = {.limit = SIZE_MAX};
     struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter};
+    struct mmqi_stream_options needs = {0};
     struct mmqi_stream *stream;
     struct target t;
     struct matrix x, y;
@@ -98,8 +101,9 @@ START_TEST(a_stream_takes_the_bytes_it_tells_and_ops_take_none)
     for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
         meter.live = 0;
         mmqi_mem_enter(&hooks);
-        told = t.backend->stream_bytes(t.device, widths[i]);
-        ck_assert_int_eq(t.backend->stream_open(t.device, widths[i], &stream), MMQ_OK);
+        needs.max_cols = widths[i];
+        told = t.backend->stream_bytes(t.device, &needs);
+        ck_assert_int_eq(t.backend->stream_open(t.device, &needs, &stream), MMQ_OK);
         mmqi_mem_enter(NULL);
         ck_assert_uint_ge(meter.live, told);
         ck_assert_uint_le(meter.live, told + 2 * BLOCK_OVERHEAD);
@@ -125,6 +129,7 @@ START_TEST(refused_memory_is_a_status)
     struct meter meter = {0};
     struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter};
     struct mmqi_device_options options = {0};
+    struct mmqi_stream_options needs = {.max_cols = 64};
     struct mmqi_stream *stream;
     struct mmqi_device *device;
     struct target t;
@@ -137,7 +142,7 @@ START_TEST(refused_memory_is_a_status)
     ck_assert_int_eq(t.backend->alloc(t.device, &memory, 100), MMQ_ERR_NOMEM);
     for (meter.limit = 0; meter.limit < 2; meter.limit++) {
         meter.calls = 0;
-        ck_assert_int_eq(t.backend->stream_open(t.device, 64, &stream), MMQ_ERR_NOMEM);
+        ck_assert_int_eq(t.backend->stream_open(t.device, &needs, &stream), MMQ_ERR_NOMEM);
         ck_assert_ptr_null(stream);
     }
     mmqi_mem_enter(NULL);

@@ -1,0 +1,145 @@
+/*
+ * The CUDA backend's inner contract: the device and the stream, how calls are
+ * checked, and the ops.
+ *
+ * Every op is asynchronous on its stream, takes device addresses, allocates
+ * nothing, and can be captured in a CUDA graph: its grid depends on the sizes
+ * of its matrices alone, and what changes from token to token (ids, positions,
+ * slots, spans, page tables) is read on the device. Results never depend on
+ * timing: no float atomics, fixed splits and fixed orders of summation.
+ *
+ * A call of the CUDA runtime that can fail is written
+ *     status = MMQI_CUDA(device, cudaStreamSynchronize(stream));
+ * and a launch is followed by
+ *     return mmqi_cuda_launched(s, "rms_norm");
+ * so that tests can make the nth of them fail. An error that leaves the
+ * context unusable marks the device lost: MMQ_ERR_DEVICE ever after for all
+ * that was opened on it, while freeing still works.
+ */
+#ifndef MMQI_CUDA_CUDA_H
+#define MMQI_CUDA_CUDA_H
+
+#include <cublasLt.h>
+#include <cuda_runtime.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "backend/host.h"
+#include "mmq.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+    MMQI_CUDA_STAGES = 2,            /* pinned buffers of an upload */
+    MMQI_CUDA_STAGE_BYTES = 8 << 20, /* each */
+    MMQI_CUDA_WORKSPACE = 32 << 20,  /* cuBLASLt's, of every stream */
+    MMQI_CUDA_ALIGN = 256,           /* of device memory and of the parts of scratch */
+    MMQI_CUDA_COMPILED = 4           /* captured graphs that a stream keeps */
+};
+
+struct mmqi_device {
+    const struct mmqi_backend_host *host;
+    int32_t index;
+    int32_t n_multiprocessors;
+    int32_t compute;     /* capability, 10 * major + minor: 75, 80, 90, 120 */
+    size_t shared_bytes; /* shared memory that one block may opt into */
+    char text[192];      /* for describe */
+    int32_t lost;        /* changed with atomics only: the error that lost it, 0: none */
+    struct mmqi_fault fault;
+    int64_t n_calls, n_allocs;   /* since the fault was set; changed with atomics only */
+    uint64_t taken, peak;        /* bytes of device memory; under the lock */
+    uint64_t driver;             /* bytes that went when the context was made */
+    struct mmqi_os_mutex *mutex; /* guards the pinned buffers, their stream and the counters */
+    cudaStream_t transfers;
+    void *stage[MMQI_CUDA_STAGES];
+    cudaEvent_t staged[MMQI_CUDA_STAGES]; /* the buffer's last copy is done */
+};
+
+struct mmqi_cuda_compiled; /* cuda/execute.c */
+
+struct mmqi_stream {
+    struct mmqi_device *device;
+    cudaStream_t stream; /* does not wait for the legacy default stream */
+    cublasLtHandle_t lt;
+    struct mmqi_stream_options options;
+    uint8_t *scratch; /* for one op at a time; aligned to MMQI_CUDA_ALIGN */
+    size_t scratch_bytes;
+    void *workspace; /* MMQI_CUDA_WORKSPACE bytes, for cuBLASLt alone */
+    struct mmqi_cuda_compiled *compiled;
+};
+
+/* ---- calls, devices (device.c) ---- */
+
+/* MMQ_OK, or the error as a status with the line "cuda:0: WHAT: reason": cudaErrorMemoryAllocation
+ * is MMQ_ERR_NOMEM, all else MMQ_ERR_DEVICE. `device` is never NULL. */
+int32_t mmqi_cuda_check(struct mmqi_device *device, cudaError_t error, const char *what);
+int32_t mmqi_cuda_check_lt(struct mmqi_device *device, cublasStatus_t error, const char *what);
+/* Of the launch just made; for a kernel, after <<<>>>. */
+int32_t mmqi_cuda_launched(struct mmqi_stream *s, const char *what);
+/* A status with a line, as printf spells it. */
+int32_t mmqi_cuda_fail(struct mmqi_device *device, int32_t status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Counts a call; cudaSuccess, or the error that it must give without being made (a fault to come,
+ * a device that is lost). */
+cudaError_t mmqi_cuda_fault(struct mmqi_device *device, bool is_alloc);
+
+/* A call of the runtime, counted and checked; it is not made where a fault takes its place. */
+#define MMQI_CUDA(device, call)                                                                    \
+    mmqi_cuda_check(device, mmqi_cuda_fault(device, false) ?: (call), #call)
+#define MMQI_CUDA_ALLOC(device, call)                                                              \
+    mmqi_cuda_check(device, mmqi_cuda_fault(device, true) ?: (call), #call)
+/* Of cuBLASLt, likewise. */
+#define MMQI_CUBLAS(device, call)                                                                  \
+    (mmqi_cuda_fault(device, false) != cudaSuccess                                                 \
+         ? mmqi_cuda_check_lt(device, CUBLAS_STATUS_EXECUTION_FAILED, #call)                       \
+         : mmqi_cuda_check_lt(device, (call), #call))
+
+/* ---- scratch (scratch.c, the kernels' own): bytes that the ops of such a stream need ---- */
+
+size_t mmqi_cuda_scratch_bytes(const struct mmqi_device *device,
+                               const struct mmqi_stream_options *options);
+
+/* ---- packing (pack.c): what the slot `pack` does ---- */
+
+int32_t mmqi_cuda_pack(struct mmqi_device *device, struct mmqi_wmat *w, void *block,
+                       const struct mmqi_layout *layout);
+
+/* ---- the ops, as backend/ops.h tells them ---- */
+
+int32_t mmqi_cuda_embed(struct mmqi_stream *s, const struct mmqi_mat *y,
+                        const struct mmqi_wmat *table, const int32_t *ids);
+int32_t mmqi_cuda_place_rows(struct mmqi_stream *s, const struct mmqi_mat *y,
+                             const struct mmqi_mat *x, const int32_t *index);
+int32_t mmqi_cuda_copy(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *x);
+int32_t mmqi_cuda_add(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *a,
+                      const struct mmqi_mat *b);
+int32_t mmqi_cuda_layer_norm(struct mmqi_stream *s, const struct mmqi_mat *y,
+                             const struct mmqi_mat *x, const float *w, const float *b, float eps);
+int32_t mmqi_cuda_rms_norm(struct mmqi_stream *s, const struct mmqi_mat *y,
+                           const struct mmqi_mat *x, const float *w, float eps);
+int32_t mmqi_cuda_matmul(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *x,
+                         const struct mmqi_wmat *w, const float *bias);
+int32_t mmqi_cuda_activate(struct mmqi_stream *s, const struct mmqi_mat *y,
+                           const struct mmqi_mat *x, int32_t act);
+int32_t mmqi_cuda_gate(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *gate,
+                       const struct mmqi_mat *up, int32_t act);
+int32_t mmqi_cuda_rope(struct mmqi_stream *s, const struct mmqi_mat *x,
+                       const struct mmqi_rope *rope, const int32_t *positions);
+int32_t mmqi_cuda_store_kv(struct mmqi_stream *s, const struct mmqi_kv *kv,
+                           const struct mmqi_mat *k, const struct mmqi_mat *v,
+                           const int32_t *slots);
+int32_t mmqi_cuda_attention(struct mmqi_stream *s, const struct mmqi_mat *y,
+                            const struct mmqi_mat *q, int32_t n_heads, const struct mmqi_kv *kv,
+                            const struct mmqi_span *spans, float scale);
+int32_t mmqi_cuda_patches(struct mmqi_stream *s, const struct mmqi_mat *y, const float *pixels,
+                          const struct mmqi_patches *how);
+int32_t mmqi_cuda_pick(struct mmqi_stream *s, int32_t *out, const struct mmqi_mat *x);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
