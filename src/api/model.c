@@ -169,6 +169,7 @@ static int32_t place_progress(void *user, uint64_t done, uint64_t total)
 static int32_t place_locked(mmq_model *model, bool *placed)
 {
     uint64_t bytes = mmqi_model_place_bytes(model->core);
+    uint64_t beside = mmqi_model_pack_bytes(model->core, model->host->backend);
     int32_t status;
 
     if (model->core->placed)
@@ -176,9 +177,14 @@ static int32_t place_locked(mmq_model *model, bool *placed)
     status = mmqi_host_take(model->host, bytes, "weights");
     if (status != MMQ_OK)
         return status;
-    model->core->pool = model->host->pool;
+    status = mmqi_host_take(model->host, beside, "packing weights");
+    if (status != MMQ_OK) {
+        mmqi_host_give(model->host, bytes);
+        return status;
+    }
     status = mmqi_model_place(model->core, model->host->backend, model->host->device,
                               place_progress, model);
+    mmqi_host_give(model->host, beside);
     if (status != MMQ_OK) {
         mmqi_host_give(model->host, bytes);
         return status;
@@ -327,6 +333,7 @@ mmq_status mmq_estimate(mmq_memory *memory, const mmq_model *model,
 {
     struct mmqi_session_layout layout;
     mmq_memory m = {0};
+    uint64_t beside;
     int32_t status = mmqi_clear_struct(memory, "mmq_memory");
 
     if (status == MMQ_OK && !model)
@@ -339,7 +346,8 @@ mmq_status mmq_estimate(mmq_memory *memory, const mmq_model *model,
     m.kv_cache = layout.kv_bytes;
     m.activations = layout.activation_bytes;
     m.scratch = layout.stream_bytes;
-    m.total = m.weights + layout.total_bytes;
+    beside = mmqi_model_pack_bytes(model->core, model->host->backend);
+    m.total = m.weights + (beside > layout.total_bytes ? beside : layout.total_bytes);
     mmqi_session_layout_clear(&layout);
     MMQI_GIVE(memory, &m);
     return MMQ_OK;

@@ -116,7 +116,6 @@ struct mmqi_model {
     int32_t n_weights;
     struct mmqi_weight_name *by_name; /* [n_weights], sorted */
     /* placement */
-    struct mmqi_pool *pool; /* packs rows while placing; its owner's; NULL: one thread */
     const struct mmqi_backend *backend;
     struct mmqi_device *device;
     struct mmqi_run_weight *placed; /* [n_weights]; NULL before */
@@ -168,6 +167,8 @@ int32_t mmqi_model_choose(struct mmqi_model *model, int32_t weight, int32_t form
 
 /* Bytes that placing will take on the device: exact. */
 uint64_t mmqi_model_place_bytes(const struct mmqi_model *model);
+/* Bytes beside them, while weights are placed: for rows that a device with memory of its own packs. */
+uint64_t mmqi_model_pack_bytes(const struct mmqi_model *model, const struct mmqi_backend *backend);
 /* Place every weight; the device stays the caller's and outlives the placement. `progress` may be
  * NULL; what it returns, not MMQ_OK, ends the work. */
 int32_t mmqi_model_place(struct mmqi_model *model, const struct mmqi_backend *backend,

@@ -3,7 +3,8 @@
  *
  * Matrices are placed as their canonical block; vectors and constants as f32, converted exactly.
  * Small buffers of host memory carry everything, so placing costs the device's bytes and no more. A
- * matrix whose format is not the stored one is packed on its way, a chunk of rows at a time.
+ * matrix whose format is not the stored one is packed on its way by the device, a chunk of rows at a
+ * time: with memory of its own, that takes some of it as long as weights are placed.
  */
 #include <string.h>
 
@@ -11,7 +12,7 @@
 #include "core/mem.h"
 #include "core/status.h"
 #include "model/model.h"
-#include "quant/format_pack.h"
+#include "backend/packer.h"
 
 enum {
     CHUNK_BYTES = 1 << 20,
@@ -41,6 +42,32 @@ uint64_t mmqi_model_place_bytes(const struct mmqi_model *model)
     return total;
 }
 
+static bool is_packed(const struct mmqi_weight *w)
+{
+    return device_bytes(w) > 0 && !is_vector(w) && w->format != w->stored;
+}
+
+static int64_t chunk_rows(const struct mmqi_weight *w)
+{
+    return mmqi_packer_step(w->format, w->rows, w->cols, PACK_BYTES);
+}
+
+uint64_t mmqi_model_pack_bytes(const struct mmqi_model *model, const struct mmqi_backend *backend)
+{
+    uint64_t most = 0;
+
+    for (int32_t i = 0; i < model->n_weights; i++) {
+        const struct mmqi_weight *w = &model->weights[i];
+        uint64_t bytes;
+
+        if (!is_packed(w))
+            continue;
+        bytes = mmqi_packing_bytes(backend, w->format, chunk_rows(w), w->cols);
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
 /* What the pieces of placing share. */
 struct placing {
     struct mmqi_model *model;
@@ -50,6 +77,7 @@ struct placing {
     void *user;
     uint64_t total;
     uint8_t *chunk; /* CHUNK_BYTES of host memory */
+    struct mmqi_packing packing;
 };
 
 /* `bytes` of the weight in hand are on the device, after those of the weights before it. */
@@ -135,83 +163,58 @@ struct packing {
     int32_t weight;
     uint8_t *memory; /* of the weight, on the device */
     struct mmqi_packer packer;
-    int64_t step; /* rows of a chunk */
-    float *rows;
-    uint8_t *packed; /* a chunk's bytes; at the end those of nested scales */
+    float *rows;     /* of a chunk */
+    uint8_t *scales; /* of a nested format: its parts from 1 on */
 };
-
-static int32_t upload_packed(const struct packing *k, const struct mmqi_packed_rows *at,
-                             uint8_t *const part[MMQI_MAX_PARTS])
-{
-    const struct placing *p = k->p;
-    int32_t status = MMQ_OK;
-
-    for (int32_t i = 0; i < k->packer.layout.n_parts && status == MMQ_OK; i++)
-        if (at->bytes[i] > 0)
-            status = p->backend->upload(p->device,
-                                        k->memory + k->packer.layout.part[i].offset + at->begin[i],
-                                        part[i], (size_t)at->bytes[i]);
-    return status;
-}
 
 static int32_t pack_chunk(struct packing *k, int64_t begin, int64_t n)
 {
     struct mmqi_packed_rows at;
-    uint8_t *part[MMQI_MAX_PARTS];
     int32_t status = mmqi_model_read_to_pack(k->p->model, k->weight, begin, begin + n,
                                              k->packer.info->format, k->rows);
 
     if (status == MMQ_OK)
+        status = mmqi_packer_place(&k->packer, k->memory, k->rows, begin, n);
+    if (status == MMQ_OK)
         status = mmqi_packer_find(&k->packer, &at, begin, n);
-    if (status != MMQ_OK)
-        return status;
-    mmqi_packed_lay_out(part, k->packed, &at);
-    mmqi_packer_pack(&k->packer, part, k->rows, begin, n);
-    status = upload_packed(k, &at, part);
     return status == MMQ_OK ? tell(k->p, at.begin[0] + at.bytes[0]) : status;
 }
 
 /* The scales of a nested format, which are known when all rows are. */
 static int32_t pack_nested(struct packing *k)
 {
-    struct mmqi_packed_rows at = {{0}, {0}};
-    uint8_t *part[MMQI_MAX_PARTS];
+    const struct mmqi_layout *layout = &k->packer.layout;
+    uint64_t head = layout->part[1].offset;
+    uint8_t *part[MMQI_MAX_PARTS] = {NULL};
 
     if (!k->packer.info->nest)
         return MMQ_OK;
-    for (int32_t i = 1; i < k->packer.layout.n_parts; i++)
-        at.bytes[i] = k->packer.layout.part[i].bytes;
-    mmqi_free(k->packed);
-    k->packed = NULL;
-    k->packed = mmqi_alloc_aligned((size_t)mmqi_packed_lay_out(part, k->packed, &at));
-    if (!k->packed)
+    k->scales = mmqi_alloc_aligned((size_t)(layout->bytes - head));
+    if (!k->scales)
         return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to pack '%s'", k->p->model->path,
                          k->p->model->weights[k->weight].name);
-    mmqi_packed_lay_out(part, k->packed, &at);
+    memset(k->scales, 0, (size_t)(layout->bytes - head));
+    for (int32_t i = 1; i < layout->n_parts; i++)
+        part[i] = k->scales + (layout->part[i].offset - head);
     mmqi_packer_finish(&k->packer, part);
-    return upload_packed(k, &at, part);
+    return k->p->backend->upload(k->p->device, k->memory + head, k->scales,
+                                 (size_t)(layout->bytes - head));
 }
 
 static int32_t prepare_packing(struct packing *k)
 {
     const struct mmqi_weight *w = &k->p->model->weights[k->weight];
-    struct mmqi_packed_rows at;
-    uint8_t *part[MMQI_MAX_PARTS];
     size_t bytes;
     int32_t status =
-        mmqi_packer_open(&k->packer, w->format, w->method, w->rows, w->cols, k->p->model->pool);
+        mmqi_packer_open(&k->packer, w->format, w->method, w->rows, w->cols, &k->p->packing);
 
-    k->step = mmqi_packer_step(w->format, w->rows, w->cols, PACK_BYTES);
-    if (status == MMQ_OK)
-        status = mmqi_packer_find(&k->packer, &at, 0, k->step);
     if (status != MMQ_OK)
         return status;
-    if (!mmqi_mul_size((size_t)k->step, (size_t)w->cols, &bytes) ||
+    if (!mmqi_mul_size((size_t)chunk_rows(w), (size_t)w->cols, &bytes) ||
         !mmqi_mul_size(bytes, sizeof(float), &bytes))
         return mmqi_fail(MMQ_ERR_LIMIT, "%s: '%s' is too wide to pack", k->p->model->path, w->name);
     k->rows = mmqi_alloc_aligned(bytes);
-    k->packed = mmqi_alloc_aligned((size_t)mmqi_packed_lay_out(part, k->packed, &at));
-    if (!k->rows || !k->packed)
+    if (!k->rows)
         return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to pack '%s'", k->p->model->path, w->name);
     return MMQ_OK;
 }
@@ -220,13 +223,14 @@ static int32_t pack_weight(const struct placing *p, int32_t weight, uint8_t *mem
 {
     const struct mmqi_weight *w = &p->model->weights[weight];
     struct packing k = {.p = p, .weight = weight, .memory = memory};
+    int64_t step = chunk_rows(w);
     int32_t status = prepare_packing(&k);
 
-    for (int64_t begin = 0; begin < w->rows && status == MMQ_OK; begin += k.step)
-        status = pack_chunk(&k, begin, w->rows - begin < k.step ? w->rows - begin : k.step);
+    for (int64_t begin = 0; begin < w->rows && status == MMQ_OK; begin += step)
+        status = pack_chunk(&k, begin, w->rows - begin < step ? w->rows - begin : step);
     if (status == MMQ_OK)
         status = pack_nested(&k);
-    mmqi_free(k.packed);
+    mmqi_free(k.scales);
     mmqi_free(k.rows);
     mmqi_packer_close(&k.packer);
     return status;
@@ -354,7 +358,8 @@ int32_t mmqi_model_place(struct mmqi_model *model, const struct mmqi_backend *ba
                         .device = device,
                         .progress = progress,
                         .user = user,
-                        .total = mmqi_model_place_bytes(model)};
+                        .total = mmqi_model_place_bytes(model),
+                        .packing = {.backend = backend, .device = device}};
     size_t n = (size_t)model->n_weights;
     int32_t status;
 
@@ -368,7 +373,10 @@ int32_t mmqi_model_place(struct mmqi_model *model, const struct mmqi_backend *ba
     if (!model->placed || !model->memory || !p.chunk)
         status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to place %zu weights", model->path, n);
     else
+        status = mmqi_packing_open(&p.packing, mmqi_model_pack_bytes(model, backend));
+    if (status == MMQ_OK)
         status = place_all(&p);
+    mmqi_packing_close(&p.packing);
     mmqi_free(p.chunk);
     if (status != MMQ_OK)
         mmqi_model_unplace(model);
