@@ -9,7 +9,8 @@
 #define MMQI_MODEL_MODEL_H
 
 #include "backend/backend.h"
-#include "graph/graph.h"
+#include "core/rules.h"
+#include "graph/route.h"
 #include "image/preprocess.h"
 #include "io/checkpoint.h"
 #include "io/settings.h"
@@ -57,7 +58,7 @@ struct mmqi_weight {
      * the entries then tell what it was made from. */
     uint8_t *block;
     float nested_offset;   /* of a nested format from a file: the part that no tensor holds */
-    uint64_t placed_bytes; /* bytes it takes on the device */
+    uint64_t placed_bytes; /* bytes it takes at all places */
 };
 
 /* One row of the index by name. */
@@ -98,6 +99,25 @@ struct mmqi_spec {
 
 struct mmqi_family;
 
+/* Which place the parts of a model are at. */
+struct mmqi_split {
+    int32_t n_places;
+    int32_t *vision, *language; /* [segments] of each graph */
+    uint32_t *weights;          /* [n_weights] of whole storages: bit per place that holds it */
+};
+
+struct mmqi_place {
+    const struct mmqi_backend *backend;
+    struct mmqi_device *device;
+};
+
+/* What lies at one place. */
+struct mmqi_placement {
+    struct mmqi_place at;
+    struct mmqi_run_weight *weights; /* [n_weights]; zeros where a weight is not here */
+    void **memory; /* [n_weights] device blocks, NULL where block or same_as serves */
+};
+
 struct mmqi_model {
     const struct mmqi_family *family;
     void *facts; /* the family's own configuration; freed by family->free_facts */
@@ -111,16 +131,14 @@ struct mmqi_model {
     struct mmqi_chat *chat; /* NULL when the folder has no template that this build runs */
     char *chat_error;       /* why its template does not run; NULL when there is none or it does */
     struct mmqi_graph *vision, *language;
-    int32_t *n_users; /* models that share everything above; changed with atomics only */
+    struct mmqi_split split; /* all at place 0, unless mmqi_model_split() says otherwise */
+    int32_t *n_users;        /* models that share everything above; changed with atomics only */
     struct mmqi_weight *weights;
     int32_t n_weights;
     struct mmqi_weight_name *by_name; /* [n_weights], sorted */
     /* placement */
-    const struct mmqi_backend *backend;
-    struct mmqi_device *device;
-    struct mmqi_run_weight *placed; /* [n_weights]; NULL before */
-    void **memory; /* [n_weights] device blocks, NULL where block or same_as serves */
-    uint64_t placed_bytes;
+    struct mmqi_placement *placed; /* [split.n_places]; NULL before */
+    uint64_t placed_bytes;         /* at all places */
 };
 
 /* Bindings of the two graphs. */
@@ -165,18 +183,31 @@ int32_t mmqi_model_read_part(const struct mmqi_model *model, int32_t weight, int
  * be packed when it is placed. MMQ_ERR_STATE once the model is placed. */
 int32_t mmqi_model_choose(struct mmqi_model *model, int32_t weight, int32_t format, int32_t method);
 
-/* Bytes that placing will take on the device: exact. */
-uint64_t mmqi_model_place_bytes(const struct mmqi_model *model);
+/*
+ * Split a model, which no other shares yet and that is not placed, over places: rule r, whose
+ * pattern is over canonical names, gives the weights that it matches to place places[r]; the last
+ * rule that matches wins. `rules` NULL: all is at place 0.
+ *
+ *   MMQ_ERR_INVALID  a rule matches nothing, or one later rule wins all that it matches: line and
+ *                    column; a weight that no rule matches; weights of one segment at two places:
+ *                    the message names both
+ */
+int32_t mmqi_model_split(struct mmqi_model *model, const struct mmqi_rules *rules,
+                         const int32_t *places, int32_t n_places);
+void mmqi_split_clear(struct mmqi_split *split); /* accepts all zeros */
+
+/* Bytes that placing will take at a place: exact. */
+uint64_t mmqi_model_place_bytes(const struct mmqi_model *model, int32_t place);
 /* Bytes beside them, while weights are placed: for rows that a device with memory of its own packs. */
-uint64_t mmqi_model_pack_bytes(const struct mmqi_model *model, const struct mmqi_backend *backend);
-/* Place every weight; the device stays the caller's and outlives the placement. `progress` may be
- * NULL; what it returns, not MMQ_OK, ends the work. */
-int32_t mmqi_model_place(struct mmqi_model *model, const struct mmqi_backend *backend,
-                         struct mmqi_device *device,
+uint64_t mmqi_model_pack_bytes(const struct mmqi_model *model, int32_t place,
+                               const struct mmqi_backend *backend);
+/* Place every weight; `places` [split.n_places] are copied, their devices stay the caller's and
+ * outlive the placement. `progress` may be NULL; what it returns, not MMQ_OK, ends the work. */
+int32_t mmqi_model_place(struct mmqi_model *model, const struct mmqi_place *places,
                          int32_t (*progress)(void *user, uint64_t done, uint64_t total),
                          void *user);
 
-/* Take every weight off the device again; accepts a model that is not, or only half, placed. */
+/* Take every weight off its devices again; accepts a model that is not, or only half, placed. */
 void mmqi_model_unplace(struct mmqi_model *model);
 
 #endif

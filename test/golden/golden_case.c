@@ -294,6 +294,19 @@ static size_t compare_pixels(double *most, const float *made, const struct mmqi_
     return seen;
 }
 
+/* The rows of the picture that was encoded last. */
+static int32_t compare_vision(struct tally *tally, struct mmqi_session *core, const float *want,
+                              size_t n)
+{
+    float *made = mmqi_alloc_array(n, sizeof *made);
+    int32_t status = made ? mmqi_session_read_image(core, made) : MMQ_ERR_NOMEM;
+
+    if (status == MMQ_OK)
+        compare(&tally->vision, made, want, n);
+    mmqi_free(made);
+    return status;
+}
+
 static int check_pictures(struct tally *tally, const struct golden *golden,
                           const struct mmqi_prompt *taken, struct mmqi_tokens *tokens, int prompt)
 {
@@ -323,7 +336,7 @@ static int check_pictures(struct tally *tally, const struct golden *golden,
         rows = (size_t)picture.rows * (size_t)spec->hidden;
         status = mmqi_session_encode(core, (int32_t)i, NULL);
         if (status == MMQ_OK && seen_vision + rows <= n_vision)
-            compare(&tally->vision, core->image, vision + seen_vision, rows);
+            status = compare_vision(tally, core, vision + seen_vision, rows);
         seen_vision += rows;
     }
     tally->n_pictures += (int)taken->n_images;

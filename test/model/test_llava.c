@@ -107,7 +107,7 @@ struct rig {
     struct mmqi_model *model;
     struct mmqi_picture picture; /* any: all are resized to the same */
     struct mmqi_pool *pool;
-    struct mmqi_device *device;
+    struct mmqi_place place;
     struct mmqi_stream *stream;
     struct mmqi_plan *vision, *language;
     void *arena;
@@ -155,14 +155,15 @@ static void rig_open(struct rig *r, const char *folder, int64_t max_rows, int64_
     OK(mmqi_model_measure(&r->picture, r->model, 40, 30));
     OK(mmqi_pool_create(&r->pool, 2));
     options.pool = r->pool;
-    OK(mmqi_cpu_backend.open(&r->device, &options));
-    OK(mmqi_model_place(r->model, &mmqi_cpu_backend, r->device, NULL, NULL));
+    r->place.backend = &mmqi_cpu_backend;
+    OK(mmqi_cpu_backend.open(&r->place.device, &options));
+    OK(mmqi_model_place(r->model, &r->place, NULL, NULL));
     rows[MMQI_ROWS_IMAGE] = r->model->spec.image_rows;
     OK(mmqi_plan_create(&r->vision, r->model->vision, none));
     OK(mmqi_plan_create(&r->language, r->model->language, rows));
     mmqi_plan_needs(&needs, r->model->vision, r->vision);
     mmqi_plan_needs(&needs, r->model->language, r->language);
-    OK(mmqi_cpu_backend.stream_open(r->device, &needs, &r->stream));
+    OK(mmqi_cpu_backend.stream_open(r->place.device, &needs, &r->stream));
     rig_memory(r);
 }
 
@@ -173,7 +174,7 @@ static void rig_close(struct rig *r)
     mmqi_plan_free(r->language);
     mmqi_model_close(r->model);
     mmqi_store_release(r->store);
-    mmqi_cpu_backend.close(r->device);
+    mmqi_cpu_backend.close(r->place.device);
     mmqi_pool_free(r->pool);
     free(r->arena);
     free(r->image);
@@ -196,7 +197,7 @@ static struct mmqi_run rig_run(const struct rig *r)
         run.index[i] = r->index[i];
     run.spans = r->spans;
     run.kv = r->kv;
-    run.weights = r->model->placed;
+    run.weights = r->model->placed[0].weights;
     run.rows[MMQI_ROWS_IMAGE] = r->model->spec.image_rows;
     run.picture_height = r->picture.height;
     run.picture_width = r->picture.width;
@@ -478,12 +479,12 @@ START_TEST(placing_takes_exactly_the_bytes_that_were_told)
     rig_open(&r, folder, 8, 8);
     for (int32_t i = 0; i < r.model->n_weights; i++)
         bytes += r.model->weights[i].placed_bytes;
-    ck_assert_uint_eq(bytes, mmqi_model_place_bytes(r.model));
+    ck_assert_uint_eq(bytes, mmqi_model_place_bytes(r.model, 0));
     ck_assert_uint_eq(bytes, r.model->placed_bytes);
-    ck_assert_int_eq(mmqi_model_place(r.model, &mmqi_cpu_backend, r.device, NULL, NULL),
-                     MMQ_ERR_STATE);
+    ck_assert_int_eq(mmqi_model_place(r.model, &r.place, NULL, NULL), MMQ_ERR_STATE);
     ck_assert_ptr_null(
-        r.model->memory[mmqi_model_find(r.model, "vision.blocks.2.attn.q")]); /* never runs */
+        r.model->placed[0]
+            .memory[mmqi_model_find(r.model, "vision.blocks.2.attn.q")]); /* never runs */
     rig_close(&r);
 }
 END_TEST
@@ -513,14 +514,13 @@ START_TEST(placing_reports_progress_and_can_be_stopped_and_tried_again)
         SKIP("../shared/golden/llava is absent");
     rig_open(&r, folder, 8, 8);
     mmqi_model_unplace(r.model);
-    ck_assert_int_eq(mmqi_model_place(r.model, &mmqi_cpu_backend, r.device, note_progress, &steps),
-                     MMQ_ERR_CALLBACK);
+    ck_assert_int_eq(mmqi_model_place(r.model, &r.place, note_progress, &steps), MMQ_ERR_CALLBACK);
     ck_assert_ptr_null(r.model->placed);
     ck_assert_uint_eq(r.model->placed_bytes, 0);
     steps = (struct steps){0};
-    OK(mmqi_model_place(r.model, &mmqi_cpu_backend, r.device, note_progress, &steps));
+    OK(mmqi_model_place(r.model, &r.place, note_progress, &steps));
     ck_assert_uint_eq(steps.last, steps.total);
-    ck_assert_uint_eq(steps.total, mmqi_model_place_bytes(r.model));
+    ck_assert_uint_eq(steps.total, mmqi_model_place_bytes(r.model, 0));
     rig_close(&r);
 }
 END_TEST

@@ -557,14 +557,14 @@ static void store_int4(struct checkpoint *c, const char *type, uint16_t scale, u
 static int32_t place_on_cpu(struct mmqi_model *model)
 {
     struct mmqi_device_options options = {0};
-    struct mmqi_device *device;
+    struct mmqi_place place = {&mmqi_cpu_backend, NULL};
     int32_t status;
 
     OK(mmqi_pool_create(&options.pool, 1));
-    OK(mmqi_cpu_backend.open(&device, &options));
-    status = mmqi_model_place(model, &mmqi_cpu_backend, device, NULL, NULL);
+    OK(mmqi_cpu_backend.open(&place.device, &options));
+    status = mmqi_model_place(model, &place, NULL, NULL);
     mmqi_model_unplace(model);
-    mmqi_cpu_backend.close(device);
+    mmqi_cpu_backend.close(place.device);
     mmqi_pool_free(options.pool);
     return status;
 }
