@@ -13,7 +13,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include "cuda.h"
+#include "cuda/cuda.h"
 
 enum { WARP = 32, ALL_LANES = 0xffffffffu };
 
@@ -38,10 +38,9 @@ static inline int32_t allow_shared(struct mmqi_stream *s, void (*kernel)(P...), 
 {
     if (shared <= 48 * 1024)
         return MMQ_OK;
-    return MMQI_CUDA(s->device,
-                     cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
-                                          cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                          (int)shared));
+    return MMQI_CUDA(s->device, cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
+                                                     cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                     (int)shared));
 }
 #endif
 

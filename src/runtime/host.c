@@ -94,7 +94,8 @@ static int32_t open_place(struct mmqi_host *host, int32_t *at,
                           const struct mmqi_backend *const *backends,
                           const struct mmqi_host_options *options, const char *device)
 {
-    struct mmqi_device_options how = {.host = &mmqi_backend_host, .pool = host->pool};
+    struct mmqi_device_options how = {
+        .host = &mmqi_backend_host, .pool = host->pool, .log = mmqi_host_log(host)};
     struct mmqi_host_place place = {.limit = options->limit ? options->limit : UINT64_MAX};
     int32_t status = find_backend(host, &place.at.backend, &how.index, backends, device);
 

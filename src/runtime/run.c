@@ -12,18 +12,6 @@
 #include "graph/op.h"
 #include "runtime/session.h"
 
-static int32_t check_cancel(void *user, const struct mmqi_segment *segment,
-                            const struct mmqi_mat *live_out)
-{
-    const struct mmqi_watch *watch = user;
-
-    (void)segment;
-    (void)live_out;
-    if (watch && watch->cancelled && __atomic_load_n(watch->cancelled, __ATOMIC_RELAXED))
-        return mmqi_fail(MMQ_ERR_CANCELLED, "session: cancelled");
-    return MMQ_OK;
-}
-
 /* ---- moving ---- */
 
 /* The part of the index block that mmqi_session_place_index() laid out, to wherever the graph whose
@@ -153,8 +141,7 @@ static int32_t run_course(struct course *course, struct mmqi_session *session, i
 {
     int32_t status = MMQ_OK;
 
-    course->run.after = check_cancel;
-    course->run.after_user = (void *)watch;
+    course->run.cancelled = watch ? watch->cancelled : NULL;
     for (int32_t i = 0; i < course->route->n_legs && status == MMQ_OK; i++) {
         const struct mmqi_leg *leg = &course->route->legs[i];
 
