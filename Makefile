@@ -61,7 +61,7 @@ endif
 DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
 DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES)) -lpthread -ldl -lm
 # Read only where tests are built, so that the library needs neither package.
-TEST_CFLAGS = $(shell $(PKG_CONFIG) --cflags check jansson libpng libturbojpeg) -Itest -DSOURCE_ROOT='"$(CURDIR)"' \
+TEST_CFLAGS = $(shell $(PKG_CONFIG) --cflags check jansson libpng libturbojpeg) -Itest -DSOURCE_ROOT='"$(CURDIR)"' -DBUILD_FOLDER='"$B"' \
 	-DSPEED_COUNTS=$(if $(filter release,$(config)),1,0)
 TEST_LIBS = $(shell $(PKG_CONFIG) --libs check jansson libpng libturbojpeg)
 

@@ -7,7 +7,7 @@
  * pattern, so a kernel that reads it spoils its result, and one that writes it is seen.
  *
  * TEST_DEVICE names another device than the CPU ("cuda:0"), TEST_CUDA_LIBRARY the library of its
- * backend (without it, the one built in this tree). Tests for each instruction set run once then.
+ * backend (without it, the one of this build). Tests for each instruction set run once then.
  */
 #ifndef TEST_OPS_HARNESS_H
 #define TEST_OPS_HARNESS_H
@@ -19,7 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "backend/host.h"
 #include "backend/loader.h"
@@ -53,17 +52,9 @@ struct target {
 
 __attribute__((unused)) static const char *cuda_library(void)
 {
-    static const char *const places[] = {"build/release/lib", "build/debug/lib", "lib"};
-    const char *named = getenv("TEST_CUDA_LIBRARY"), *path;
+    const char *named = getenv("TEST_CUDA_LIBRARY");
 
-    if (named && *named)
-        return named;
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        path = support_text("%s/libmmq-cuda.so", source_path(places[i]));
-        if (access(path, R_OK) == 0)
-            return path;
-    }
-    return "no libmmq-cuda.so is built";
+    return named && *named ? named : source_path(BUILD_FOLDER "/lib/libmmq-cuda.so");
 }
 
 /* The device of that name, without a stream: t->pool, t->device, t->backend, t->ops. */
