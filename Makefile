@@ -290,6 +290,23 @@ check: all $(RUNS) ## build and run every test
 unit: $(SUITE_RUNS) ## build and run the Check suites alone
 	@test/tools/sum_up.sh $(RESULTS) $(foreach run,$(SUITE_RUNS),$(call suite_name,$(run)))
 
+# What test/gpu/run.sh runs; libraries that a machine may lack lie beside, so that the build folder
+# can be taken to one that has a device and no compiler.
+GPU_PROGRAMS := $(addprefix $B/test/,ops/test_device ops/test_rows ops/test_matmul ops/test_attention \
+	ops/test_ops model/test_cuda_library model/test_split golden/golden_case)
+.PHONY: gpu-programs
+gpu-programs: $(GPU_PROGRAMS) examples ## build all that check-gpu runs, without running it
+	+@$(MAKE) --no-print-directory cuda
+	@mkdir -p $B/needed
+	@ldd $(GPU_PROGRAMS) $(PROGRAMS) | awk '$$2 == "=>" && $$3 !~ /lib(c|m|pthread|dl|rt)\.so|libmmq/ {print $$3}' | \
+		sort -u | xargs -r cp -uL -t $B/needed
+
+DEVICE ?= cuda:0
+GPU_SUITES ?=
+.PHONY: check-gpu
+check-gpu: gpu-programs ## build all, run ops, golden cases, model tests and benches on DEVICE=cuda:0
+	@test/gpu/run.sh $B $(DEVICE) $(GPU_SUITES)
+
 # The suites that mean something without a decoder, each in a build of its own.
 DECODER_SUITES := unit/test_image model/test_api model/test_runtime
 .PHONY: check-no-decoders
