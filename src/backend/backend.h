@@ -76,11 +76,22 @@ struct mmqi_stream_options {
     int64_t max_heads;   /* widest row of an attention's y: n_heads * head_dim */
 };
 
+/* Rows to pack: as format->pack of quant/format.h, all of it memory of the device. */
+struct mmqi_pack_job {
+    int32_t format, method; /* enum mmqi_format, enum mmqi_method */
+    int64_t rows, cols;     /* whole steps of the format, or up to the matrix's end */
+    const float *w;         /* [rows, cols] */
+    /* Receive these rows' bytes; aligned to the numbers they hold. Of a nested format part 1
+     * receives the flat f32 absmax instead, and the parts after it nothing. */
+    uint8_t *part[MMQI_MAX_PARTS];
+};
+
 struct mmqi_backend {
     const char *name; /* "cpu", "cuda" */
     /* Device memory is the host's, and pack leaves the canonical bytes: a block of the host's
      * serves where it lies. */
     bool host_memory;
+    bool fast; /* streams may be in MMQI_MODE_FAST */
     /* Devices of this kind that can be opened now. None: MMQ_ERR_NO_DEVICE with the reason (no
      * driver, an old one, no device), *n 0. */
     int32_t (*count)(const struct mmqi_backend_host *host, int32_t *n);
@@ -101,6 +112,8 @@ struct mmqi_backend {
      * The CPU computes from canonical bytes; another backend may rearrange in place. */
     int32_t (*pack)(struct mmqi_device *device, struct mmqi_wmat *w, void *block,
                     const struct mmqi_layout *layout);
+    /* Pack rows: the bytes that the CPU makes, to the bit. Done when it returns. */
+    int32_t (*pack_rows)(struct mmqi_device *device, const struct mmqi_pack_job *job);
     void (*memory)(struct mmqi_device *device, struct mmqi_device_memory *memory);
     /* Set the fault to come (kind NONE: none); returns the calls of that kind since the last. */
     int64_t (*fault)(struct mmqi_device *device, struct mmqi_fault fault);

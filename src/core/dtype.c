@@ -34,47 +34,6 @@ int32_t mmqi_dtype_from_name(const char *name)
     return -1;
 }
 
-float mmqi_f32_from_f16(uint16_t bits)
-{
-    uint32_t sign = (uint32_t)(bits & 0x8000) << 16;
-    uint32_t exponent = bits >> 10 & 0x1f, mantissa = bits & 0x3ff;
-    float magnitude;
-
-    if (exponent == 0x1f)
-        return mmqi_f32_from_bits(sign | 0x7f800000u | mantissa << 13);
-    if (exponent == 0) {
-        magnitude = (float)mantissa * 0x1p-24f; /* exact */
-        return mmqi_f32_from_bits(sign | mmqi_bits_from_f32(magnitude));
-    }
-    return mmqi_f32_from_bits(sign | (exponent + 112) << 23 | mantissa << 13);
-}
-
-uint16_t mmqi_bf16_from_f32(float value)
-{
-    uint32_t bits = mmqi_bits_from_f32(value);
-
-    if ((bits & 0x7fffffffu) > 0x7f800000u)
-        return (uint16_t)(bits >> 16 | 0x40); /* a NaN stays one */
-    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
-}
-
-uint16_t mmqi_f16_from_f32(float value)
-{
-    uint32_t bits = mmqi_bits_from_f32(value), sign = bits >> 16 & 0x8000, rest;
-
-    bits &= 0x7fffffffu;
-    if (bits > 0x7f800000u)
-        return (uint16_t)(sign | 0x7e00 | (bits >> 13 & 0x3ff));
-    if (bits >= 0x477ff000u) /* from 65520 on, the nearest f16 is infinity */
-        return (uint16_t)(sign | 0x7c00);
-    if (bits < 0x38800000u) { /* below 2^-14: adding 0.5 lines the subnormal's bits up */
-        rest = mmqi_bits_from_f32(mmqi_f32_from_bits(bits) + 0.5f);
-        return (uint16_t)(sign | (rest - 0x3f000000u));
-    }
-    rest = bits - 0x38000000u;
-    return (uint16_t)(sign | (rest + 0xfffu + (rest >> 13 & 1)) >> 13);
-}
-
 void mmqi_to_f32(float *dst, const void *src, int32_t dtype, size_t n)
 {
     const unsigned char *from = src;

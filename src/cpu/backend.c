@@ -8,6 +8,7 @@
 #include <cpuid.h>
 #endif
 
+#include "backend/packer.h"
 #include "core/mem.h"
 #include "cpu/cpu.h"
 #include "graph/graph.h"
@@ -193,6 +194,12 @@ static int32_t cpu_pack(struct mmqi_device *device, struct mmqi_wmat *w, void *b
     return MMQ_OK;
 }
 
+static int32_t cpu_pack_rows(struct mmqi_device *device, const struct mmqi_pack_job *job)
+{
+    mmqi_pack_rows(device->pool, job);
+    return MMQ_OK;
+}
+
 /* The greatest need of: unpacked panels, a block of keys turned on its side, two rows. */
 size_t mmqi_cpu_scratch(int64_t max_cols)
 {
@@ -288,6 +295,7 @@ const struct mmqi_backend mmqi_cpu_backend = {
     .download = cpu_move,
     .copy = cpu_move,
     .pack = cpu_pack,
+    .pack_rows = cpu_pack_rows,
     .memory = cpu_memory,
     .fault = cpu_fault,
     .stream_open = cpu_stream_open,

@@ -7,7 +7,7 @@
 #include "core/mem.h"
 #include "core/status.h"
 #include "model/model.h"
-#include "quant/format_pack.h"
+#include "backend/packer.h"
 
 enum { PIECE_BYTES = 1 << 20 };
 

@@ -1,7 +1,7 @@
 /*
  * Quantizing layer by layer.
  *
- *   measure   the greatest chunk, and the bytes that progress counts
+ *   measure   the greatest chunk, and the bytes that progress counts; take memory for it
  *   declare   the folder's tensors, so that its headers are known
  *   pack      weight by weight, chunk by chunk, to memory and file
  *   copy      what is kept, byte for byte, and the small files
@@ -11,11 +11,11 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "backend/packer.h"
 #include "core/dtype.h"
 #include "core/mem.h"
 #include "core/status.h"
 #include "quant/folder.h"
-#include "quant/format_pack.h"
 
 enum { CHUNK_BYTES = 4 << 20, MIN_BUFFER = 64 << 10 };
 
@@ -29,6 +29,7 @@ struct job {
     size_t rows_bytes;
     uint8_t *packed; /* the packed chunk where there is no model to pack into */
     size_t packed_bytes;
+    struct mmqi_packing packing;
     uint64_t done, total; /* bytes of the source */
 };
 
@@ -75,6 +76,7 @@ static int32_t measure_weight(struct job *job, int32_t i)
     const struct mmqi_weight *w = &job->source->weights[i];
     int64_t rows = chunk_rows(job, i);
     struct mmqi_layout layout;
+    uint64_t beside;
     size_t bytes;
     int32_t status =
         mmqi_format_info(job->options->choices[i].format)->layout(&layout, rows, w->cols);
@@ -85,10 +87,41 @@ static int32_t measure_weight(struct job *job, int32_t i)
         !mmqi_mul_size(bytes, sizeof(float), &bytes))
         return mmqi_fail(MMQ_ERR_LIMIT, "'%s' is too wide to quantize", w->name);
     job->rows_bytes = bytes > job->rows_bytes ? bytes : job->rows_bytes;
+    beside =
+        mmqi_packing_bytes(job->packing.backend, job->options->choices[i].format, rows, w->cols);
+    if (beside > job->report->device_bytes)
+        job->report->device_bytes = beside;
     if (!job->model && layout.bytes > job->packed_bytes)
         job->packed_bytes = (size_t)layout.bytes;
     job->total += mmqi_layout_part_bytes(&w->stored_layout);
     return MMQ_OK;
+}
+
+/* What packs, and its memory; given back by close_packing(). */
+static int32_t open_packing(struct job *job)
+{
+    struct mmqi_host *device = job->options->device;
+    uint64_t bytes = job->report->device_bytes;
+    int32_t status;
+
+    if (bytes == 0)
+        return MMQ_OK;
+    status = mmqi_host_take_at(device, 0, bytes, "packing weights");
+    if (status != MMQ_OK)
+        return status;
+    status = mmqi_packing_open(&job->packing, bytes);
+    if (status != MMQ_OK)
+        mmqi_host_give_at(device, 0, bytes);
+    return status;
+}
+
+static void close_packing(struct job *job)
+{
+    uint64_t bytes = job->packing.bytes;
+
+    mmqi_packing_close(&job->packing);
+    if (bytes > 0)
+        mmqi_host_give_at(job->options->device, 0, bytes);
 }
 
 static int32_t make_buffers(struct job *job)
@@ -106,7 +139,7 @@ static int32_t make_buffers(struct job *job)
     if (!job->rows || !job->packed)
         return no_memory();
     note_peak(job, 0);
-    return MMQ_OK;
+    return open_packing(job);
 }
 
 /* ---- packing ---- */
@@ -175,8 +208,9 @@ static int32_t quantize_chunk(struct job *job, struct work *work, int64_t begin,
     if (status != MMQ_OK)
         return status;
     find_parts(part, job, work, &at);
-    mmqi_packer_pack(&work->packer, part, job->rows, begin, n);
-    status = save_parts(job, work, part, &at);
+    status = mmqi_packer_pack(&work->packer, part, job->rows, begin, n);
+    if (status == MMQ_OK)
+        status = save_parts(job, work, part, &at);
     return status == MMQ_OK ? tick(job, (uint64_t)(n * w->cols) * item) : status;
 }
 
@@ -248,7 +282,7 @@ static int32_t quantize_weight(struct job *job, int32_t weight)
     const struct mmqi_choice *choice = &job->options->choices[weight];
     struct work work = {.weight = weight};
     int32_t status = mmqi_packer_open(&work.packer, choice->format, choice->method, w->rows,
-                                      w->cols, job->options->pool);
+                                      w->cols, &job->packing);
 
     note_peak(job, mmqi_packer_bytes(choice->format, w->rows, w->cols));
     if (status == MMQ_OK && job->model)
@@ -353,9 +387,13 @@ static int32_t run(struct job *job, bool in_memory)
 int32_t mmqi_quantize(struct mmqi_model **quantized, const struct mmqi_model *source,
                       const struct mmqi_quantize_options *options, struct mmqi_report **report)
 {
-    struct job job = {.source = source, .options = options};
+    struct job job = {.source = source, .options = options, .packing = {.pool = options->pool}};
     int32_t status;
 
+    if (options->device) {
+        job.packing.backend = options->device->place[0].at.backend;
+        job.packing.device = options->device->place[0].at.device;
+    }
     if (quantized)
         *quantized = NULL;
     if (report)
@@ -369,6 +407,7 @@ int32_t mmqi_quantize(struct mmqi_model **quantized, const struct mmqi_model *so
         *report = job.report;
         job.report = NULL;
     }
+    close_packing(&job);
     mmqi_model_close(job.model);
     mmqi_folder_free(job.folder);
     mmqi_report_free(job.report);

@@ -2,14 +2,15 @@
  * Quantizing a model layer by layer: every weight that changes is read once, in chunks of rows,
  * packed, and put into a new model in memory, into a folder, or both.
  *
- * The packed bytes depend on the source and the choices alone: not on the chunks, the threads, or
- * where they go.
+ * The packed bytes depend on the source and the choices alone: not on the chunks, the threads, what
+ * packs them, or where they go.
  */
 #ifndef MMQI_QUANT_APPLY_H
 #define MMQI_QUANT_APPLY_H
 
 #include "core/thread.h"
 #include "quant/report.h"
+#include "runtime/host.h"
 
 struct mmqi_quantize_options {
     const struct mmqi_choice *choices; /* [n_weights] of mmqi_policy_apply() on the source */
@@ -18,6 +19,9 @@ struct mmqi_quantize_options {
     uint64_t chunk_bytes;
     uint64_t shard_bytes;   /* of one file of weights; 0: 4 GiB */
     struct mmqi_pool *pool; /* packs the rows of a chunk together; NULL: this thread alone */
+    /* Its first place packs instead: a chunk of rows and its bytes are taken of its budget. NULL:
+     * the pool does. */
+    struct mmqi_host *device;
     /* Nonzero ends the work with MMQ_ERR_CALLBACK; NULL: none. */
     int32_t (*progress)(void *user, uint64_t done, uint64_t total);
     void *progress_user;
@@ -35,7 +39,8 @@ struct mmqi_quantize_options {
  *                        weight has no name in a folder
  *   MMQ_ERR_EXISTS       out_path exists
  *   MMQ_ERR_FORMAT       a weight is NaN or infinite; the message names tensor and place
- *   MMQ_ERR_IO, MMQ_ERR_CANCELLED, MMQ_ERR_CALLBACK
+ *   MMQ_ERR_LIMIT        the device's budget has no room for a chunk
+ *   MMQ_ERR_IO, MMQ_ERR_CANCELLED, MMQ_ERR_CALLBACK, and what the device says
  */
 int32_t mmqi_quantize(struct mmqi_model **quantized, const struct mmqi_model *source,
                       const struct mmqi_quantize_options *options, struct mmqi_report **report);

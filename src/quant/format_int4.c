@@ -22,19 +22,10 @@
  */
 #include "quant/format_parts.h"
 
-#include <float.h>
 #include <string.h>
 
 #include "core/status.h"
-
-#define ROUNDER 12582912.0f /* 1.5 * 2^23 */
-
-enum { MAX_GROUP = 128, LANES = 4, STRIP = 4 * LANES /* elements in registers at a time */ };
-
-typedef float f32x4 __attribute__((vector_size(16)));
-typedef uint32_t u32x4 __attribute__((vector_size(16)));
-
-#define INLINE static inline __attribute__((always_inline))
+#include "quant/format_block.h"
 
 static int64_t count_groups(int64_t cols, int64_t group)
 {
@@ -66,184 +57,21 @@ static int64_t row_step(int64_t cols)
     return 1;
 }
 
-/* ---- scales ---- */
-
-/* How a scale is stored. */
-struct scale_type {
-    float most;  /* (q - z) * most is finite */
-    float least; /* above 0 */
-    bool is_f16; /* bf16 otherwise */
-};
-
-static const struct scale_type f16 = {.most = 65504.0f, .least = 0x1p-24f, .is_f16 = true};
-static const struct scale_type bf16 = {.most = 0x1.1p124f, .least = 0x1p-133f};
-
-static uint16_t scale_bits(float scale, const struct scale_type *type)
-{
-    return type->is_f16 ? mmqi_f16_from_f32(scale) : mmqi_bf16_from_f32(scale);
-}
-
-static float scale_of_bits(uint16_t bits, const struct scale_type *type)
-{
-    return type->is_f16 ? mmqi_f32_from_f16(bits) : mmqi_f32_from_bf16(bits);
-}
-
-static float round_scale(float scale, const struct scale_type *type)
-{
-    float rounded = scale_of_bits(scale_bits(scale, type), type);
-
-    if (rounded > type->most)
-        return type->most;
-    return rounded == 0.0f && scale > 0.0f ? type->least : rounded;
-}
-
 /* ---- packing ---- */
 
-/* What a group decodes by. */
-struct grid {
-    float scale;
-    int32_t zero;
-};
-
-INLINE f32x4 spread(float x)
-{
-    return (f32x4){x, x, x, x};
-}
-
-INLINE f32x4 least_of(f32x4 a, f32x4 b)
-{
-    u32x4 less = (u32x4)(a < b);
-
-    return (f32x4)(((u32x4)a & less) | ((u32x4)b & ~less));
-}
-
-INLINE f32x4 greatest_of(f32x4 a, f32x4 b)
-{
-    u32x4 more = (u32x4)(a > b);
-
-    return (f32x4)(((u32x4)a & more) | ((u32x4)b & ~more));
-}
-
-/* Of n elements, a multiple of STRIP, and of 0. */
-static void find_range(float *low, float *high, const float *w, int64_t n)
-{
-    f32x4 least = {0}, most = {0}, x;
-    float lane[2][LANES];
-
-    for (int64_t k = 0; k < n; k += LANES) {
-        memcpy(&x, w + k, sizeof x);
-        least = least_of(x, least);
-        most = greatest_of(x, most);
-    }
-    memcpy(lane[0], &least, sizeof lane[0]);
-    memcpy(lane[1], &most, sizeof lane[1]);
-    *low = *high = 0.0f;
-    for (int i = 0; i < LANES; i++) {
-        *low = lane[0][i] < *low ? lane[0][i] : *low;
-        *high = lane[1][i] > *high ? lane[1][i] : *high;
-    }
-}
-
-static int32_t zero_point(float low, float scale)
-{
-    float x = -low / scale;
-
-    return mmqi_round_to_even(x < 15.0f ? x : 15.0f);
-}
-
-/* q - z, with ROUNDER added: the low bits of the sum are the integer, see mmqi_round_to_even(). */
-INLINE f32x4 nearest_level(f32x4 x, const struct grid *grid)
-{
-    x = least_of(x / spread(grid->scale), spread((float)(15 - grid->zero)));
-    return greatest_of(x, spread((float)-grid->zero)) + spread(ROUNDER);
-}
-
-/* Codes of n elements, a multiple of STRIP. */
-static void encode(uint8_t *bytes, const float *w, int64_t n, const struct grid *grid)
-{
-    uint32_t bias = 0x4b400000u - (uint32_t)grid->zero, code[STRIP];
-    f32x4 x[4];
-    u32x4 at[4];
-
-    for (int64_t k = 0; k < n; k += STRIP) {
-        memcpy(x, w + k, sizeof x);
-        for (int i = 0; i < 4; i++)
-            at[i] = (u32x4)nearest_level(x[i], grid) - bias;
-        memcpy(code, at, sizeof code);
-        for (int i = 0; i < STRIP / 2; i++)
-            bytes[k / 2 + i] = (uint8_t)(code[2 * i] | code[2 * i + 1] << 4);
-    }
-}
-
-/*
- * Squared error of n elements, a multiple of STRIP, in units of 1 / unit^2. Lane i sums elements
- * i, i + 16, i + 32 ... in order; the lanes are then added in halves: 16, 8, 4, 2.
- */
-static float squared_error(const float *w, int64_t n, const struct grid *grid, float unit)
-{
-    f32x4 sum[4] = {{0}}, x[4];
-    float lane[LANES];
-
-    for (int64_t k = 0; k < n; k += STRIP) {
-        memcpy(x, w + k, sizeof x);
-        for (int i = 0; i < 4; i++) {
-            f32x4 level = nearest_level(x[i], grid) - spread(ROUNDER);
-            f32x4 error = (x[i] - level * spread(grid->scale)) * spread(unit);
-
-            sum[i] += error * error;
-        }
-    }
-    sum[0] = (sum[0] + sum[2]) + (sum[1] + sum[3]);
-    memcpy(lane, sum, sizeof lane);
-    return (lane[0] + lane[2]) + (lane[1] + lane[3]);
-}
-
-/* The fractions: j / 64, exact in f32. Zero points beside that of the scale gain nothing more. */
-enum { GRID_BEGIN = 48, GRID_END = 73, GRID = 64 };
-
-/* Replace *grid, that of round to nearest, where another has an error that is smaller by more than
- * the sums can err; among the others the first of the least wins. */
-static void search_grid(struct grid *grid, const float *w, int64_t n, float low, float high,
-                        const struct scale_type *type)
-{
-    float unit = 1.0f / grid->scale, least, error, fraction;
-    struct grid other;
-
-    if (!(unit <= FLT_MAX))
-        return;
-    least = squared_error(w, n, grid, unit) * (1.0f - 0x1p-16f);
-    for (int j = GRID_BEGIN; j < GRID_END; j++) {
-        fraction = (float)j / GRID;
-        other.scale = round_scale((high - low) * fraction / 15.0f, type);
-        other.zero = zero_point(low * fraction, other.scale);
-        error = squared_error(w, n, &other, unit);
-        if (error < least) {
-            least = error;
-            *grid = other;
-        }
-    }
-}
-
 /* `n` <= group elements. */
-static struct grid pack_group(uint8_t *codes, const float *w, int64_t n, int64_t group,
-                              int32_t method, const struct scale_type *type)
+static struct mmqi_int4_grid pack_group(uint8_t *codes, const float *w, int64_t n, int64_t group,
+                                        int32_t method, const struct mmqi_scale_type *type)
 {
-    float padded[MAX_GROUP] = {0}, low, high;
-    struct grid grid = {0};
-    uint8_t bytes[MAX_GROUP / 2] = {0};
+    float padded[MMQI_MAX_BLOCK] = {0};
+    uint8_t bytes[MMQI_MAX_BLOCK / 2];
+    struct mmqi_int4_grid grid;
 
     if (n < group) {
         memcpy(padded, w, (size_t)n * sizeof *w);
         w = padded;
     }
-    find_range(&low, &high, w, group);
-    grid.scale = round_scale((high - low) / 15.0f, type);
-    if (grid.scale > 0.0f) {
-        grid.zero = zero_point(low, grid.scale);
-        if (method == MMQI_METHOD_SEARCH)
-            search_grid(&grid, w, group, low, high, type);
-        encode(bytes, w, group, &grid);
-    }
+    grid = mmqi_int4_pack(bytes, w, group, method, type);
     if (n % 2)
         bytes[n / 2] &= 15;
     memcpy(codes, bytes, (size_t)(n / 2 + n % 2));
@@ -251,16 +79,18 @@ static struct grid pack_group(uint8_t *codes, const float *w, int64_t n, int64_t
 }
 
 static void pack_groups(uint8_t *const part[], const float *w, int64_t rows, int64_t cols,
-                        int32_t method, int64_t group, const struct scale_type *type)
+                        int32_t method, int64_t group, int32_t dtype)
 {
+    const struct mmqi_scale_type type = mmqi_scale_type(dtype);
     int64_t row_bytes = cols / 2 + cols % 2, at = 0;
 
     for (int64_t row = 0; row < rows; row++)
         for (int64_t begin = 0; begin < cols; begin += group, at++) {
             int64_t n = cols - begin < group ? cols - begin : group;
             uint8_t *codes = part[0] + row * row_bytes + begin / 2;
-            struct grid grid = pack_group(codes, w + row * cols + begin, n, group, method, type);
-            uint16_t bits = scale_bits(grid.scale, type);
+            struct mmqi_int4_grid grid =
+                pack_group(codes, w + row * cols + begin, n, group, method, &type);
+            uint16_t bits = mmqi_scale_bits(grid.scale, &type);
 
             memcpy(part[1] + 2 * at, &bits, sizeof bits);
             part[2][at] = (uint8_t)grid.zero;
@@ -270,8 +100,9 @@ static void pack_groups(uint8_t *const part[], const float *w, int64_t rows, int
 /* ---- unpacking ---- */
 
 static void unpack_groups(float *w, const uint8_t *const part[], int64_t cols, int64_t begin,
-                          int64_t n, int64_t group, const struct scale_type *type)
+                          int64_t n, int64_t group, int32_t dtype)
 {
+    const struct mmqi_scale_type type = mmqi_scale_type(dtype);
     int64_t row_bytes = cols / 2 + cols % 2, groups = count_groups(cols, group), end = begin + n;
 
     while (begin < end) {
@@ -284,7 +115,7 @@ static void unpack_groups(float *w, const uint8_t *const part[], int64_t cols, i
 
         stop = stop - col < end - begin ? stop : col + (end - begin);
         memcpy(&bits, part[1] + 2 * at, sizeof bits);
-        scale = scale_of_bits(bits, type);
+        scale = mmqi_scale_from_bits(bits, &type);
         begin += stop - col;
         for (; col < stop; col++) {
             int32_t q = col % 2 ? bytes[col / 2] >> 4 : bytes[col / 2] & 15;
@@ -297,14 +128,14 @@ static void unpack_groups(float *w, const uint8_t *const part[], int64_t cols, i
 /* ---- the formats ---- */
 
 #define FORMATS(X)                                                                                 \
-    X(G32, "int4-g32", 32, F16, f16)                                                               \
-    X(G64, "int4-g64", 64, F16, f16)                                                               \
-    X(G128, "int4-g128", 128, F16, f16)                                                            \
-    X(G32_BF16, "int4-g32-bf16", 32, BF16, bf16)                                                   \
-    X(G64_BF16, "int4-g64-bf16", 64, BF16, bf16)                                                   \
-    X(G128_BF16, "int4-g128-bf16", 128, BF16, bf16)
+    X(G32, "int4-g32", 32, F16)                                                                    \
+    X(G64, "int4-g64", 64, F16)                                                                    \
+    X(G128, "int4-g128", 128, F16)                                                                 \
+    X(G32_BF16, "int4-g32-bf16", 32, BF16)                                                         \
+    X(G64_BF16, "int4-g64-bf16", 64, BF16)                                                         \
+    X(G128_BF16, "int4-g128-bf16", 128, BF16)
 
-#define FUNCTIONS(ID, text, group, TYPE, type)                                                     \
+#define FUNCTIONS(ID, text, group, TYPE)                                                           \
     static int32_t layout_##ID(struct mmqi_layout *layout, int64_t rows, int64_t cols)             \
     {                                                                                              \
         return layout_groups(layout, rows, cols, group, MMQI_##TYPE);                              \
@@ -312,17 +143,17 @@ static void unpack_groups(float *w, const uint8_t *const part[], int64_t cols, i
     static void pack_##ID(uint8_t *const part[], const float *w, int64_t rows, int64_t cols,       \
                           int32_t method)                                                          \
     {                                                                                              \
-        pack_groups(part, w, rows, cols, method, group, &type);                                    \
+        pack_groups(part, w, rows, cols, method, group, MMQI_##TYPE);                              \
     }                                                                                              \
     static void unpack_##ID(float *w, const uint8_t *const part[], int64_t rows, int64_t cols,     \
                             int64_t begin, int64_t n)                                              \
     {                                                                                              \
         (void)rows;                                                                                \
-        unpack_groups(w, part, cols, begin, n, group, &type);                                      \
+        unpack_groups(w, part, cols, begin, n, group, MMQI_##TYPE);                                \
     }
 FORMATS(FUNCTIONS)
 
-#define INFO(ID, text, group, TYPE, type)                                                          \
+#define INFO(ID, text, group, TYPE)                                                                \
     {                                                                                              \
         .name = text,                                                                              \
         .format = MMQI_FORMAT_INT4_##ID,                                                           \

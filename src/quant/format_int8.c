@@ -14,12 +14,12 @@
  */
 #include "quant/format_parts.h"
 
-#include <float.h>
 #include <math.h>
 #include <string.h>
 
 #include "core/dtype.h"
 #include "core/status.h"
+#include "quant/format_block.h"
 
 static int32_t int8_layout(struct mmqi_layout *layout, int64_t rows, int64_t cols)
 {
@@ -43,20 +43,16 @@ static int64_t int8_row_step(int64_t cols)
 
 static float pack_row(uint8_t *codes, const float *w, int64_t cols)
 {
-    float absmax = 0.0f, scale;
+    float absmax = 0.0f, inverse;
 
     for (int64_t i = 0; i < cols; i++) {
         float magnitude = fabsf(w[i]);
 
         absmax = magnitude > absmax ? magnitude : absmax;
     }
-    scale = 127.0f * (1.0f / absmax);
-    if (!(scale <= FLT_MAX)) {
-        memset(codes, 0, (size_t)cols);
-        return absmax;
-    }
+    inverse = mmqi_int8_inverse(absmax);
     for (int64_t i = 0; i < cols; i++)
-        codes[i] = (uint8_t)mmqi_round_to_even(w[i] * scale);
+        codes[i] = mmqi_int8_code(w[i], inverse);
     return absmax;
 }
 

@@ -1,6 +1,5 @@
 /*
- * What the format_*.c files share: their table entries, the way a layout is
- * put together, and rounding.
+ * What the format_*.c files share: their table entries, and the way a layout is put together.
  */
 #ifndef MMQI_QUANT_FORMAT_PARTS_H
 #define MMQI_QUANT_FORMAT_PARTS_H
@@ -21,16 +20,6 @@ int32_t mmqi_layout_count(int64_t *count, int64_t rows, int64_t cols);
  * rank 1. The layout must have been zeroed. MMQ_ERR_LIMIT where sizes would wrap. */
 int32_t mmqi_layout_add(struct mmqi_layout *layout, const char *suffix, int32_t dtype, int64_t dim0,
                         int64_t dim1);
-
-/*
- * The nearest integer, ties to even, for |x| < 2^22: adding 1.5 * 2^23 leaves
- * no fraction bits, so the f32 addition itself rounds, and the sum's low
- * mantissa bits are the integer.
- */
-static inline int32_t mmqi_round_to_even(float x)
-{
-    return (int32_t)(mmqi_bits_from_f32(x + 12582912.0f) - 0x4b400000u);
-}
 
 /* The `nest` of every nested format. */
 void mmqi_nest(uint8_t *const part[], const float *absmax, int64_t n);

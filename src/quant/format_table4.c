@@ -20,11 +20,10 @@
  */
 #include "quant/format_parts.h"
 
-#include <float.h>
-#include <math.h>
 #include <string.h>
 
 #include "core/status.h"
+#include "quant/format_block.h"
 
 const float mmqi_nf4_table[16] = {
     -1.0f,
@@ -65,15 +64,7 @@ const float mmqi_fp4_table[16] = {
     -0.25f,
 };
 
-/* What tells nf4 from fp4 to the packer. */
-struct coding {
-    const float *table;
-    float threshold[15]; /* ascending */
-    uint8_t code[16];    /* of a number with so many thresholds below it */
-    uint8_t zero;        /* code of 0 */
-};
-
-static const struct coding nf4 = {
+const struct mmqi_table4 mmqi_nf4_coding = {
     .table = mmqi_nf4_table,
     .threshold = {-0.8480964004993439f, -0.6106329262256622f, -0.4599952697753906f,
                   -0.33967943489551544f, -0.23460740596055984f, -0.13791173323988914f,
@@ -84,7 +75,7 @@ static const struct coding nf4 = {
     .zero = 7,
 };
 
-static const struct coding fp4 = {
+const struct mmqi_table4 mmqi_fp4_coding = {
     .table = mmqi_fp4_table,
     .threshold = {-0.8333333730697632f, -0.5833333730697632f, -0.4166666865348816f,
                   -0.2916666865348816f, -0.2083333432674408f, -0.0859375f, -0.0026041667442768812f,
@@ -136,201 +127,34 @@ static int64_t step_of_blocks(int64_t cols, int64_t block)
 
 /* ---- packing ---- */
 
-enum { MAX_BLOCK = 128, LANES = 4, STRIP = 4 * LANES /* elements in registers at a time */ };
-
-typedef float f32x4 __attribute__((vector_size(16)));
-typedef uint32_t u32x4 __attribute__((vector_size(16)));
-
-#define INLINE static inline __attribute__((always_inline))
-
-/*
- * A staircase over the thresholds: a number stands at `first` and climbs by step[t] for each
- * threshold below it. As sums of 32-bit patterns wrap, the same climb gives codes and the bits
- * of floats, exactly.
- */
-struct stairs {
-    u32x4 first, step[15];
-};
-
-struct packer {
-    f32x4 threshold[15];
-    struct stairs code, value;
-    uint8_t zero;
-};
-
-INLINE f32x4 spread(float x)
-{
-    return (f32x4){x, x, x, x};
-}
-
-static void make_stairs(struct stairs *stairs, const uint32_t at[16])
-{
-    stairs->first = (u32x4){at[0], at[0], at[0], at[0]};
-    for (int t = 0; t < 15; t++) {
-        uint32_t step = at[t + 1] - at[t];
-
-        stairs->step[t] = (u32x4){step, step, step, step};
-    }
-}
-
-static void make_packer(struct packer *packer, const struct coding *coding)
-{
-    uint32_t code[16], value[16];
-
-    for (int i = 0; i < 16; i++) {
-        code[i] = coding->code[i];
-        value[i] = mmqi_bits_from_f32(coding->table[coding->code[i]]);
-    }
-    make_stairs(&packer->code, code);
-    make_stairs(&packer->value, value);
-    for (int t = 0; t < 15; t++)
-        packer->threshold[t] = spread(coding->threshold[t]);
-    packer->zero = coding->zero;
-}
-
-/* Where the 16 numbers w * inverse stand on the stairs. */
-INLINE void climb(u32x4 at[4], const float *w, float inverse, const f32x4 threshold[15],
-                  const struct stairs *stairs)
-{
-    f32x4 x[4];
-
-    memcpy(x, w, sizeof x);
-    for (int i = 0; i < 4; i++) {
-        x[i] = x[i] * spread(inverse);
-        at[i] = stairs->first;
-    }
-    for (int t = 0; t < 15; t++)
-        for (int i = 0; i < 4; i++)
-            at[i] += (u32x4)(x[i] > threshold[t]) & stairs->step[t];
-}
-
-INLINE float greatest_magnitude(const float *w, int64_t n)
-{
-    u32x4 most[4] = {{0}}, bits[4];
-    uint32_t lane[STRIP], all = 0;
-
-    for (int64_t k = 0; k < n; k += STRIP) {
-        memcpy(bits, w + k, sizeof bits);
-        for (int i = 0; i < 4; i++) { /* magnitudes are in the order of their bits */
-            u32x4 magnitude = bits[i] & 0x7fffffffu, more = (u32x4)(magnitude > most[i]);
-
-            most[i] = (magnitude & more) | (most[i] & ~more);
-        }
-    }
-    memcpy(lane, most, sizeof lane);
-    for (int i = 0; i < STRIP; i++)
-        all = lane[i] > all ? lane[i] : all;
-    return mmqi_f32_from_bits(all);
-}
-
-/* Codes of n elements, a multiple of STRIP. */
-INLINE void encode(uint8_t *bytes, const float *w, int64_t n, float inverse,
-                   const struct packer *packer)
-{
-    uint32_t code[STRIP];
-    u32x4 at[4];
-
-    for (int64_t k = 0; k < n; k += STRIP) {
-        climb(at, w + k, inverse, packer->threshold, &packer->code);
-        memcpy(code, at, sizeof code);
-        for (int i = 0; i < STRIP / 2; i++)
-            bytes[k / 2 + i] = (uint8_t)(code[2 * i] << 4 | code[2 * i + 1]);
-    }
-}
-
-/*
- * Squared error of n elements (a multiple of STRIP) under a scale, in units of 1 / unit^2, which
- * keeps it far from the ends of f32. Lane i sums elements i, i + 16, i + 32 ... in order; the
- * lanes are then added in halves: 16, 8, 4, 2.
- */
-INLINE float squared_error(const float *w, int64_t n, float scale, float inverse, float unit,
-                           const struct packer *packer)
-{
-    f32x4 sum[4] = {{0}}, x[4];
-    float lane[LANES];
-    u32x4 at[4];
-
-    for (int64_t k = 0; k < n; k += STRIP) {
-        climb(at, w + k, inverse, packer->threshold, &packer->value);
-        memcpy(x, w + k, sizeof x);
-        for (int i = 0; i < 4; i++) {
-            f32x4 error = (x[i] - (f32x4)at[i] * spread(scale)) * spread(unit);
-
-            sum[i] += error * error;
-        }
-    }
-    sum[0] = (sum[0] + sum[2]) + (sum[1] + sum[3]);
-    memcpy(lane, sum, sizeof lane);
-    return (lane[0] + lane[2]) + (lane[1] + lane[3]);
-}
-
-/*
- * The grid: absmax * j / 64, the factor exact in f32. Below 1 the greatest magnitudes are cut off
- * and all others have finer steps; above 1 the greatest comes nearer to its level, or takes the
- * next one. On weights of real models a finer or wider grid gains less than 0.4 % of the error's
- * root.
- */
-enum { GRID = 64 };
-static const uint8_t grid[] = {51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62,
-                               63, 65, 66, 67, 68, 69, 72, 76, 80, 84, 88, 92};
-
-/*
- * A scale must beat that of round to nearest by more than the sums can err, so the error never
- * grows by choosing; among the others the first of the least wins.
- */
-INLINE float search_scale(const float *w, int64_t n, float absmax, const struct packer *packer)
-{
-    float unit = 1.0f / absmax, best = absmax, least;
-
-    least = squared_error(w, n, absmax, unit, unit, packer) * (1.0f - 0x1p-16f);
-    for (size_t j = 0; j < sizeof grid; j++) {
-        float scale = absmax * ((float)grid[j] / GRID), inverse = 1.0f / scale, error;
-
-        if (!(scale <= FLT_MAX) || !(inverse <= FLT_MAX))
-            continue;
-        error = squared_error(w, n, scale, inverse, unit, packer);
-        if (error < least) {
-            least = error;
-            best = scale;
-        }
-    }
-    return best;
-}
-
 /* `n` <= block elements; returns the block's scale. */
 static float pack_block(uint8_t *codes, const float *w, int64_t n, int64_t block, int32_t method,
-                        const struct packer *packer)
+                        const struct mmqi_coding *coding)
 {
-    float padded[MAX_BLOCK] = {0}; /* zeros become the code of zero, as the padding half must */
-    uint8_t bytes[MAX_BLOCK / 2];
+    float padded[MMQI_MAX_BLOCK] = {
+        0}; /* zeros become the code of zero, as the padding half must */
+    uint8_t bytes[MMQI_MAX_BLOCK / 2];
     float absmax;
 
     if (n < block) {
         memcpy(padded, w, (size_t)n * sizeof *w);
         w = padded;
     }
-    absmax = greatest_magnitude(w, block);
-    if (1.0f / absmax <= FLT_MAX) {
-        if (method == MMQI_METHOD_SEARCH)
-            absmax = search_scale(w, block, absmax, packer);
-        encode(bytes, w, block, 1.0f / absmax, packer);
-    } else {
-        memset(bytes, packer->zero << 4 | packer->zero, (size_t)block / 2);
-    }
+    absmax = mmqi_table4_pack(bytes, w, block, method, coding);
     memcpy(codes, bytes, (size_t)(n / 2 + n % 2));
     return absmax;
 }
 
 static void pack_blocks(uint8_t *const part[], const float *w, int64_t rows, int64_t cols,
-                        int32_t method, int64_t block, const struct coding *coding)
+                        int32_t method, int64_t block, const struct mmqi_table4 *table)
 {
     int64_t count = rows * cols;
-    struct packer packer;
+    struct mmqi_coding coding;
 
-    make_packer(&packer, coding);
+    mmqi_coding_make(&coding, table);
     for (int64_t begin = 0; begin < count; begin += block) {
         int64_t n = count - begin < block ? count - begin : block;
-        float absmax = pack_block(part[0] + begin / 2, w + begin, n, block, method, &packer);
+        float absmax = pack_block(part[0] + begin / 2, w + begin, n, block, method, &coding);
 
         memcpy(part[1] + begin / block * 4, &absmax, sizeof absmax);
     }
@@ -388,14 +212,14 @@ static void unpack_blocks(float *w, const uint8_t *const part[], int64_t begin, 
     static void pack_##ID(uint8_t *const part[], const float *w, int64_t rows, int64_t cols,       \
                           int32_t method)                                                          \
     {                                                                                              \
-        pack_blocks(part, w, rows, cols, method, size, &coding);                                   \
+        pack_blocks(part, w, rows, cols, method, size, &mmqi_##coding##_coding);                   \
     }                                                                                              \
     static void unpack_##ID(float *w, const uint8_t *const part[], int64_t rows, int64_t cols,     \
                             int64_t begin, int64_t n)                                              \
     {                                                                                              \
         (void)rows;                                                                                \
         (void)cols;                                                                                \
-        unpack_blocks(w, part, begin, n, size, is_nested, coding.table);                           \
+        unpack_blocks(w, part, begin, n, size, is_nested, mmqi_##coding##_table);                  \
     }
 FORMATS(FUNCTIONS)
 

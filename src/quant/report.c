@@ -144,6 +144,8 @@ static void print_totals(struct mmqi_buf *buf, const struct mmqi_report *report)
                         ", \"memory_bytes\": %" PRIu64 ", \"file_bytes\": %" PRIu64
                         ", \"peak_bytes\": %" PRIu64,
                         report->memory_bytes, report->file_bytes, report->peak_bytes);
+    if (report->device_bytes > 0)
+        mmqi_buf_format(buf, ", \"device_bytes\": %" PRIu64, report->device_bytes);
 }
 
 static void print_item(struct mmqi_buf *buf, const struct mmqi_report_item *item)

@@ -27,7 +27,8 @@ struct mmqi_report {
     uint64_t file_bytes;   /* of the folder's weight files; 0 without one */
     /* Greatest sum of memory_bytes so far and the chunk's buffers; reading adds up to 1 MiB. */
     uint64_t peak_bytes;
-    char *json; /* made by mmqi_report_finish() */
+    uint64_t device_bytes; /* taken of the device that packed; 0 where the host did */
+    char *json;            /* made by mmqi_report_finish() */
 };
 
 int32_t mmqi_report_create(struct mmqi_report **out);

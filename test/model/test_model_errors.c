@@ -557,14 +557,14 @@ static void store_int4(struct checkpoint *c, const char *type, uint16_t scale, u
 static int32_t place_on_cpu(struct mmqi_model *model)
 {
     struct mmqi_device_options options = {0};
-    struct mmqi_device *device;
+    struct mmqi_place place = {&mmqi_cpu_backend, NULL};
     int32_t status;
 
     OK(mmqi_pool_create(&options.pool, 1));
-    OK(mmqi_cpu_backend.open(&device, &options));
-    status = mmqi_model_place(model, &mmqi_cpu_backend, device, NULL, NULL);
+    OK(mmqi_cpu_backend.open(&place.device, &options));
+    status = mmqi_model_place(model, &place, NULL, NULL);
     mmqi_model_unplace(model);
-    mmqi_cpu_backend.close(device);
+    mmqi_cpu_backend.close(place.device);
     mmqi_pool_free(options.pool);
     return status;
 }
@@ -735,13 +735,16 @@ END_TEST
 START_TEST(full_keeps_the_class_row)
 {
     struct checkpoint *c = tiny_checkpoint();
+    struct mmqi_picture picture;
     struct mmqi_model *model;
 
     set(c->config, "vision_feature_select_strategy", "\"full\"");
     set(c->config, "vision_feature_layer", "-1");
     model = opens(c);
     ck_assert_int_eq(model->spec.image_rows, 10);
-    ck_assert_int_eq(model->spec.image_patches, 9);
+    ck_assert_int_eq(mmqi_model_measure(&picture, model, 31, 400), MMQ_OK);
+    ck_assert_int_eq(picture.patches, 9);
+    ck_assert_int_eq(picture.rows, 10);
     ck_assert_uint_eq(model->weights[mmqi_model_find(model, "vision.blocks.2.attn.q")].flags, 0);
     free_checkpoint(c);
 }

@@ -10,7 +10,7 @@
 
 #include "core/dtype.h"
 #include "core/os.h"
-#include "quant/format_pack.h"
+#include "backend/packer.h"
 #include "quantizing.h"
 
 /* Every preset, some formats, and a policy of rules with everything in it. */
@@ -74,6 +74,7 @@ static void check_packed(const struct mmqi_model *source, const struct mmqi_mode
 {
     const struct mmqi_weight *w = &source->weights[i], *q = &model->weights[i];
     const struct mmqi_format_info *info = mmqi_format_info(choice->format);
+    const struct mmqi_packing alone = {0};
     struct mmqi_packer packer;
     uint8_t *part[MMQI_MAX_PARTS], *block;
     float *rows = malloc((size_t)(w->rows * w->cols) * sizeof *rows);
@@ -82,7 +83,8 @@ static void check_packed(const struct mmqi_model *source, const struct mmqi_mode
     ck_assert_int_eq(q->stored, choice->format);
     ck_assert_ptr_nonnull(q->block);
     ck_assert_int_eq(
-        mmqi_packer_open(&packer, choice->format, choice->method, w->rows, w->cols, NULL), MMQ_OK);
+        mmqi_packer_open(&packer, choice->format, choice->method, w->rows, w->cols, &alone),
+        MMQ_OK);
     block = calloc(1, packer.layout.bytes);
     for (int32_t k = 0; k < MMQI_MAX_PARTS; k++)
         part[k] = block + packer.layout.part[k].offset;

@@ -304,21 +304,21 @@ START_TEST(tells_the_size_that_it_will_make)
     for (int i = 0; i < 4; i++) {
         recipe.do_center_crop = i & 1;
         recipe.do_resize = i & 2;
-        mmqi_preprocess_size(&recipe, 50, 37, &width, &height);
+        ck_assert_int_eq(mmqi_preprocess_size(&recipe, 50, 37, &width, &height), MMQ_OK);
         ck_assert_int_eq(mmqi_preprocess(&values, &made_width, &made_height, &recipe, image),
                          MMQ_OK);
         ck_assert(width == made_width && height == made_height);
         mmqi_free(values);
     }
     recipe.do_center_crop = false;
-    mmqi_preprocess_size(&recipe, 500, 333, &width, &height);
+    ck_assert_int_eq(mmqi_preprocess_size(&recipe, 500, 333, &width, &height), MMQ_OK);
     ck_assert(width == 504 && height == 336); /* 504.5 is truncated */
-    mmqi_preprocess_size(&recipe, 333, 500, &width, &height);
+    ck_assert_int_eq(mmqi_preprocess_size(&recipe, 333, 500, &width, &height), MMQ_OK);
     ck_assert(width == 336 && height == 504);
     recipe.shortest_edge = 0;
     recipe.width = 11;
     recipe.height = 12;
-    mmqi_preprocess_size(&recipe, 333, 500, &width, &height);
+    ck_assert_int_eq(mmqi_preprocess_size(&recipe, 333, 500, &width, &height), MMQ_OK);
     ck_assert(width == 11 && height == 12);
     mmqi_image_release(image);
 }
