@@ -30,10 +30,7 @@ enum code { CODE_F32, CODE_F16, CODE_BF16, CODE_INT8, CODE_TABLE4, CODE_NESTED4,
 
 static __host__ __device__ constexpr int run_of(int code)
 {
-    return code == CODE_F32    ? 4
-           : code <= CODE_BF16 ? 8
-           : code == CODE_INT8 ? 16
-                               : 32;
+    return code == CODE_F32 ? 4 : code <= CODE_BF16 ? 8 : code == CODE_INT8 ? 16 : 32;
 }
 
 static __host__ __device__ constexpr bool has_table(int code)
@@ -259,8 +256,9 @@ static __device__ inline void store_sums(const struct product &p, int64_t first,
 }
 
 template <int kCode, int kRows, int kX>
-static __global__ __launch_bounds__(THREADS, 2) void gemv_kernel(
-    const __grid_constant__ product p, int chunk /* steps of x at a time, even */)
+static __global__ __launch_bounds__(THREADS,
+                                    2) void gemv_kernel(const __grid_constant__ product p,
+                                                        int chunk /* steps of x at a time, even */)
 {
     constexpr int kRun = run_of(kCode), kStep = kRun * LANES;
     MMQI_SHARED(unsigned char, memory);
@@ -309,8 +307,8 @@ static __global__ __launch_bounds__(THREADS, 2) void gemv_kernel(
 }
 
 /* Any width and alignment: one warp per element of y, in the same order. */
-static __global__ __launch_bounds__(THREADS) void slow_gemv_kernel(
-    const __grid_constant__ product p)
+static __global__
+__launch_bounds__(THREADS) void slow_gemv_kernel(const __grid_constant__ product p)
 {
     __shared__ float lanes[WARPS][WARP];
     int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
