@@ -190,7 +190,7 @@ RUN = CC='$(CC)' test/tools/run_suite.sh $(RESULTS)
 SUITE_RUNS := $(SUITES:%=run/%)
 GOLDEN_RUNS := $(if $(wildcard test/golden/golden_case.c),\
 	$(COMMITTED_CASES:%=run/%) $(SHARED_CASES:%=run/shared/golden/%))
-RUNS := $(SUITE_RUNS) $(GOLDEN_RUNS) run/abi run/install run/programs run/lint-selftest
+RUNS := $(SUITE_RUNS) $(GOLDEN_RUNS) run/abi run/install run/programs run/pack-host run/lint-selftest
 suite_name = $(subst /,.,$(patsubst test/%,%,$(patsubst $B/%,%,$(1:run/%=%))))
 
 .PHONY: $(RUNS)
@@ -204,6 +204,8 @@ run/abi:
 	@$(RUN) abi test/abi/run.sh $B/abi
 run/install: all
 	+@SANITIZE='$(SANITIZE)' MAKE='$(MAKE)' $(RUN) install test/install/run.sh $(config)
+run/pack-host: $B/libmmq.a
+	@SANITIZE='$(SANITIZE)' $(RUN) pack-host test/cuda/pack_host.sh $B
 run/programs: examples
 	@$(RUN) programs test/programs/run.sh $B
 run/lint-selftest:
