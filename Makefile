@@ -141,6 +141,55 @@ ifeq ($(SANITIZE),)
 	@ln -sf libmmq.so.$(SOVERSION) lib/libmmq.so
 endif
 
+# ---- the CUDA backend: a library of its own, opened by libmmq at run time ----------------------
+
+NVCC ?= $(or $(shell command -v nvcc),$(wildcard /usr/local/cuda/bin/nvcc))
+CUDA_HOME ?= $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
+CUDA_LIB ?= $(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/targets/*/lib $(CUDA_HOME)/lib))
+# Code for each of these, and PTX of the last for those to come.
+CUDA_ARCHS ?= 75 80 89 90a 100 120
+CUDA_CODE = $(foreach arch,$(CUDA_ARCHS),-gencode arch=compute_$(arch),code=sm_$(arch)) \
+	$(if $(filter %a,$(lastword $(CUDA_ARCHS))),,-gencode \
+	arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)))
+NVCCFLAGS ?= -O3 -lineinfo
+# What keeps libstdc++ and locks of static data out.
+NVCC_BASE = $(NVCCFLAGS) -std=c++17 $(if $(WERROR),-Werror all-warnings) -Iinclude -Isrc -I. $(CUDA_CODE) \
+	-Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics
+CUDA_SO := $B/lib/libmmq-cuda.so
+CUDA_OBJ := $(patsubst cuda/%.cu,$B/cuda/%.cu.o,$(wildcard cuda/*.cu)) \
+	$(patsubst cuda/%.c,$B/cuda/%.c.o,$(wildcard cuda/*.c))
+
+# Without SANITIZE: a sanitized library is opened with a sanitized libmmq alone, which is not here.
+$B/cuda/%.c.o: cuda/%.c $B/cuda/flags
+	$(call say,CC)$(CC) $(filter-out $(SANITIZE),$(BASE)) -I. -isystem $(CUDA_HOME)/include -MMD -MP -c -o $@ $<
+$B/cuda/%.cu.o: cuda/%.cu $B/cuda/flags
+	$(call say,NVCC)$(NVCC) $(NVCC_BASE) -MMD -MP -c -o $@ $<
+
+# Whoever changes a flag, or adds or deletes a source, gets it built anew.
+$B/cuda/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(CC) $(BASE) $(NVCC) $(NVCC_BASE)' >$@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+$B/cuda/objects: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' $(CUDA_OBJ) >$@.new; cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+$(CUDA_SO): $(CUDA_OBJ) $B/cuda/objects cuda/libmmq-cuda.map
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) -shared -o $@ $(CUDA_OBJ) -Wl,-soname,libmmq-cuda.so \
+		-Wl,--version-script,cuda/libmmq-cuda.map -Wl,--no-undefined -Wl,-z,relro,-z,now \
+		-Wl,--as-needed $(LDFLAGS) -L$(CUDA_LIB) -Wl,-rpath,'$$ORIGIN:$(CUDA_LIB)' -lcublasLt -lcudart -lm
+
+.PHONY: cuda
+cuda: ## build the CUDA backend where nvcc is: CUDA_ARCHS='80 90a' NVCC=...
+	$(if $(NVCC),,$(error there is no nvcc: NVCC=/path/to/nvcc))
+	@$(MAKE) --no-print-directory $(CUDA_SO)
+ifeq ($(SANITIZE),)
+	@mkdir -p lib
+	@cmp -s $(CUDA_SO) lib/libmmq-cuda.so || { cp $(CUDA_SO) lib/.libmmq-cuda.$(config) && \
+		mv lib/.libmmq-cuda.$(config) lib/libmmq-cuda.so; }
+endif
+
 # ---- the programs: they see the public header and the shared object, as any user does -----------
 
 PROGRAM_NAMES := $(patsubst examples/%.c,%,$(wildcard examples/mmq-*.c))
@@ -282,7 +331,7 @@ quality: all ## write docs/QUALITY.md: quality and bytes of each format on the m
 DOCDIR := $(PREFIX)/share/doc/libmmq
 DOCS := LICENSE README.md CHANGELOG.md
 DATA_OF_INSTALL = $(PREFIX)/include/mmq.h $(LIBDIR)/pkgconfig/libmmq.pc $(LIBDIR)/libmmq.a \
-	$(LIBDIR)/$(SO) $(LIBDIR)/libmmq.so.$(SOVERSION) $(LIBDIR)/libmmq.so \
+	$(LIBDIR)/$(SO) $(LIBDIR)/libmmq-cuda.so $(LIBDIR)/libmmq.so.$(SOVERSION) $(LIBDIR)/libmmq.so \
 	$(PROGRAM_NAMES:%=$(PREFIX)/bin/%) $(DOCS:%=$(DOCDIR)/%)
 
 .PHONY: install
@@ -293,6 +342,7 @@ install: all ## install into DESTDIR/PREFIX
 	ln -sf $(SO) '$(DESTDIR)$(LIBDIR)/libmmq.so.$(SOVERSION)'
 	ln -sf libmmq.so.$(SOVERSION) '$(DESTDIR)$(LIBDIR)/libmmq.so'
 	install -m 644 $B/lib/libmmq.a '$(DESTDIR)$(LIBDIR)'
+	test ! -f $(CUDA_SO) || install -m 755 $(CUDA_SO) '$(DESTDIR)$(LIBDIR)'
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))|' \
 		-e 's|@VERSION@|$(VERSION)|' -e 's|@PACKAGES@|$(PACKAGES)|' \
 		pkgconfig/libmmq.pc.in >'$(DESTDIR)$(LIBDIR)/pkgconfig/libmmq.pc'
@@ -327,4 +377,4 @@ help: ## list the targets
 	@echo 'MMQ_NO_PNG=1 MMQ_NO_JPEG=1            leave a picture format and its library out'
 	@echo 'WERROR=1                              a warning is an error; V=1: show whole commands'
 
--include $(OBJ:.o=.d) $(wildcard $B/test/*/*.d $B/examples/*.d)
+-include $(OBJ:.o=.d) $(CUDA_OBJ:.o=.d) $(wildcard $B/test/*/*.d $B/examples/*.d)

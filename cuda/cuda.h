@@ -40,6 +40,8 @@ enum {
     MMQI_CUDA_COMPILED = 4           /* captured graphs that a stream keeps */
 };
 
+struct mmqi_cuda_block; /* cuda/device.h */
+
 struct mmqi_device {
     const struct mmqi_backend_host *host;
     int32_t index;
@@ -47,14 +49,16 @@ struct mmqi_device {
     int32_t compute;     /* capability, 10 * major + minor: 75, 80, 90, 120 */
     size_t shared_bytes; /* shared memory that one block may opt into */
     char text[192];      /* for describe */
-    int32_t lost;        /* changed with atomics only: the error that lost it, 0: none */
-    struct mmqi_fault fault;
+    int (*context_state)(int device, unsigned *flags, int *active); /* the driver's; or NULL */
+    int32_t lost;                /* changed with atomics only: the error that lost it, 0: none */
+    const struct mmqi_log *log;  /* or NULL */
+    struct mmqi_fault fault;     /* set while nothing runs on the device */
     int64_t n_calls, n_allocs;   /* since the fault was set; changed with atomics only */
-    uint64_t taken, peak;        /* bytes of device memory; under the lock */
-    uint64_t driver;             /* bytes that went when the context was made */
-    struct mmqi_os_mutex *mutex; /* guards the pinned buffers, their stream and the counters */
+    struct mmqi_os_mutex *mutex; /* guards the rest: */
+    struct mmqi_cuda_block *blocks;
+    uint64_t taken, peak; /* bytes of the blocks */
     cudaStream_t transfers;
-    void *stage[MMQI_CUDA_STAGES];
+    uint8_t *stage[MMQI_CUDA_STAGES];     /* pinned */
     cudaEvent_t staged[MMQI_CUDA_STAGES]; /* the buffer's last copy is done */
 };
 
@@ -82,6 +86,8 @@ int32_t mmqi_cuda_launched(struct mmqi_stream *s, const char *what);
 /* A status with a line, as printf spells it. */
 int32_t mmqi_cuda_fail(struct mmqi_device *device, int32_t status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* Whether this build has code for the device (probe.cu): MMQ_ERR_UNSUPPORTED. */
+int32_t mmqi_cuda_probe(struct mmqi_device *device);
 /* Counts a call; cudaSuccess, or the error that it must give without being made (a fault to come,
  * a device that is lost). */
 cudaError_t mmqi_cuda_fault(struct mmqi_device *device, bool is_alloc);

@@ -19,6 +19,7 @@
 struct mmqi_backend_host; /* backend/host.h */
 struct mmqi_device;       /* an opened device of a backend */
 struct mmqi_graph;
+struct mmqi_log;
 struct mmqi_plan;
 struct mmqi_run;
 
@@ -48,7 +49,8 @@ struct mmqi_device_options {
     int32_t isa;            /* enum mmqi_isa; one that the machine lacks is MMQ_ERR_UNSUPPORTED */
     struct mmqi_pool *pool; /* the CPU's threads; outlives the device */
     const struct mmqi_backend_host *host; /* for a backend in a library of its own */
-    struct mmqi_fault fault;              /* for tests */
+    const struct mmqi_log *log; /* NULL: none; outlives the device */
+    struct mmqi_fault fault;    /* for tests */
 };
 
 /* What there is, before a device is opened. */

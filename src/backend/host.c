@@ -1,5 +1,6 @@
 #include "backend/host.h"
 
+#include "core/log.h"
 #include "core/mem.h"
 #include "core/os.h"
 #include "core/status.h"
@@ -9,12 +10,18 @@ static int32_t fail(int32_t status, const char *line)
     return mmqi_fail(status, "%s", line);
 }
 
+static void log_line(const struct mmqi_log *log, int32_t level, const char *line)
+{
+    mmqi_log(log, level, "%s", line);
+}
+
 const struct mmqi_backend_host mmqi_backend_host = {
     .alloc = mmqi_alloc,
     .calloc = mmqi_calloc,
     .free = mmqi_free,
     .fail = fail,
     .message = mmqi_message,
+    .log = log_line,
     .mutex_create = mmqi_os_mutex_create,
     .mutex_free = mmqi_os_mutex_free,
     .lock = mmqi_os_lock,

@@ -22,6 +22,8 @@ struct mmqi_backend_host {
     /* Keep `line` as this thread's message; returns `status`. */
     int32_t (*fail)(int32_t status, const char *line);
     const char *(*message)(void); /* of this thread's last failure */
+    /* Give `line` to the log of the device's options; level is MMQ_LOG_.... */
+    void (*log)(const struct mmqi_log *log, int32_t level, const char *line);
     struct mmqi_os_mutex *(*mutex_create)(void);
     void (*mutex_free)(struct mmqi_os_mutex *mutex);
     void (*lock)(struct mmqi_os_mutex *mutex);

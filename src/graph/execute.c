@@ -247,6 +247,8 @@ static int32_t call_after(const struct context *c)
     struct mmqi_mat mat = {0};
     int32_t status = MMQ_OK;
 
+    if (c->run->cancelled && __atomic_load_n(c->run->cancelled, __ATOMIC_RELAXED))
+        return mmqi_fail(MMQ_ERR_CANCELLED, "run: cancelled at %s", c->segment->name);
     if (!c->run->after)
         return MMQ_OK;
     if (c->segment->n_live_out > 0)

@@ -82,6 +82,7 @@ static int32_t open_device(struct mmqi_host *host, const struct mmqi_backend *co
     if (status != MMQ_OK)
         return status;
     device.pool = host->pool;
+    device.log = mmqi_host_log(host);
     return host->backend->open(&host->device, &device);
 }
 

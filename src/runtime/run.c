@@ -6,18 +6,6 @@
 #include "core/status.h"
 #include "runtime/session.h"
 
-static int32_t check_cancel(void *user, const struct mmqi_segment *segment,
-                            const struct mmqi_mat *live_out)
-{
-    const struct mmqi_watch *watch = user;
-
-    (void)segment;
-    (void)live_out;
-    if (watch && watch->cancelled && __atomic_load_n(watch->cancelled, __ATOMIC_RELAXED))
-        return mmqi_fail(MMQ_ERR_CANCELLED, "session: cancelled");
-    return MMQ_OK;
-}
-
 static int32_t upload_index(struct mmqi_session *session)
 {
     return session->host->backend->upload(session->host->device, session->index_block,
@@ -43,8 +31,7 @@ static void begin_run(struct mmqi_run *run, struct mmqi_session *session,
     run->index[MMQI_INDEX_PICK] = index->pick;
     run->spans = index->spans;
     run->weights = session->model->placed;
-    run->after = check_cancel;
-    run->after_user = (void *)watch;
+    run->cancelled = watch ? watch->cancelled : NULL;
 }
 
 static int32_t upload_pixels(struct mmqi_session *session, const struct mmqi_image *image)

@@ -782,6 +782,22 @@ START_TEST(a_hook_ends_the_run_with_its_status)
 }
 END_TEST
 
+START_TEST(a_raised_flag_ends_the_run_after_the_segment_in_hand)
+{
+    int32_t cancelled = 0;
+    struct decoder d;
+
+    decoder_open(&d);
+    d.run.cancelled = &cancelled;
+    ck_assert_int_eq(decoder_run(&d), MMQ_OK);
+    cancelled = 1;
+    notes = (struct notes){0};
+    ck_assert_int_eq(decoder_run(&d), MMQ_ERR_CANCELLED);
+    ck_assert_str_eq(notes.text, "embed8 place8 ");
+    decoder_close(&d);
+}
+END_TEST
+
 START_TEST(refuses_more_rows_than_were_planned)
 {
     struct decoder d;
@@ -846,6 +862,7 @@ static Suite *suite(void)
     tcase_add_test(c, runs_every_node_and_calls_after_each_segment);
     tcase_add_test(c, passes_over_nodes_without_rows);
     tcase_add_test(c, a_hook_ends_the_run_with_its_status);
+    tcase_add_test(c, a_raised_flag_ends_the_run_after_the_segment_in_hand);
     tcase_add_test(c, refuses_more_rows_than_were_planned);
     tcase_add_test(c, says_which_binding_is_missing);
     suite_add_tcase(s, c);

@@ -1,0 +1,65 @@
+/*
+ * Attention over pages: what its kernels share.
+ *
+ * Queries of one key head, (row, head) pairs, are dealt to blocks in order; a block visits the keys
+ * of its queries' spans by blocks of slots [32 i, 32 i + 32).
+ */
+#ifndef MMQI_CUDA_ATTENTION_H
+#define MMQI_CUDA_ATTENTION_H
+
+#include "kernel.h"
+
+enum {
+    KEYS = 32,         /* slots of a block of keys */
+    SPLITS = 16,       /* parts of a span where few rows leave the device idle */
+    MAX_SPLIT_ROWS = 8 /* of a call that is split */
+};
+
+struct attention {
+    struct mmqi_mat y, q;
+    struct mmqi_kv kv;
+    const struct mmqi_span *spans;
+    float scale;
+    int32_t n_heads;
+    float *partial; /* split: [rows, n_heads, SPLITS, head_dim + 2], o then m and l; else NULL */
+};
+
+/* First query head that reads key head `kv_head`: the least h with h * n_kv / n_heads == kv_head.
+ */
+static __host__ __device__ inline int32_t first_head(int32_t kv_head, int32_t n_heads, int32_t n_kv)
+{
+    return (int32_t)ceil_div((int64_t)kv_head * n_heads, n_kv);
+}
+
+/* Key of a slot's head; its value lies page_rows * n_heads * head_dim further. */
+static __device__ inline const float *key_of(const struct mmqi_kv &kv, int32_t slot, int32_t head)
+{
+    uint32_t page = (uint32_t)slot / (uint32_t)kv.page_rows;
+    uint32_t row = (uint32_t)slot % (uint32_t)kv.page_rows;
+
+    if (kv.table)
+        page = (uint32_t)kv.table[page];
+    return kv.pages + (int64_t)page * kv.page_stride +
+           ((int64_t)row * kv.n_heads + head) * kv.head_dim;
+}
+
+static __device__ inline struct mmqi_span span_part(struct mmqi_span span, int part, int parts)
+{
+    int32_t length = span.end - span.begin, each;
+
+    if (length <= 0 || parts == 1)
+        return span;
+    each = (length + parts - 1) / parts;
+    each = (each + KEYS - 1) / KEYS * KEYS;
+    span.begin += part * each < length ? part * each : length;
+    span.end = span.end - span.begin < each ? span.end : span.begin + each;
+    return span;
+}
+
+/* Many rows in `fast` mode, on tensor cores. False where it cannot serve this call. */
+bool mmqi_cuda_tensor_attention_serves(const struct mmqi_stream *s, const struct attention *a);
+int32_t mmqi_cuda_tensor_attention(struct mmqi_stream *s, const struct attention *a);
+/* Bytes of scratch that attention uses. */
+size_t mmqi_cuda_attention_scratch(const struct mmqi_stream_options *options);
+
+#endif

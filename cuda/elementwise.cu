@@ -1,0 +1,120 @@
+/*
+ * Ops on single elements: add, activations, gated activations; and the turn of
+ * rotary positions, on pairs.
+ *
+ *   SILU        x * sigmoid(x)            sigmoid(t) = 1 / (1 + e^-t)
+ *   GELU        0.5 x (1 + erf(x / sqrt 2))
+ *   GELU_TANH   0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+ *   QUICK_GELU  x * sigmoid(1.702 x)
+ *
+ * One thread per element; each input is read once, the output written once.
+ */
+#include "kernel.h"
+
+static __global__ void add_kernel(struct mmqi_mat y, struct mmqi_mat a, struct mmqi_mat b)
+{
+    int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+
+    if (col >= y.cols)
+        return;
+    for (int64_t r = blockIdx.y; r < y.rows; r += gridDim.y)
+        row_of(y, r)[col] = row_of(a, r)[col] + row_of(b, b.rows == 1 ? 0 : r)[col];
+}
+
+extern "C" int32_t mmqi_cuda_add(struct mmqi_stream *s, const struct mmqi_mat *y,
+                                 const struct mmqi_mat *a, const struct mmqi_mat *b)
+{
+    if (y->rows == 0 || y->cols == 0)
+        return MMQ_OK;
+    return launch(s, "add", add_kernel, element_grid(y->rows, y->cols), dim3(256), 0, *y, *a, *b);
+}
+
+static __device__ inline float act_of(float x, int32_t act)
+{
+    switch (act) {
+    case MMQI_ACT_SILU:
+        return x * (1.0f / (1.0f + expf(-x)));
+    case MMQI_ACT_GELU:
+        return 0.5f * x * (1.0f + erff(x * 0.70710678f));
+    case MMQI_ACT_GELU_TANH:
+        return 0.5f * x * (1.0f + tanhf(0.79788456f * (x + 0.044715f * x * x * x)));
+    default: /* MMQI_ACT_QUICK_GELU */
+        return x * (1.0f / (1.0f + expf(-1.702f * x)));
+    }
+}
+
+static __global__ void activate_kernel(struct mmqi_mat y, struct mmqi_mat x, int32_t act)
+{
+    int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+
+    if (col >= y.cols)
+        return;
+    for (int64_t r = blockIdx.y; r < y.rows; r += gridDim.y)
+        row_of(y, r)[col] = act_of(row_of(x, r)[col], act);
+}
+
+extern "C" int32_t mmqi_cuda_activate(struct mmqi_stream *s, const struct mmqi_mat *y,
+                                      const struct mmqi_mat *x, int32_t act)
+{
+    if (y->rows == 0 || y->cols == 0)
+        return MMQ_OK;
+    return launch(s, "activate", activate_kernel, element_grid(y->rows, y->cols), dim3(256), 0, *y,
+                  *x, act);
+}
+
+static __global__ void gate_kernel(struct mmqi_mat y, struct mmqi_mat gate, struct mmqi_mat up,
+                                   int32_t act)
+{
+    int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+
+    if (col >= y.cols)
+        return;
+    for (int64_t r = blockIdx.y; r < y.rows; r += gridDim.y)
+        row_of(y, r)[col] = act_of(row_of(gate, r)[col], act) * row_of(up, r)[col];
+}
+
+extern "C" int32_t mmqi_cuda_gate(struct mmqi_stream *s, const struct mmqi_mat *y,
+                                  const struct mmqi_mat *gate, const struct mmqi_mat *up,
+                                  int32_t act)
+{
+    if (y->rows == 0 || y->cols == 0)
+        return MMQ_OK;
+    return launch(s, "gate", gate_kernel, element_grid(y->rows, y->cols), dim3(256), 0, *y, *gate,
+                  *up, act);
+}
+
+/* One thread per pair (i, i + head_dim / 2) of a head; the angle's product, and those of the turn,
+ * are rounded one by one, as on the CPU. */
+static __global__ void rope_kernel(struct mmqi_mat x, struct mmqi_rope rope,
+                                   const int32_t *positions)
+{
+    int32_t half = rope.head_dim / 2, pair = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x);
+    int32_t i = pair % half, axis = 0;
+    float angle, c, s, a, b, *at;
+
+    if (pair >= rope.n_heads * half)
+        return;
+    if (rope.axis)
+        axis = rope.axis[i];
+    for (int64_t r = blockIdx.y; r < x.rows; r += gridDim.y) {
+        angle = __fmul_rn((float)positions[r * rope.n_axes + axis], rope.inv_freq[i]);
+        c = cosf(angle);
+        s = sinf(angle);
+        at = row_of(x, r) + (int64_t)(pair / half) * rope.head_dim + i;
+        a = at[0];
+        b = at[half];
+        at[0] = __fadd_rn(__fmul_rn(a, c), -__fmul_rn(b, s));
+        at[half] = __fadd_rn(__fmul_rn(b, c), __fmul_rn(a, s));
+    }
+}
+
+extern "C" int32_t mmqi_cuda_rope(struct mmqi_stream *s, const struct mmqi_mat *x,
+                                  const struct mmqi_rope *rope, const int32_t *positions)
+{
+    int64_t pairs = (int64_t)rope->n_heads * (rope->head_dim / 2);
+
+    if (x->rows == 0 || pairs == 0)
+        return MMQ_OK;
+    return launch(s, "rope", rope_kernel, element_grid(x->rows, pairs), dim3(256), 0, *x, *rope,
+                  positions);
+}

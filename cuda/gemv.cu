@@ -1,0 +1,417 @@
+/*
+ * Products of few rows of x, straight from the packed bytes of W: what decoding
+ * a token waits for.
+ *
+ * A warp takes kRows rows of W side by side, a lane 16 bytes of each at a time; two steps of loads
+ * are in flight while an earlier one is computed. x lies in shared memory in the order in which
+ * lanes read it: part i of step j's run of lane l is at float4 (j * Q + i) * 32 + (l ^ (i & 7)), Q
+ * being the float4 of a run, so that neither filling nor reading meets bank conflicts.
+ *
+ * The 4-bit tables are looked up by whole bytes: 256 pairs of numbers, each 16 times side by side,
+ * so that every lane of half a warp reads banks of its own.
+ *
+ * Bytes: W is read once; x once per block of 8 * kRows rows of W (from L2). Arithmetic, of a 4-bit
+ * weight: about 2.5 instructions and one shared-memory access of 4 bytes.
+ */
+#include "product.h"
+
+enum {
+    THREADS = 256,
+    WARPS = THREADS / WARP,
+    PAIR_COPIES = 16,
+    PAIR_BYTES = 256 * PAIR_COPIES * 8,
+    MAP_BYTES = 256 * 4,
+    MUCH_SHARED = 99 * 1024,
+    FEW_X_FLOATS = 7168,  /* of x in shared memory at a time: 28 KiB beside 33 of tables */
+    MOST_X_FLOATS = 14336 /* the same where a block may have MUCH_SHARED */
+};
+
+enum code { CODE_F32, CODE_F16, CODE_BF16, CODE_INT8, CODE_TABLE4, CODE_NESTED4, CODE_INT4 };
+
+static __host__ __device__ constexpr int run_of(int code)
+{
+    return code == CODE_F32    ? 4
+           : code <= CODE_BF16 ? 8
+           : code == CODE_INT8 ? 16
+                               : 32;
+}
+
+static __host__ __device__ constexpr bool has_table(int code)
+{
+    return code == CODE_TABLE4 || code == CODE_NESTED4;
+}
+
+static __host__ __device__ constexpr int table_bytes(int code)
+{
+    return !has_table(code) ? 0 : code == CODE_NESTED4 ? PAIR_BYTES + MAP_BYTES : PAIR_BYTES;
+}
+
+/* One run as it lies in memory: codes, and what its scale is made of. */
+struct piece {
+    uint4 codes;
+    uint32_t a, b; /* TABLE4: absmax; nested: its code and absmax's scale; INT4: scale, zero */
+};
+
+/* W's numbers are read once: they need not stay in the caches. */
+static __device__ inline uint4 read_once(const uint8_t *p)
+{
+    return __ldcs(reinterpret_cast<const uint4 *>(p));
+}
+
+template <int kCode>
+static __device__ inline struct piece load_piece(const struct weight_view &w, int64_t n,
+                                                 int64_t run)
+{
+    constexpr int kRun = run_of(kCode);
+    struct piece p = {};
+    int64_t at, block;
+
+    if (run * kRun >= w.cols)
+        return p;
+    at = n * w.cols + run * kRun;
+    if (has_table(kCode)) {
+        p.codes = read_once(w.part[0] + at / 2);
+        block = at >> w.shift;
+        if (kCode == CODE_NESTED4) {
+            p.a = w.part[1][block];
+            p.b = reinterpret_cast<const uint32_t *>(w.part[2])[block / MMQI_NESTED_BLOCK];
+        } else {
+            p.a = reinterpret_cast<const uint32_t *>(w.part[1])[block];
+        }
+    } else if (kCode == CODE_INT4) {
+        p.codes = read_once(w.part[0] + at / 2);
+        block = n * int4_groups(w) + (run * kRun >> w.shift);
+        p.a = reinterpret_cast<const uint16_t *>(w.part[1])[block];
+        p.b = w.part[2][block];
+    } else {
+        p.codes = read_once(w.part[0] + at * (RUN_BYTES / kRun));
+    }
+    return p;
+}
+
+/* ---- four numbers of a run ---- */
+
+/* Byte j of x as the float 2^23 + byte. */
+template <int kByte> static __device__ inline float float_of_byte(uint32_t x)
+{
+    return __uint_as_float(__byte_perm(x, 0x4b000000u, 0x7440 + kByte));
+}
+
+/* The pair of the byte at bits [8 * kByte, ...), from the copy that starts at `pairs`. */
+template <int kByte>
+static __device__ inline float2 pair_of_byte(const unsigned char *pairs, uint32_t x)
+{
+    uint32_t offset = kByte == 0 ? x << 7 : x >> (kByte == 0 ? 0 : 8 * kByte - 7);
+
+    return *reinterpret_cast<const float2 *>(pairs + (offset & 0x7f80u));
+}
+
+static __device__ inline uint32_t word_of(const uint4 &v, int i)
+{
+    return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
+}
+
+/* Numbers [4 i, 4 i + 4) of the run; `zero` is 2^23 + the code that means 0. i is a constant where
+ * this is unrolled. */
+template <int kCode>
+static __device__ inline float4 four_of(const uint4 &codes, int i, float zero,
+                                        const unsigned char *pairs)
+{
+    uint32_t x, low, high;
+    float2 a, b;
+
+    if (kCode == CODE_F32)
+        return make_float4(__uint_as_float(codes.x), __uint_as_float(codes.y),
+                           __uint_as_float(codes.z), __uint_as_float(codes.w));
+    if (kCode == CODE_F16 || kCode == CODE_BF16) {
+        low = word_of(codes, 2 * i);
+        high = word_of(codes, 2 * i + 1);
+        if (kCode == CODE_F16)
+            return make_float4(float_of_f16(low & 0xffffu), float_of_f16(low >> 16),
+                               float_of_f16(high & 0xffffu), float_of_f16(high >> 16));
+        return make_float4(__uint_as_float(low << 16), __uint_as_float(low & 0xffff0000u),
+                           __uint_as_float(high << 16), __uint_as_float(high & 0xffff0000u));
+    }
+    if (kCode == CODE_INT8) {
+        x = word_of(codes, i) ^ 0x80808080u;
+        return make_float4(float_of_byte<0>(x) - zero, float_of_byte<1>(x) - zero,
+                           float_of_byte<2>(x) - zero, float_of_byte<3>(x) - zero);
+    }
+    x = word_of(codes, i / 2);
+    if (kCode == CODE_INT4) {
+        low = x & 0x0f0f0f0fu;
+        high = x >> 4 & 0x0f0f0f0fu;
+        if (i % 2 == 0)
+            return make_float4(float_of_byte<0>(low) - zero, float_of_byte<0>(high) - zero,
+                               float_of_byte<1>(low) - zero, float_of_byte<1>(high) - zero);
+        return make_float4(float_of_byte<2>(low) - zero, float_of_byte<2>(high) - zero,
+                           float_of_byte<3>(low) - zero, float_of_byte<3>(high) - zero);
+    }
+    a = i % 2 == 0 ? pair_of_byte<0>(pairs, x) : pair_of_byte<2>(pairs, x);
+    b = i % 2 == 0 ? pair_of_byte<1>(pairs, x) : pair_of_byte<3>(pairs, x);
+    return make_float4(a.x, a.y, b.x, b.y);
+}
+
+/* ---- shared memory ---- */
+
+/* The table as pairs: entry b holds the numbers of byte b, high half first. */
+static __device__ inline void fill_pairs(float2 *pairs, const struct weight_view &w)
+{
+    for (int i = (int)threadIdx.x; i < 256 * PAIR_COPIES; i += THREADS) {
+        int byte = i / PAIR_COPIES;
+
+        pairs[i] = make_float2(w.table[byte >> 4], w.table[byte & 15]);
+    }
+}
+
+/* Elements [begin, begin + n) of kX rows of x, zeros beyond its end; n is a multiple of 32 kRun. */
+template <int kRun, int kX>
+static __device__ inline void fill_x(float4 *xs, const struct mmqi_mat &x, int64_t begin, int n)
+{
+    constexpr int kQuads = kRun / 4;
+
+    for (int c = (int)threadIdx.x; c < n / 4; c += THREADS) {
+        int i = c % kQuads, lane = c / kQuads % LANES, step = c / (kQuads * LANES);
+        int slot = (step * kQuads + i) * LANES + (lane ^ (i & 7));
+        int64_t k = begin + 4 * (int64_t)c;
+
+        for (int r = 0; r < kX; r++) {
+            const float *row = row_of(x, r < x.rows ? r : 0) + k;
+            float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+
+            if (r < x.rows) {
+                if (k < x.cols)
+                    v.x = row[0];
+                if (k + 1 < x.cols)
+                    v.y = row[1];
+                if (k + 2 < x.cols)
+                    v.z = row[2];
+                if (k + 3 < x.cols)
+                    v.w = row[3];
+            }
+            xs[r * (n / 4) + slot] = v;
+        }
+    }
+}
+
+/* ---- the kernel ---- */
+
+/* What the scale of a piece is. */
+template <int kCode>
+static __device__ inline float piece_scale(const struct piece &p, const struct weight_view &w,
+                                           const float *map, float offset)
+{
+    if (kCode == CODE_TABLE4)
+        return __uint_as_float(p.a);
+    if (kCode == CODE_NESTED4)
+        return add_rn(mul_rn(map[p.a], __uint_as_float(p.b)), offset);
+    return scale_of_bits(w, p.a);
+}
+
+/* One run of one row of W, for kX rows of x; `xs` is the step's first float4 of row 0. */
+template <int kCode, int kX>
+static __device__ inline void add_run(float acc[kX], const struct piece &p, float scale,
+                                      const float4 *xs, int stride, const unsigned char *pairs)
+{
+    constexpr int kQuads = run_of(kCode) / 4;
+    constexpr bool kScaled = has_table(kCode) || kCode == CODE_INT4;
+    float zero = kCode == CODE_INT4 ? 8388608.0f + (float)p.b : 8388608.0f + 128.0f;
+    int lane = (int)threadIdx.x % WARP;
+    float sum[kX];
+
+    for (int r = 0; r < kX; r++)
+        sum[r] = kScaled ? 0.0f : acc[r];
+#pragma unroll
+    for (int i = 0; i < kQuads; i++) {
+        float4 c = four_of<kCode>(p.codes, i, zero, pairs);
+#pragma unroll
+        for (int r = 0; r < kX; r++) {
+            float4 x = xs[r * stride + i * LANES + (lane ^ (i & 7))];
+
+            sum[r] = fmaf(x.x, c.x, sum[r]);
+            sum[r] = fmaf(x.y, c.y, sum[r]);
+            sum[r] = fmaf(x.z, c.z, sum[r]);
+            sum[r] = fmaf(x.w, c.w, sum[r]);
+        }
+    }
+#pragma unroll
+    for (int r = 0; r < kX; r++)
+        acc[r] = kScaled ? fmaf(sum[r], scale, acc[r]) : sum[r];
+}
+
+/* The lanes' sums of a warp's kRows x kX outputs, added in order; `shared` is the warp's own. */
+template <int kRows, int kX>
+static __device__ inline void store_sums(const struct product &p, int64_t first, float *shared,
+                                         float acc[kRows][kX])
+{
+    int lane = (int)threadIdx.x % WARP, row = lane / kX, r = lane % kX;
+    float sum = 0.0f;
+
+#pragma unroll
+    for (int o = 0; o < kRows * kX; o++)
+        shared[o * (WARP + 1) + lane] = acc[o / kX][o % kX];
+    __syncwarp();
+    if (row >= kRows || first + row >= p.w.rows || r >= p.y.rows)
+        return;
+    for (int l = 0; l < WARP; l++)
+        sum = add_rn(sum, shared[lane * (WARP + 1) + l]);
+    row_of(p.y, r)[first + row] = finish_sum(p, first + row, sum);
+}
+
+template <int kCode, int kRows, int kX>
+static __global__ __launch_bounds__(THREADS, 2) void gemv_kernel(
+    const __grid_constant__ product p, int chunk /* steps of x at a time, even */)
+{
+    constexpr int kRun = run_of(kCode), kStep = kRun * LANES;
+    MMQI_SHARED(unsigned char, memory);
+    const unsigned char *pairs = memory + threadIdx.x % PAIR_COPIES * sizeof(float2);
+    float *map = reinterpret_cast<float *>(memory + PAIR_BYTES);
+    float4 *xs = reinterpret_cast<float4 *>(memory + table_bytes(kCode));
+    int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
+    int64_t first = ((int64_t)blockIdx.x * WARPS + warp) * kRows, row[kRows];
+    int steps = (int)ceil_div(p.w.cols, kStep), stride = chunk * kStep / 4;
+    struct piece now[2][kRows];
+    float acc[kRows][kX] = {}, offset = 0.0f;
+
+#pragma unroll
+    for (int i = 0; i < kRows; i++) {
+        row[i] = first + i < p.w.rows ? first + i : p.w.rows - 1;
+        now[0][i] = load_piece<kCode>(p.w, row[i], lane);
+        now[1][i] = load_piece<kCode>(p.w, row[i], LANES + lane);
+    }
+    if (has_table(kCode))
+        fill_pairs(reinterpret_cast<float2 *>(memory), p.w);
+    if (kCode == CODE_NESTED4) {
+        map[threadIdx.x] = p.w.map[threadIdx.x];
+        offset = reinterpret_cast<const float *>(p.w.part[3])[0];
+    }
+    for (int t = 0; t < steps; t += 2) {
+        if (t % chunk == 0) {
+            __syncthreads();
+            fill_x<kRun, kX>(xs, p.x, (int64_t)t * kStep, chunk * kStep);
+            __syncthreads();
+        }
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const float4 *step = xs + (t % chunk + h) * (kStep / 4);
+#pragma unroll
+            for (int i = 0; i < kRows; i++) {
+                float scale = piece_scale<kCode>(now[h][i], p.w, map, offset);
+
+                add_run<kCode, kX>(acc[i], now[h][i], scale, step, stride, pairs);
+                now[h][i] = load_piece<kCode>(p.w, row[i], (int64_t)(t + 2 + h) * LANES + lane);
+            }
+        }
+    }
+    __syncthreads();
+    store_sums<kRows, kX>(p, first,
+                          reinterpret_cast<float *>(memory) + warp * kRows * kX * (WARP + 1), acc);
+}
+
+/* Any width and alignment: one warp per element of y, in the same order. */
+static __global__ __launch_bounds__(THREADS) void slow_gemv_kernel(
+    const __grid_constant__ product p)
+{
+    __shared__ float lanes[WARPS][WARP];
+    int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
+    int64_t n = (int64_t)blockIdx.x * WARPS + warp, run = run_elements(p.w.kind, p.w.dtype), end;
+    const float *x = row_of(p.x, blockIdx.y);
+    float acc = 0.0f, s, sum = 0.0f;
+
+    for (int64_t k = lane * run; n < p.w.rows && k < p.w.cols; k += LANES * run) {
+        end = k + run < p.w.cols ? k + run : p.w.cols;
+        if (p.w.scale == SCALE_RUN) {
+            s = 0.0f;
+            for (int64_t i = k; i < end; i++)
+                s = fmaf(x[i], weight_code_at(p.w, n, i), s);
+            acc = fmaf(s, weight_scale_at(p.w, n, k), acc);
+        } else if (p.w.scale == SCALE_EACH) {
+            for (int64_t i = k; i < end; i++)
+                acc = fmaf(x[i], weight_at(p.w, n, i), acc);
+        } else {
+            for (int64_t i = k; i < end; i++)
+                acc = fmaf(x[i], weight_code_at(p.w, n, i), acc);
+        }
+    }
+    lanes[warp][lane] = acc;
+    __syncwarp();
+    if (lane != 0 || n >= p.w.rows)
+        return;
+    for (int l = 0; l < WARP; l++)
+        sum = add_rn(sum, lanes[warp][l]);
+    row_of(p.y, blockIdx.y)[n] = finish_sum(p, n, sum);
+}
+
+/* ---- launching ---- */
+
+static int32_t run_slow_gemv(struct mmqi_stream *s, const struct product *p)
+{
+    dim3 grid((unsigned)ceil_div(p->w.rows, WARPS), (unsigned)p->x.rows);
+
+    return launch(s, "matmul", slow_gemv_kernel, grid, dim3(THREADS), 0, *p);
+}
+
+template <int kCode, int kRows, int kX>
+static int32_t run_gemv(struct mmqi_stream *s, const struct product *p)
+{
+    constexpr int kStep = run_of(kCode) * LANES;
+    int64_t floats = s->device->shared_bytes < MUCH_SHARED ? FEW_X_FLOATS : MOST_X_FLOATS;
+    int64_t most = floats / kX / kStep, steps = ceil_div(p->w.cols, kStep);
+    int64_t chunk = most < 2 ? 2 : most < steps ? most : steps;
+    size_t shared, sums = (size_t)WARPS * kRows * kX * (WARP + 1) * sizeof(float);
+    int32_t status;
+
+    chunk = chunk % 2 == 0 ? chunk : chunk == most ? chunk - 1 : chunk + 1;
+    shared = table_bytes(kCode) + (size_t)(chunk * kStep * kX) * sizeof(float);
+    shared = shared < sums ? sums : shared;
+    if (shared > s->device->shared_bytes)
+        return run_slow_gemv(s, p);
+    status = allow_shared(s, gemv_kernel<kCode, kRows, kX>, shared);
+    if (status != MMQ_OK)
+        return status;
+    return launch(s, "matmul", gemv_kernel<kCode, kRows, kX>,
+                  dim3((unsigned)ceil_div(p->w.rows, WARPS * kRows)), dim3(THREADS), shared, *p,
+                  (int)chunk);
+}
+
+/* Rows of W per warp: as many as leave every multiprocessor a block. */
+template <int kCode> static int32_t run_code(struct mmqi_stream *s, const struct product *p)
+{
+    int64_t blocks = ceil_div(p->w.rows, WARPS), enough = s->device->n_multiprocessors * 9 / 10;
+
+    if (p->x.rows > 4)
+        return run_gemv<kCode, 1, 8>(s, p);
+    if (p->x.rows > 2)
+        return run_gemv<kCode, 1, 4>(s, p);
+    if (p->x.rows > 1)
+        return run_gemv<kCode, 2, 2>(s, p);
+    if (blocks / 4 >= enough)
+        return run_gemv<kCode, 4, 1>(s, p);
+    if (blocks / 2 >= enough)
+        return run_gemv<kCode, 2, 1>(s, p);
+    return run_gemv<kCode, 1, 1>(s, p);
+}
+
+static bool is_aligned(const struct weight_view *w)
+{
+    return w->cols > 0 && w->cols % run_elements(w->kind, w->dtype) == 0 &&
+           w->scale != SCALE_EACH && (uintptr_t)w->part[0] % RUN_BYTES == 0;
+}
+
+int32_t mmqi_cuda_gemv(struct mmqi_stream *s, const struct product *p)
+{
+    if (!is_aligned(&p->w))
+        return run_slow_gemv(s, p);
+    switch (p->w.kind) {
+    case MMQI_KIND_INT8:
+        return run_code<CODE_INT8>(s, p);
+    case MMQI_KIND_TABLE4:
+        return p->w.nested ? run_code<CODE_NESTED4>(s, p) : run_code<CODE_TABLE4>(s, p);
+    case MMQI_KIND_INT4:
+        return run_code<CODE_INT4>(s, p);
+    default:
+        return p->w.dtype == MMQI_F32   ? run_code<CODE_F32>(s, p)
+               : p->w.dtype == MMQI_F16 ? run_code<CODE_F16>(s, p)
+                                        : run_code<CODE_BF16>(s, p);
+    }
+}

@@ -1,0 +1,86 @@
+/*
+ * What the kernels share: how they are launched, and the sums within a warp
+ * and a block.
+ *
+ * The order of every sum is fixed by the sizes of one row: threads add their
+ * elements in order, then lanes in halves (16, 8, 4, 2, 1), then warps in order.
+ * Where bits are promised, a multiplication and an addition that must not be
+ * fused are written with __fmul_rn and __fadd_rn, one that must with fmaf.
+ */
+#ifndef MMQI_CUDA_KERNEL_H
+#define MMQI_CUDA_KERNEL_H
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "cuda.h"
+
+enum { WARP = 32, ALL_LANES = 0xffffffffu };
+
+#ifndef MMQI_EMULATED
+/* Bytes of a block's shared memory whose size the launch tells. */
+#define MMQI_SHARED(type, name)                                                                    \
+    extern __shared__ __align__(16) unsigned char mmqi_shared[];                                   \
+    type *name = reinterpret_cast<type *>(mmqi_shared)
+
+/* Launch and check. `shared` above 48 KiB must have been allowed, see allow_shared(). */
+template <typename... P, typename... A>
+static inline int32_t launch(struct mmqi_stream *s, const char *what, void (*kernel)(P...),
+                             dim3 grid, dim3 block, size_t shared, A... args)
+{
+    kernel<<<grid, block, shared, s->stream>>>(static_cast<P>(args)...);
+    return mmqi_cuda_launched(s, what);
+}
+
+/* Let a kernel be launched with so many bytes of dynamic shared memory. */
+template <typename... P>
+static inline int32_t allow_shared(struct mmqi_stream *s, void (*kernel)(P...), size_t shared)
+{
+    if (shared <= 48 * 1024)
+        return MMQ_OK;
+    return MMQI_CUDA(s->device, cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
+                                                     cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                     (int)shared));
+}
+#endif
+
+static __host__ __device__ inline int64_t ceil_div(int64_t a, int64_t b)
+{
+    return a / b + (a % b != 0);
+}
+
+static __device__ inline float warp_sum(float x)
+{
+    for (int half = WARP / 2; half >= 1; half /= 2)
+        x = __fadd_rn(x, __shfl_xor_sync(ALL_LANES, x, half));
+    return x;
+}
+
+/* Of a block of kThreads, to all its threads; `shared` [kThreads / 32]. */
+template <int kThreads> static __device__ inline float block_sum(float x, float *shared)
+{
+    float sum = 0.0f;
+
+    x = warp_sum(x);
+    __syncthreads(); /* readers of an earlier sum are done */
+    if (threadIdx.x % WARP == 0)
+        shared[threadIdx.x / WARP] = x;
+    __syncthreads();
+    for (int i = 0; i < kThreads / WARP; i++)
+        sum = __fadd_rn(sum, shared[i]);
+    return sum;
+}
+
+static __device__ inline float *row_of(const struct mmqi_mat &mat, int64_t row)
+{
+    return mat.data + row * mat.stride;
+}
+
+/* (rows, cols) of an elementwise kernel as a grid of blocks of 256 columns; rows beyond the grid's
+ * limit are taken in turns. */
+static inline dim3 element_grid(int64_t rows, int64_t cols)
+{
+    return dim3((unsigned)ceil_div(cols, 256), (unsigned)(rows < 65535 ? rows : 65535));
+}
+
+#endif

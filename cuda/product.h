@@ -1,0 +1,70 @@
+/*
+ * Products: the one order in which y[r, n] = sum_k x[r, k] * W[n, k] is
+ * summed, and the kernels that share it.
+ *
+ * A row of W is cut into runs of V elements, what 16 bytes hold: 4 of f32, 8 of f16 and bf16, 16 of
+ * int8, 32 of the 4-bit formats. Lane l of 32 takes runs l, l + 32, l + 64 ...:
+ *
+ *   no scale, or one for the row   acc = fma(x, code, acc)          element by element
+ *   blocks made of whole runs      s = fma(x, code, s) over the run, from 0;
+ *                                  acc = fma(s, scale, acc)
+ *   other blocks                   acc = fma(x, code * scale rounded, acc)
+ *
+ * then the lanes are added to 0 in order, a row's scale multiplies the sum, and the bias is added.
+ * Which of the three holds depends on the format and on W's width alone (enum weight_scale), so
+ * in `exact` mode a row's result is the same to the bit whatever company it has: up to
+ * MMQI_FEW_ROWS rows by gemv.cu, more by sgemm.cu.
+ *
+ * `fast` mode takes the same way for up to MMQI_FEW_ROWS rows: weights and x are not rounded. More
+ * rows go through tensor cores (tensor.cu): x and W rounded to bf16 (f16 on devices before compute
+ * capability 8.0), products summed in f32 in cuBLASLt's order, results f32.
+ */
+#ifndef MMQI_CUDA_PRODUCT_H
+#define MMQI_CUDA_PRODUCT_H
+
+#include "unpack.h"
+
+enum {
+    MMQI_FEW_ROWS = 8,
+    LANES = 32,
+    RUN_BYTES = 16
+};
+
+struct product {
+    struct weight_view w;
+    struct mmqi_mat y, x;
+    const float *bias; /* or NULL */
+};
+
+/* V. */
+static __host__ __device__ inline int run_elements(int32_t kind, int32_t dtype)
+{
+    switch (kind) {
+    case MMQI_KIND_INT8:
+        return 16;
+    case MMQI_KIND_TABLE4:
+    case MMQI_KIND_INT4:
+        return 32;
+    default:
+        return dtype == MMQI_F32 ? 4 : 8;
+    }
+}
+
+/* What becomes of a sum of lanes. */
+static __device__ inline float finish_sum(const struct product &p, int64_t n, float sum)
+{
+    if (p.w.scale == SCALE_ROW)
+        sum = mul_rn(sum, weight_scale_at(p.w, n, 0));
+    return p.bias ? add_rn(sum, p.bias[n]) : sum;
+}
+
+/* At most MMQI_FEW_ROWS rows of x. */
+int32_t mmqi_cuda_gemv(struct mmqi_stream *s, const struct product *p);
+/* Any number of rows. */
+int32_t mmqi_cuda_sgemm(struct mmqi_stream *s, const struct product *p);
+/* Any number of rows, in `fast` mode. */
+int32_t mmqi_cuda_tensor_product(struct mmqi_stream *s, const struct product *p);
+/* Bytes of scratch that it uses. */
+size_t mmqi_cuda_tensor_scratch(const struct mmqi_stream_options *options);
+
+#endif

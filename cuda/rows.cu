@@ -1,0 +1,165 @@
+/*
+ * Ops that move whole rows: embed, place_rows, copy, store_kv, patches; and
+ * pick, which reads a row and tells one index.
+ *
+ * A thread moves one column of a row; each byte is read once and written once.
+ */
+#include "unpack.h"
+
+static __global__ void embed_kernel(struct mmqi_mat y, const __grid_constant__ weight_view w,
+                                    const int32_t *ids)
+{
+    int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+
+    if (col >= y.cols)
+        return;
+    for (int64_t r = blockIdx.y; r < y.rows; r += gridDim.y)
+        row_of(y, r)[col] = weight_at(w, ids[r], col);
+}
+
+extern "C" int32_t mmqi_cuda_embed(struct mmqi_stream *s, const struct mmqi_mat *y,
+                                   const struct mmqi_wmat *table, const int32_t *ids)
+{
+    struct weight_view w;
+
+    if (!weight_view_of(&w, s, table))
+        return mmqi_cuda_fail(s->device, MMQ_ERR_UNSUPPORTED, "embed: weight format %d is unknown",
+                              (int)table->format);
+    if (y->rows == 0 || y->cols == 0)
+        return MMQ_OK;
+    return launch(s, "embed", embed_kernel, element_grid(y->rows, y->cols), dim3(256), 0, *y, w,
+                  ids);
+}
+
+/* index NULL: row r from row r. */
+static __global__ void place_kernel(struct mmqi_mat y, struct mmqi_mat x, const int32_t *index)
+{
+    int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, from;
+
+    if (col >= y.cols)
+        return;
+    for (int64_t r = blockIdx.y; r < y.rows; r += gridDim.y) {
+        from = index ? index[r] : r;
+        if (from >= 0)
+            row_of(y, r)[col] = row_of(x, from)[col];
+    }
+}
+
+extern "C" int32_t mmqi_cuda_place_rows(struct mmqi_stream *s, const struct mmqi_mat *y,
+                                        const struct mmqi_mat *x, const int32_t *index)
+{
+    if (y->rows == 0 || y->cols == 0)
+        return MMQ_OK;
+    return launch(s, "place_rows", place_kernel, element_grid(y->rows, y->cols), dim3(256), 0, *y,
+                  *x, index);
+}
+
+extern "C" int32_t mmqi_cuda_copy(struct mmqi_stream *s, const struct mmqi_mat *y,
+                                  const struct mmqi_mat *x)
+{
+    return mmqi_cuda_place_rows(s, y, x, NULL);
+}
+
+static __global__ void store_kv_kernel(struct mmqi_kv kv, struct mmqi_mat k, struct mmqi_mat v,
+                                       const int32_t *slots)
+{
+    int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, at;
+    int64_t width = (int64_t)kv.n_heads * kv.head_dim;
+    uint32_t slot, page;
+
+    if (col >= k.cols)
+        return;
+    for (int64_t r = blockIdx.y; r < k.rows; r += gridDim.y) {
+        slot = (uint32_t)slots[r];
+        page = slot / (uint32_t)kv.page_rows;
+        at = (int64_t)(kv.table ? kv.table[page] : (int32_t)page) * kv.page_stride +
+             (int64_t)(slot % (uint32_t)kv.page_rows) * width + col;
+        kv.pages[at] = row_of(k, r)[col];
+        kv.pages[at + kv.page_rows * width] = row_of(v, r)[col];
+    }
+}
+
+extern "C" int32_t mmqi_cuda_store_kv(struct mmqi_stream *s, const struct mmqi_kv *kv,
+                                      const struct mmqi_mat *k, const struct mmqi_mat *v,
+                                      const int32_t *slots)
+{
+    if (k->rows == 0 || k->cols == 0)
+        return MMQ_OK;
+    return launch(s, "store_kv", store_kv_kernel, element_grid(k->rows, k->cols), dim3(256), 0, *kv,
+                  *k, *v, slots);
+}
+
+static __global__ void patches_kernel(struct mmqi_mat y, const float *pixels,
+                                      struct mmqi_patches how)
+{
+    int32_t col = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x);
+    int32_t patch = how.patch, merge = how.merge, side = merge * patch, across = how.width / side;
+    int32_t square, inside, top, left;
+    int64_t channel, i, j;
+
+    if (col >= y.cols)
+        return;
+    j = col % patch;
+    i = col / patch % patch;
+    channel = col / (patch * patch * how.frames);
+    for (int64_t r = blockIdx.y; r < y.rows; r += gridDim.y) {
+        square = (int32_t)r / (merge * merge);
+        inside = (int32_t)r % (merge * merge);
+        top = square / across * side + inside / merge * patch;
+        left = square % across * side + inside % merge * patch;
+        row_of(y, r)[col] = pixels[(channel * how.height + top + i) * how.width + left + j];
+    }
+}
+
+extern "C" int32_t mmqi_cuda_patches(struct mmqi_stream *s, const struct mmqi_mat *y,
+                                     const float *pixels, const struct mmqi_patches *how)
+{
+    if (y->rows == 0 || y->cols == 0)
+        return MMQ_OK;
+    return launch(s, "patches", patches_kernel, element_grid(y->rows, y->cols), dim3(256), 0, *y,
+                  pixels, *how);
+}
+
+enum { PICK_THREADS = 512 };
+
+/* Is candidate (x, i) before (best, at)? A negative index is none; NaN is never a candidate. */
+static __device__ inline bool goes_before(float x, int64_t i, float best, int64_t at)
+{
+    return i >= 0 && (at < 0 || x > best || (x == best && i < at));
+}
+
+/* One block per row. Each thread finds the first greatest of its columns; the block then compares
+ * in halves. */
+static __global__ __launch_bounds__(PICK_THREADS) void pick_kernel(int32_t *out, struct mmqi_mat x)
+{
+    __shared__ float value[PICK_THREADS];
+    __shared__ int32_t index[PICK_THREADS];
+    const float *row = row_of(x, blockIdx.x);
+    int t = (int)threadIdx.x;
+    float best = 0.0f;
+    int64_t at = -1;
+
+    for (int64_t i = t; i < x.cols; i += PICK_THREADS)
+        if (!isnan(row[i]) && (at < 0 || row[i] > best)) {
+            best = row[i];
+            at = i;
+        }
+    value[t] = best;
+    index[t] = (int32_t)at;
+    for (int half = PICK_THREADS / 2; half >= 1; half /= 2) {
+        __syncthreads();
+        if (t < half && goes_before(value[t + half], index[t + half], value[t], index[t])) {
+            value[t] = value[t + half];
+            index[t] = index[t + half];
+        }
+    }
+    if (t == 0)
+        out[blockIdx.x] = index[0] < 0 ? 0 : index[0];
+}
+
+extern "C" int32_t mmqi_cuda_pick(struct mmqi_stream *s, int32_t *out, const struct mmqi_mat *x)
+{
+    if (x->rows == 0)
+        return MMQ_OK;
+    return launch(s, "pick", pick_kernel, dim3((unsigned)x->rows), dim3(PICK_THREADS), 0, out, *x);
+}
