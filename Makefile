@@ -162,8 +162,10 @@ CUDA_OBJ := $(patsubst cuda/%.cu,$B/cuda/%.cu.o,$(wildcard cuda/*.cu)) \
 # Without SANITIZE: a sanitized library is opened with a sanitized libmmq alone, which is not here.
 $B/cuda/%.c.o: cuda/%.c $B/cuda/flags
 	$(call say,CC)$(CC) $(filter-out $(SANITIZE),$(BASE)) -I. -isystem $(CUDA_HOME)/include -MMD -MP -c -o $@ $<
+# Packed bytes are promised to the bit: no contraction of a * b + c there either.
+$B/cuda/pack_kernel.cu.o: EXACT := --fmad=false -Xcompiler -ffp-contract=off
 $B/cuda/%.cu.o: cuda/%.cu $B/cuda/flags
-	$(call say,NVCC)$(NVCC) $(NVCC_BASE) -MMD -MP -c -o $@ $<
+	$(call say,NVCC)$(NVCC) $(NVCC_BASE) $(EXACT) -MMD -MP -c -o $@ $<
 
 # Whoever changes a flag, or adds or deletes a source, gets it built anew.
 $B/cuda/flags: FORCE
