@@ -156,12 +156,18 @@ NVCCFLAGS ?= -O3 -lineinfo
 NVCC_BASE = $(NVCCFLAGS) -std=c++17 $(if $(WERROR),-Werror all-warnings) -Iinclude -Isrc -I. $(CUDA_CODE) \
 	-Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics
 CUDA_SO := $B/lib/libmmq-cuda.so
+# Tables and arithmetic of formats, const, which both libraries hold.
+CUDA_SHARED := src/quant/format_nested.c
 CUDA_OBJ := $(patsubst cuda/%.cu,$B/cuda/%.cu.o,$(wildcard cuda/*.cu)) \
-	$(patsubst cuda/%.c,$B/cuda/%.c.o,$(wildcard cuda/*.c))
+	$(patsubst cuda/%.c,$B/cuda/%.c.o,$(wildcard cuda/*.c)) \
+	$(CUDA_SHARED:src/%.c=$B/cuda/src/%.c.o)
 
 # Without SANITIZE: a sanitized library is opened with a sanitized libmmq alone, which is not here.
 $B/cuda/%.c.o: cuda/%.c $B/cuda/flags
 	$(call say,CC)$(CC) $(filter-out $(SANITIZE),$(BASE)) -I. -isystem $(CUDA_HOME)/include -MMD -MP -c -o $@ $<
+$B/cuda/src/%.c.o: src/%.c $B/cuda/flags
+	@mkdir -p $(@D)
+	$(call say,CC)$(CC) $(filter-out $(SANITIZE),$(BASE)) -MMD -MP -c -o $@ $<
 # Packed bytes are promised to the bit: no contraction of a * b + c there either.
 $B/cuda/pack_kernel.cu.o: EXACT := --fmad=false -Xcompiler -ffp-contract=off
 $B/cuda/%.cu.o: cuda/%.cu $B/cuda/flags

@@ -64,6 +64,10 @@ rm src/cpu/bad.c
 plant src/quant/format_nf4.c '#include "quant/plan.h"'
 finds 'a format that reaches the rest of quant' 'quant formats may not include quant' law
 rm src/quant/format_nf4.c
+mkdir -p cuda
+plant cuda/bad.cu '#include "cpu/cpu.h"'
+finds 'one backend reached from another' 'cuda may not include cpu' law
+rm cuda/bad.cu
 mkdir src/misc && touch src/misc/x.c
 finds 'a folder outside the law' 'no place in the include law' law
 rm -r src/misc
@@ -107,6 +111,30 @@ code 'static int calls; static int seen = 1;' '++calls + ++seen'
 build good.map
 finds 'a mutable static' 'calls is writable data' symbols good.map
 finds 'a mutable static with a value' 'seen is writable data' symbols good.map
+
+# The CUDA backend's library, by a stand-in.
+mkdir -p cuda
+printf '{\nglobal:\n    mmqi_cuda_backend;\nlocal:\n    *;\n};\n' >cuda/libmmq-cuda.map
+code ''
+build good.map
+backend() { # backend TEXT RESULT: compile one that holds TEXT and gives RESULT
+    printf '#include <stdlib.h>\n%s\nint mmqi_cuda_backend(void) { return %s; }\n' "$1" "$2" >lib.c
+    "$cc" -fPIC -shared -o libmmq-cuda.so lib.c -Wl,--version-script,"${3-cuda/libmmq-cuda.map}"
+}
+backend 'static const int table[] = {1, 2};' 'table[abs(-1)]'
+accepts 'a backend that shows its one function' symbols good.map
+printf '{\nglobal:\n    mmqi_cuda_*;\nlocal:\n    *;\n};\n' >wide.map
+backend 'int mmqi_cuda_other(void) { return 1; }' 1 wide.map
+finds 'a backend that shows more' 'mmqi_cuda_other is not declared' symbols good.map
+backend 'extern int mmqi_inner(void);' 'mmqi_inner()'
+finds 'a backend that needs libmmq' 'takes mmqi_inner' symbols good.map
+backend 'static int calls;' '++calls'
+finds 'a mutable static of a backend' 'calls is writable data' symbols good.map
+"$cc" -fPIC -shared -o libother.so.1 lib.c -Wl,-soname,libother.so.1
+"$cc" -fPIC -shared -o libmmq-cuda.so lib.c -Wl,--no-as-needed ./libother.so.1 \
+    -Wl,--version-script,cuda/libmmq-cuda.map
+finds 'a library that a backend may not need' 'needs libother.so.1' symbols good.map
+rm libmmq-cuda.so
 
 # ---- lengths
 lengths() { "$python" "$here/lengths.py" src/long.c; }

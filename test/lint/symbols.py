@@ -7,6 +7,10 @@
   defines are the same, and LIBDIR/libmmq.a has no other global symbol;
 - the library calls nothing that prints, ends the process, reads the environment or changes it;
 - it owns no writable data (thread-local buffers excepted), so that two copies can live side by side.
+
+The same of LIBDIR/libmmq-cuda.so, where it is built, with cuda/libmmq-cuda.map in place of the
+header: one function, nothing of libmmq, no libstdc++, no writable data but what nvcc makes to
+register kernels: the handle of each file's machine code, and of each kernel once it was launched.
 """
 import os
 import re
@@ -25,6 +29,10 @@ FORBIDDEN = set(
 DATA_SECTION = re.compile(r"^(\.data|\.bss|COMMON|\*COM\*)(\.(?!rel\.ro).*)?$")
 # What the compiler's start files put there.
 TOOLCHAIN = re.compile(r"^(__dso_handle|completed\.\d+|_edata|_end|__bss_start|__TMC_END__|\.(data|bss))$")
+# What nvcc puts there; every launch finds the same in it.
+NVCC = re.compile(r"__cudaFatCubinHandle|__device_stub__.*E(5__tmp|8__handle)$|^_ZZ?L\d+_*__nv_\w+")
+NVCC_LIBRARIES = re.compile(r"^(libcublasLt|libcudart|libc|libm)\.so\.\d+$")
+CUDA_MAP = "cuda/libmmq-cuda.map"
 
 
 def run(*command):
@@ -98,8 +106,25 @@ def check(header, version_map, libdir):
     return faults
 
 
+def check_cuda(libdir):
+    shared = os.path.join(libdir, "libmmq-cuda.so")
+    if not os.path.exists(shared):
+        return []
+    taken = undefined_symbols(run("nm", "-D", "--undefined-only", shared))
+    needed = re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "-d", shared))
+    faults = difference(shared, defined_symbols(run("nm", "-D", shared)), set(map_functions(CUDA_MAP)))
+    faults += [f"{shared}: needs {name}" for name in needed if not NVCC_LIBRARIES.match(name)]
+    for name in sorted(taken):
+        if name in FORBIDDEN or name.startswith(("mmq_", "mmqi_")):
+            faults.append(f"{shared}: takes {name}, which the library may not")
+    for name in sorted(writable_data(run("objdump", "-t", shared))):
+        if not NVCC.search(name):
+            faults.append(f"{shared}: {name} is writable data that every user of the process shares")
+    return faults
+
+
 def main():
-    faults = check(*sys.argv[1:4])
+    faults = check(*sys.argv[1:4]) + check_cuda(sys.argv[3])
     print("\n".join(faults), end="\n" if faults else "")
     return 1 if faults else 0
 
