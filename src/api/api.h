@@ -64,6 +64,9 @@ struct mmqi_runtime *mmqi_runtime_of(const mmq_runtime *runtime); /* NULL is NUL
  */
 const struct mmqi_mem_hooks *mmqi_model_enter(const mmq_model *model);
 
+/* The backends of this library, best first; ends with NULL. */
+extern const struct mmqi_backend *const mmqi_backends[];
+
 /* Of session options. MMQ_ERR_UNSUPPORTED: a mode that no device of this build has. */
 int32_t mmqi_check_mode(const char *mode);
 

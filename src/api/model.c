@@ -7,8 +7,7 @@
 #include "model/family.h"
 #include "quant/plan.h"
 
-/* The backends of this build, best first. */
-static const struct mmqi_backend *const backends[] = {&mmqi_cpu_backend, NULL};
+const struct mmqi_backend *const mmqi_backends[] = {&mmqi_cpu_backend, NULL};
 
 int32_t mmqi_model_handle(mmq_model **out, struct mmqi_host *host)
 {
@@ -98,7 +97,7 @@ static int32_t load(mmq_model **out, const char *path, const mmq_load_options *o
     mmq_model *model = NULL;
     int32_t status;
 
-    status = mmqi_host_create(&host, backends, &host_options);
+    status = mmqi_host_create(&host, mmqi_backends, &host_options);
     if (status == MMQ_OK)
         status = mmqi_model_handle(&model, host);
     if (status == MMQ_OK)

@@ -51,6 +51,21 @@ static int32_t take_choices(struct mmqi_quantize_options *out, struct mmqi_quant
     return status;
 }
 
+/* The host of the device that packs, to be released: the source's own where it has it. NULL without
+ * a device. */
+static int32_t take_host(struct mmqi_host **out, const mmq_model *source, const char *device)
+{
+    struct mmqi_host_options options = {.device = device, .runtime = source->host->runtime};
+
+    *out = NULL;
+    if (!device)
+        return MMQ_OK;
+    if (mmqi_host_find_place(source->host, device) < 0)
+        return mmqi_host_create(out, mmqi_backends, &options);
+    *out = mmqi_host_retain(source->host);
+    return MMQ_OK;
+}
+
 /*
  * Quantize into handles that are there before the work begins: once a folder has its name, nothing
  * can fail any more. `model` and `report` are NULL where none is wanted.
@@ -63,6 +78,8 @@ static int32_t quantize(mmq_model *model, const mmq_model *source, const mmq_qua
     struct mmqi_quant_plan *made = NULL;
     int32_t status = take_choices(&core, &made, source->core, o);
 
+    if (status == MMQ_OK)
+        status = take_host(&core.host, source, o->device);
     if (status == MMQ_OK) {
         core.out_path = o->out_path;
         core.chunk_bytes = o->chunk_bytes;
@@ -73,6 +90,7 @@ static int32_t quantize(mmq_model *model, const mmq_model *source, const mmq_qua
         status = mmqi_quantize(model ? &model->core : NULL, source->core, &core,
                                report ? &report->core : NULL);
     }
+    mmqi_host_release(core.host);
     mmqi_quant_plan_free(made);
     return status;
 }

@@ -81,6 +81,10 @@ static int32_t open_device(struct mmqi_host *host, const struct mmqi_backend *co
         status = mmqi_isa_find(&device.isa, options->isa);
     if (status != MMQ_OK)
         return status;
+    if (host->backend->host_memory)
+        snprintf(host->name, sizeof host->name, "%s", host->backend->name);
+    else
+        snprintf(host->name, sizeof host->name, "%s:%d", host->backend->name, (int)device.index);
     device.pool = host->pool;
     device.log = mmqi_host_log(host);
     return host->backend->open(&host->device, &device);
@@ -133,6 +137,16 @@ void mmqi_host_release(struct mmqi_host *host)
 const struct mmqi_log *mmqi_host_log(const struct mmqi_host *host)
 {
     return host->runtime ? &host->runtime->log : NULL;
+}
+
+int32_t mmqi_host_find_place(const struct mmqi_host *host, const char *device)
+{
+    size_t size = strlen(device);
+    const char *rest = host->name + size;
+
+    if (strncmp(host->name, device, size) != 0)
+        return -1;
+    return *rest == '\0' || strcmp(rest, ":0") == 0 ? 0 : -1;
 }
 
 int32_t mmqi_host_take(struct mmqi_host *host, uint64_t bytes, const char *what)

@@ -17,6 +17,7 @@ struct mmqi_host {
     struct mmqi_loaded cuda; /* libmmq-cuda.so, where it was opened */
     const struct mmqi_backend *backend;
     struct mmqi_device *device;
+    char name[32]; /* of the device, as options spell it: "cpu", "cuda:0" */
     struct mmqi_pool *pool;
     struct mmqi_runtime *runtime; /* whose pool it is; NULL: the pool is the host's own */
     struct mmqi_os_mutex *mutex;  /* guards `used` */
@@ -45,6 +46,10 @@ void mmqi_host_release(struct mmqi_host *host);             /* accepts NULL */
 
 /* The runtime's log, for mmqi_log(); NULL where there is none. */
 const struct mmqi_log *mmqi_host_log(const struct mmqi_host *host);
+
+/* The place of a device that this host has, 0; -1 for another one. "cuda" is "cuda:0"; "auto" names
+ * none. */
+int32_t mmqi_host_find_place(const struct mmqi_host *host, const char *device);
 
 /* Count `bytes` against the budget; MMQ_ERR_LIMIT tells `what` needs them, and what is left. Any
  * thread. */
