@@ -162,12 +162,76 @@ START_TEST(a_device_packs_the_same_model_and_folder_whatever_the_chunks)
     struct mmqi_host host = far_host();
 
     for (int i = 0; i < N_POLICIES; i++) {
-        quantize_with(&host, source, policies[i], i % 2 ? 5000 : 0, "far");
+        quantize_with(&host, source, policies[i], 0, "far");
+        quantize_with(&host, source, policies[i], 5000, "far5000");
         quantize(source, policies[i], "near", false);
         ck_assert_int_eq(system("diff -r far near"), 0);
-        ck_assert_int_eq(system("rm -rf far near"), 0);
+        ck_assert_int_eq(system("diff -r far5000 near"), 0);
+        ck_assert_int_eq(system("rm -rf far far5000 near"), 0);
     }
     mmqi_model_close(source);
+    check_given_back(&host);
+}
+END_TEST
+
+enum { ROWS = 96, COLS = 132, STEP = 32 /* whole blocks of any format */ };
+
+/* Pack by chunks straight into a block of the device's; to be freed. */
+static uint8_t *place_chunks(int32_t format, const float *w, const struct mmqi_layout *layout)
+{
+    struct mmqi_packing by = {.backend = &far_backend};
+    struct mmqi_packer packer;
+    uint8_t *part[MMQI_MAX_PARTS], *block = malloc(layout->bytes), *there;
+
+    ck_assert_int_eq(
+        mmqi_packing_open(&by, mmqi_packing_bytes(&far_backend, format, 2 * STEP, COLS)), MMQ_OK);
+    ck_assert_int_eq(mmqi_packer_open(&packer, format, MMQI_METHOD_RTN, ROWS, COLS, &by), MMQ_OK);
+    ck_assert_int_eq(far_alloc(NULL, (void **)&there, layout->bytes), MMQ_OK);
+    for (int64_t begin = 0, n; begin < ROWS; begin += n) {
+        n = begin == 0 ? STEP : 2 * STEP;
+        ck_assert_int_eq(mmqi_packer_place(&packer, there, w + begin * COLS, begin, n), MMQ_OK);
+    }
+    memcpy(block, hide(there), layout->bytes);
+    for (int32_t i = 0; i < MMQI_MAX_PARTS; i++)
+        part[i] = block + layout->part[i].offset;
+    mmqi_packer_finish(&packer, part);
+    mmqi_packer_close(&packer);
+    mmqi_packing_close(&by);
+    far_free(NULL, there);
+    return block;
+}
+
+START_TEST(chunks_placed_one_by_one_are_the_whole_matrix_in_every_format)
+{
+    struct mmqi_host host = far_host();
+    float *w = malloc(sizeof(float) * ROWS * COLS);
+
+    for (int64_t i = 0; i < ROWS * COLS; i++)
+        w[i] = (float)((i * 7919) % 1009 - 504) / 512.0f * (float)(1 + i / 1000);
+    for (int32_t format = 0; format < MMQI_N_FORMATS; format++) {
+        const struct mmqi_format_info *info = mmqi_format_info(format);
+        const struct mmqi_packing alone = {0};
+        struct mmqi_packer packer;
+        uint8_t *block, *part[MMQI_MAX_PARTS], *want;
+
+        ck_assert_int_eq(STEP % info->row_step(COLS), 0);
+        ck_assert_int_eq(mmqi_packer_open(&packer, format, MMQI_METHOD_RTN, ROWS, COLS, &alone),
+                         MMQ_OK);
+        want = malloc(packer.layout.bytes);
+        block = place_chunks(format, w, &packer.layout);
+        for (int32_t i = 0; i < MMQI_MAX_PARTS; i++)
+            part[i] = want + packer.layout.part[i].offset;
+        ck_assert_int_eq(mmqi_packer_pack(&packer, part, w, 0, ROWS), MMQ_OK);
+        mmqi_packer_finish(&packer, part);
+        for (int32_t i = 0; i < packer.layout.n_parts; i++)
+            ck_assert_msg(memcmp(block + packer.layout.part[i].offset, part[i],
+                                 packer.layout.part[i].bytes) == 0,
+                          "%s, part %d", info->name, i);
+        mmqi_packer_close(&packer);
+        free(block);
+        free(want);
+    }
+    free(w);
     check_given_back(&host);
 }
 END_TEST
@@ -309,6 +373,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, scratch_enter, scratch_leave);
     tcase_add_test(tests, a_device_packs_the_same_model_and_folder_whatever_the_chunks);
+    tcase_add_test(tests, chunks_placed_one_by_one_are_the_whole_matrix_in_every_format);
     tcase_add_test(tests, placing_on_a_device_packs_there_with_no_more_memory_than_told);
     tcase_add_test(tests, a_budget_without_room_for_a_chunk_is_refused_before_anything_is_taken);
     tcase_add_test(tests, whichever_call_of_the_device_fails_quantizing_tells_and_gives_all_back);
