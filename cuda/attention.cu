@@ -17,7 +17,7 @@
  * kernel adds the parts in order; more rows go through tensor cores where attention_tensor.cu
  * serves them.
  */
-#include "attention.h"
+#include "cuda/attention.h"
 
 enum { THREADS = 256, QUERIES = 16, LANES = 16 /* threads of a query */ };
 
@@ -245,7 +245,7 @@ static int32_t run_attention(struct mmqi_stream *s, const struct attention *a)
     return status;
 }
 
-size_t mmqi_cuda_attention_scratch(const struct mmqi_stream_options *options)
+extern "C" size_t mmqi_cuda_attention_scratch(const struct mmqi_stream_options *options)
 {
     if (options->mode != MMQI_MODE_FAST)
         return 0;

@@ -7,7 +7,8 @@
 #ifndef MMQI_CUDA_ATTENTION_H
 #define MMQI_CUDA_ATTENTION_H
 
-#include "kernel.h"
+#include "cuda/kernel.h"
+#include "cuda/scratch.h"
 
 enum {
     KEYS = 32,         /* slots of a block of keys */
@@ -59,7 +60,5 @@ static __device__ inline struct mmqi_span span_part(struct mmqi_span span, int p
 /* Many rows in `fast` mode, on tensor cores. False where it cannot serve this call. */
 bool mmqi_cuda_tensor_attention_serves(const struct mmqi_stream *s, const struct attention *a);
 int32_t mmqi_cuda_tensor_attention(struct mmqi_stream *s, const struct attention *a);
-/* Bytes of scratch that attention uses. */
-size_t mmqi_cuda_attention_scratch(const struct mmqi_stream_options *options);
 
 #endif

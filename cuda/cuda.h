@@ -37,7 +37,8 @@ enum {
     MMQI_CUDA_STAGE_BYTES = 8 << 20, /* each */
     MMQI_CUDA_WORKSPACE = 32 << 20,  /* cuBLASLt's, of every stream */
     MMQI_CUDA_ALIGN = 256,           /* of device memory and of the parts of scratch */
-    MMQI_CUDA_COMPILED = 4           /* captured graphs that a stream keeps */
+    MMQI_CUDA_COMPILED = 4,          /* captured graphs that a stream keeps */
+    MMQI_CUDA_CHOICES = 64           /* shapes of products that a stream remembers */
 };
 
 struct mmqi_cuda_block; /* cuda/device.h */
@@ -64,6 +65,13 @@ struct mmqi_device {
 
 struct mmqi_cuda_compiled; /* cuda/execute.c */
 
+/* What cuBLASLt chose for a shape of product (tensor.cu). */
+struct mmqi_cuda_choice {
+    int64_t shape[6]; /* the key; all zeros: none */
+    bool refused;     /* it has no algorithm */
+    cublasLtMatmulAlgo_t algo;
+};
+
 struct mmqi_stream {
     struct mmqi_device *device;
     cudaStream_t stream; /* does not wait for the legacy default stream */
@@ -73,6 +81,8 @@ struct mmqi_stream {
     size_t scratch_bytes;
     void *workspace; /* MMQI_CUDA_WORKSPACE bytes, for cuBLASLt alone */
     struct mmqi_cuda_compiled *compiled;
+    struct mmqi_cuda_choice choices[MMQI_CUDA_CHOICES];
+    uint32_t next_choice;
 };
 
 /* ---- calls, devices (device.c) ---- */

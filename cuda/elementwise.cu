@@ -9,7 +9,7 @@
  *
  * One thread per element; each input is read once, the output written once.
  */
-#include "kernel.h"
+#include "cuda/kernel.h"
 
 static __global__ void add_kernel(struct mmqi_mat y, struct mmqi_mat a, struct mmqi_mat b)
 {

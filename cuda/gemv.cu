@@ -13,7 +13,7 @@
  * Bytes: W is read once; x once per block of 8 * kRows rows of W (from L2). Arithmetic, of a 4-bit
  * weight: about 2.5 instructions and one shared-memory access of 4 bytes.
  */
-#include "product.h"
+#include "cuda/product.h"
 
 enum {
     THREADS = 256,

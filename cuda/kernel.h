@@ -13,7 +13,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include "cuda.h"
+#include "cuda/cuda.h"
 
 enum { WARP = 32, ALL_LANES = 0xffffffffu };
 

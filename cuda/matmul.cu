@@ -1,5 +1,5 @@
 /* The matmul op: which way a product takes. product.h tells what each one promises. */
-#include "product.h"
+#include "cuda/product.h"
 
 extern "C" int32_t mmqi_cuda_matmul(struct mmqi_stream *s, const struct mmqi_mat *y,
                                     const struct mmqi_mat *x, const struct mmqi_wmat *w,
@@ -10,7 +10,7 @@ extern "C" int32_t mmqi_cuda_matmul(struct mmqi_stream *s, const struct mmqi_mat
     p.y = *y;
     p.x = *x;
     p.bias = bias;
-    if (!weight_view_of(&p.w, s, w))
+    if (!mmqi_weight_view_of(&p.w, s, w))
         return mmqi_cuda_fail(s->device, MMQ_ERR_UNSUPPORTED, "matmul: weight format %d is unknown",
                               (int)w->format);
     if (x->rows == 0 || w->rows == 0)

@@ -11,7 +11,7 @@
  * 2,048 and 256 otherwise; kernel.h tells how the threads' sums are added. x is read two or three
  * times (again from L1 or L2) and y written once.
  */
-#include "kernel.h"
+#include "cuda/kernel.h"
 
 struct norm {
     struct mmqi_mat y, x;

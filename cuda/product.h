@@ -22,7 +22,8 @@
 #ifndef MMQI_CUDA_PRODUCT_H
 #define MMQI_CUDA_PRODUCT_H
 
-#include "unpack.h"
+#include "cuda/scratch.h"
+#include "cuda/unpack.h"
 
 enum {
     MMQI_FEW_ROWS = 8,
@@ -64,7 +65,5 @@ int32_t mmqi_cuda_gemv(struct mmqi_stream *s, const struct product *p);
 int32_t mmqi_cuda_sgemm(struct mmqi_stream *s, const struct product *p);
 /* Any number of rows, in `fast` mode. */
 int32_t mmqi_cuda_tensor_product(struct mmqi_stream *s, const struct product *p);
-/* Bytes of scratch that it uses. */
-size_t mmqi_cuda_tensor_scratch(const struct mmqi_stream_options *options);
 
 #endif

@@ -4,7 +4,7 @@
  *
  * A thread moves one column of a row; each byte is read once and written once.
  */
-#include "unpack.h"
+#include "cuda/unpack.h"
 
 static __global__ void embed_kernel(struct mmqi_mat y, const __grid_constant__ weight_view w,
                                     const int32_t *ids)
@@ -22,7 +22,7 @@ extern "C" int32_t mmqi_cuda_embed(struct mmqi_stream *s, const struct mmqi_mat 
 {
     struct weight_view w;
 
-    if (!weight_view_of(&w, s, table))
+    if (!mmqi_weight_view_of(&w, s, table))
         return mmqi_cuda_fail(s->device, MMQ_ERR_UNSUPPORTED, "embed: weight format %d is unknown",
                               (int)table->format);
     if (y->rows == 0 || y->cols == 0)

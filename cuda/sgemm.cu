@@ -7,7 +7,7 @@
  * shared memory [k][row]. Elements beyond W's width are zeros in both: adding their product leaves
  * a sum as it is.
  */
-#include "product.h"
+#include "cuda/product.h"
 
 enum {
     THREADS = 256,

@@ -1,7 +1,7 @@
 /* What kernels are told of a weight matrix, from its place in the table of formats. */
-#include "unpack.h"
+#include "cuda/unpack.h"
 
-void weight_view_fill(struct weight_view *view, const struct mmqi_format_info *info,
+void mmqi_weight_view_fill(struct weight_view *view, const struct mmqi_format_info *info,
                       const struct mmqi_wmat *w)
 {
     memset(view, 0, sizeof *view);
@@ -32,11 +32,11 @@ void weight_view_fill(struct weight_view *view, const struct mmqi_format_info *i
     }
 }
 
-bool weight_view_of(struct weight_view *view, struct mmqi_stream *s, const struct mmqi_wmat *w)
+bool mmqi_weight_view_of(struct weight_view *view, struct mmqi_stream *s, const struct mmqi_wmat *w)
 {
     const struct mmqi_format_info *info = s->device->host->format_info(w->format);
 
     if (info)
-        weight_view_fill(view, info, w);
+        mmqi_weight_view_fill(view, info, w);
     return info != NULL;
 }

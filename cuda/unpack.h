@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "core/dtype.h"
-#include "kernel.h"
+#include "cuda/kernel.h"
 
 /* How a scale meets a product's sum: see product.h. */
 enum weight_scale {
@@ -36,9 +36,9 @@ struct weight_view {
 };
 
 /* False for a format that is unknown. */
-bool weight_view_of(struct weight_view *view, struct mmqi_stream *s, const struct mmqi_wmat *w);
+bool mmqi_weight_view_of(struct weight_view *view, struct mmqi_stream *s, const struct mmqi_wmat *w);
 /* The same from the format's row of the table. */
-void weight_view_fill(struct weight_view *view, const struct mmqi_format_info *info,
+void mmqi_weight_view_fill(struct weight_view *view, const struct mmqi_format_info *info,
                       const struct mmqi_wmat *w);
 
 static __host__ __device__ inline float float_of_bits(uint32_t bits)

@@ -45,7 +45,8 @@ struct target {
 };
 
 /* False, and a line that says so, where the machine lacks the instruction set. */
-static bool target_open(struct target *t, int32_t isa, int32_t threads, int64_t max_cols)
+__attribute__((unused)) static bool target_open(struct target *t, int32_t isa, int32_t threads,
+                                                int64_t max_cols)
 {
     struct mmqi_device_options options = {.isa = isa};
     struct mmqi_stream_options needs = {.max_cols = max_cols};
@@ -129,8 +130,9 @@ static struct matrix matrix_new(struct target *t, int64_t rows, int64_t cols, in
     return m;
 }
 
-static struct matrix matrix_random(struct target *t, int64_t rows, int64_t cols, int64_t spare,
-                                   uint64_t stream, float scale)
+__attribute__((unused)) static struct matrix matrix_random(struct target *t, int64_t rows,
+                                                           int64_t cols, int64_t spare,
+                                                           uint64_t stream, float scale)
 {
     struct matrix m = matrix_new(t, rows, cols, spare);
 
@@ -259,7 +261,7 @@ __attribute__((unused)) static void weight_free(struct target *t, struct weight 
 
 /* ---- the end of every suite's main ---- */
 
-static int run_suite(Suite *suite)
+__attribute__((unused)) static int run_suite(Suite *suite)
 {
     SRunner *runner = srunner_create(suite);
     int failed;
