@@ -2,7 +2,8 @@
 //
 // The arithmetic is that of quant/format_block.h, one thread per block (nf4, fp4, int4), in its
 // order; a group of threads per row (int8), where only a greatest magnitude is shared, whose order
-// is free. Compiled with --fmad=false and IEEE division: every product and sum is rounded by itself.
+// is free. Compiled with --fmad=false and IEEE division: every product and sum is rounded by
+// itself.
 //
 // Reads the rows once, 4 bytes per weight, and writes the packed bytes; the search computes about
 // 25 times as much as rounding does, from shared memory.

@@ -142,7 +142,8 @@ int32_t mmqi_model_choose(struct mmqi_model *model, int32_t weight, int32_t form
 
 /* Bytes that placing will take on the device: exact. */
 uint64_t mmqi_model_place_bytes(const struct mmqi_model *model);
-/* Bytes beside them, while weights are placed: for rows that a device with memory of its own packs. */
+/* Bytes beside them, while weights are placed: for rows that a device with memory of its own
+ * packs. */
 uint64_t mmqi_model_pack_bytes(const struct mmqi_model *model, const struct mmqi_backend *backend);
 /* Place every weight; the device stays the caller's and outlives the placement. `progress` may be
  * NULL; what it returns, not MMQ_OK, ends the work. */

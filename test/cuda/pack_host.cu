@@ -1,6 +1,6 @@
-// The packing kernels' work, run on the host in the kernels' order and compared with the formats' own
-// packing, byte by byte: every format, method and awkward shape. Needs no GPU and no nvcc: this is
-// plain C++ (pack_host.sh).
+// The packing kernels' work, run on the host in the kernels' order and compared with the formats'
+// own packing, byte by byte: every format, method and awkward shape. Needs no GPU and no nvcc: this
+// is plain C++ (pack_host.sh).
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /*
  * Packing on a device whose memory is its own: the same bytes as the host's, counted memory, and
- * what happens when a call fails. The device is a pretence: its addresses are of no use to the host,
- * which must bring everything there and back.
+ * what happens when a call fails. The device is a pretence: its addresses are of no use to the
+ * host, which must bring everything there and back.
  */
 #include "backend/packer.h"
 #include "core/os.h"

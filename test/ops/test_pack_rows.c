@@ -3,8 +3,8 @@
  * and awkward matrix, alone, by chunks, and file to file.
  *
  * TEST_DEVICE names the device ("cpu" without it, "cuda:0"), TEST_CUDA_LIBRARY the library of its
- * backend (without it, the one built in this tree). Every mismatch is a line, and the next case goes
- * on: one run tells everything.
+ * backend (without it, the one built in this tree). Every mismatch is a line, and the next case
+ * goes on: one run tells everything.
  */
 #include <time.h>
 
