@@ -49,15 +49,15 @@ static void print_worst(const struct eval_run *run, const char *name,
 
 static void print_side(const char *name, const struct eval_side *side, const char *path)
 {
-    printf("%-10s %s (%s, exact, %s)\n", name, path, side->device,
+    printf("%-10s %s (%s, exact, %s)\n", name, path, side->m.device,
            side->chat_template ? "chat template" : "raw prompts");
 }
 
 static void print_divergence(struct eval_run *run)
 {
-    struct eval_divergence_figures figures = eval_divergence_figures(&run->divergence);
+    struct eval_divergence_figures figures = eval_divergence_figures(&run->force.divergence);
 
-    printf("\nKL(reference || candidate) in nats at %zu caption tokens\n", run->divergence.n);
+    printf("\nKL(reference || candidate) in nats at %zu caption tokens\n", run->force.divergence.n);
     printf("  %-20s %12.6f\n", "mean", figures.mean_kl);
     printf("  %-20s %12.6f\n", "p99", figures.kl_p99);
     printf("  %-20s %12.6f\n", "p99.9", figures.kl_p999);
@@ -120,7 +120,7 @@ static void print_number(const char *key, double value)
 
 static void print_json_divergence(struct eval_run *run)
 {
-    struct eval_divergence_figures figures = eval_divergence_figures(&run->divergence);
+    struct eval_divergence_figures figures = eval_divergence_figures(&run->force.divergence);
 
     print_number("mean_kl", figures.mean_kl);
     print_number("kl_p99", figures.kl_p99);
@@ -145,7 +145,7 @@ void eval_print_json(struct eval_run *run, double seconds)
     if (run->settings.candidate)
         print_json_divergence(run);
     print_text("reference", run->settings.reference);
-    print_text("device", run->measured->device);
+    print_text("device", run->measured->m.device);
     print_text("mode", "exact");
     print_count("pictures", tally->pictures);
     print_count("tokens", tally->tokens);
