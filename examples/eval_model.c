@@ -41,14 +41,14 @@ bool eval_model_open(struct eval_model *m, const char *path, const struct eval_s
     return true;
 }
 
-mmq_status eval_model_session(struct eval_model *m, size_t n_images, int32_t least)
+mmq_status eval_model_session(struct eval_model *m, size_t n_images, int32_t n_answer,
+                              int32_t context)
 {
-    mmq_session_options options = {.struct_size = sizeof options};
-    int64_t wanted = (int64_t)n_images * m->image_rows + EVAL_TEXT_TOKENS;
+    mmq_session_options options = {.struct_size = sizeof options, .context = context};
+    int64_t wanted = (int64_t)n_images * m->image_rows + EVAL_TEXT_TOKENS + n_answer;
 
-    if (wanted < least)
-        wanted = least;
-    options.context = wanted < m->max_context ? (int32_t)wanted : m->max_context;
+    if (context == 0)
+        options.context = wanted < m->max_context ? (int32_t)wanted : m->max_context;
     return mmq_session_create(&m->session, m->model, &options);
 }
 

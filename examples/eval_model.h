@@ -12,7 +12,7 @@
 
 enum {
     EVAL_MOST_IMAGES = 16,  /* of one prompt */
-    EVAL_TEXT_TOKENS = 512, /* what a session holds beside the pictures, if the model can */
+    EVAL_TEXT_TOKENS = 512, /* of the words beside the pictures */
 };
 
 /* What a run is asked for. */
@@ -23,6 +23,7 @@ struct eval_settings {
     int32_t n_threads;                 /* 0: all */
     size_t limit;                      /* of entries or questions */
     int32_t max_tokens;                /* of an answer to a question */
+    int32_t context;                   /* tokens of a session; 0: what pictures and words need */
     bool grey;                         /* questions see a grey picture in place of each */
     const char *answers;               /* a file for the answers; NULL: none */
 };
@@ -47,8 +48,10 @@ bool eval_fail(char *error, size_t size, const char *format, ...)
  * eval_model_session(). */
 bool eval_model_open(struct eval_model *m, const char *path, const struct eval_settings *settings,
                      char *error, size_t size);
-/* For prompts of n_images pictures; `least` tokens where the model has them. */
-mmq_status eval_model_session(struct eval_model *m, size_t n_images, int32_t least);
+/* A session for prompts of n_images pictures, words, and an answer of n_answer tokens, if the model
+ * has so many; of `context` tokens when that is not 0. */
+mmq_status eval_model_session(struct eval_model *m, size_t n_images, int32_t n_answer,
+                              int32_t context);
 void eval_model_close(struct eval_model *m);
 
 /* Whether they have vocabularies of one size; else false with error told. */

@@ -7,10 +7,7 @@
 
 #include "common.h"
 
-enum {
-    LEAST_TOKENS = 4096, /* of a session: pictures of any size, where a model has them */
-    MID_GREY = 128,
-};
+enum { MID_GREY = 128 };
 
 /* Something failed while question i was at work. */
 static bool fail_question(struct quiz_run *run, size_t i, const char *what, const char *why)
@@ -25,7 +22,8 @@ static bool open_side(struct quiz_run *run, struct eval_model *side, const char 
 {
     if (!eval_model_open(side, path, &run->settings, run->error, sizeof run->error))
         return false;
-    return eval_model_session(side, n_images, LEAST_TOKENS) == MMQ_OK ||
+    return eval_model_session(side, n_images, run->settings.max_tokens, run->settings.context) ==
+               MMQ_OK ||
            EVAL_FAIL(run, "%s", mmq_last_error_message());
 }
 

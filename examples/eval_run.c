@@ -89,7 +89,7 @@ static bool open_side(struct eval_run *run, struct eval_side *side, const char *
     if (!eval_model_open(&side->m, path, &run->settings, run->error, sizeof run->error))
         return false;
     if (try_chat_template(side) != MMQ_OK || find_answers(side) != MMQ_OK ||
-        eval_model_session(&side->m, 1, 0) != MMQ_OK)
+        eval_model_session(&side->m, 1, 0, run->settings.context) != MMQ_OK)
         return EVAL_FAIL(run, "%s", mmq_last_error_message());
     if (side->yes < 0 || side->no < 0 || (size_t)side->yes >= side->m.n_vocab ||
         (size_t)side->no >= side->m.n_vocab)

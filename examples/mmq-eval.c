@@ -1,5 +1,5 @@
-/* mmq-eval: how well a model speaks about pictures, against questions with their answers or a record
- * of reference figures, and how far a candidate's next-token distributions are from a
+/* mmq-eval: how well a model speaks about pictures, against questions with their answers or a
+ * record of reference figures, and how far a candidate's next-token distributions are from a
  * reference's. */
 #define _POSIX_C_SOURCE 200809L
 #include <string.h>
@@ -33,6 +33,7 @@ static const char usage[] =
     "  --max-tokens N      end the answer to a question after N tokens (default 128)\n"
     "  --grey              a grey picture of the same size in place of each: what is chance\n"
     "  --answers FILE      write a JSON line per question: it, the answer given and its score\n"
+    "  --context N         tokens that a session holds (default: what pictures and words need)\n"
     "  --threads N         of the CPU (default: all)\n"
     "  --isa NAME          c, avx2 or avx512 (default: the best there is)\n"
     "  --json              one object instead of a table\n";
@@ -170,6 +171,7 @@ int main(int argc, char **argv)
         {"--max-tokens", .count = &settings.max_tokens},
         {"--grey", .flag = &settings.grey},
         {"--answers", .text = &settings.answers},
+        {"--context", .count = &settings.context},
         {"--threads", .count = &settings.n_threads},
         {"--isa", .text = &settings.isa},
         {"--json", .flag = &json},

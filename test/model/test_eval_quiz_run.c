@@ -299,6 +299,18 @@ START_TEST(an_answer_ends_after_the_tokens_it_is_given)
 }
 END_TEST
 
+START_TEST(a_question_that_is_longer_than_the_context_is_named_with_its_line)
+{
+    const struct eval_settings settings = {.context = 20};
+    struct quiz_run run;
+
+    write_questions(NULL);
+    ck_assert(!run_all(&run, &settings));
+    ck_assert_ptr_nonnull(strstr(run.error, "./questions.jsonl:1: the answer: "));
+    quiz_run_close(&run);
+}
+END_TEST
+
 START_TEST(what_is_missing_is_named_with_its_line)
 {
     struct eval_settings settings = {.limit = 1};
@@ -361,6 +373,7 @@ int main(void)
     tcase_add_test(tcase, the_pictures_of_the_last_question_are_kept);
     tcase_add_test(tcase, a_candidate_is_compared_at_the_tokens_of_the_true_answers);
     tcase_add_test(tcase, an_answer_ends_after_the_tokens_it_is_given);
+    tcase_add_test(tcase, a_question_that_is_longer_than_the_context_is_named_with_its_line);
     tcase_add_test(tcase, what_is_missing_is_named_with_its_line);
     tcase_add_test(tcase, answers_that_cannot_be_written_end_the_run);
     srunner_run_all(runner, CK_NORMAL);
