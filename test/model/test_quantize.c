@@ -24,8 +24,8 @@ static const char *const policies[] = {
     "fp4-32 search",
     "int4-g32-bf16 search",
     "vision.* = fp4-128-nested search; language.* = nf4-32-nested; projector.* = nf4-128",
-    "vision.* = nf4; projector.* = f32; language.layers.*.mlp.* = int8\n"
-    "language.{embed,head} = int8 # and the rest as it is",
+    ("vision.* = nf4; projector.* = f32; language.layers.*.mlp.* = int8\n"
+     "language.{embed,head} = int8 # and the rest as it is"),
 };
 static const size_t n_policies = sizeof policies / sizeof *policies;
 
