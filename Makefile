@@ -168,8 +168,10 @@ $B/cuda/%.c.o: cuda/%.c $B/cuda/flags
 $B/cuda/src/%.c.o: src/%.c $B/cuda/flags
 	@mkdir -p $(@D)
 	$(call say,CC)$(CC) $(filter-out $(SANITIZE),$(BASE)) -MMD -MP -c -o $@ $<
+# Packed bytes are promised to the bit: no contraction of a * b + c there either.
+$B/cuda/pack_kernel.cu.o: EXACT := --fmad=false -Xcompiler -ffp-contract=off
 $B/cuda/%.cu.o: cuda/%.cu $B/cuda/flags
-	$(call say,NVCC)$(NVCC) $(NVCC_BASE) -MMD -MP -c -o $@ $<
+	$(call say,NVCC)$(NVCC) $(NVCC_BASE) $(EXACT) -MMD -MP -c -o $@ $<
 
 # Whoever changes a flag, or adds or deletes a source, gets it built anew.
 $B/cuda/flags: FORCE
@@ -245,7 +247,7 @@ RUN = CC='$(CC)' test/tools/run_suite.sh $(RESULTS)
 SUITE_RUNS := $(SUITES:%=run/%)
 GOLDEN_RUNS := $(if $(wildcard test/golden/golden_case.c),\
 	$(COMMITTED_CASES:%=run/%) $(SHARED_CASES:%=run/shared/golden/%))
-RUNS := $(SUITE_RUNS) $(GOLDEN_RUNS) run/abi run/install run/programs run/lint-selftest
+RUNS := $(SUITE_RUNS) $(GOLDEN_RUNS) run/abi run/install run/programs run/pack-host run/lint-selftest
 suite_name = $(subst /,.,$(patsubst test/%,%,$(patsubst $B/%,%,$(1:run/%=%))))
 
 .PHONY: $(RUNS)
@@ -259,6 +261,8 @@ run/abi:
 	@$(RUN) abi test/abi/run.sh $B/abi
 run/install: all
 	+@SANITIZE='$(SANITIZE)' MAKE='$(MAKE)' $(RUN) install test/install/run.sh $(config)
+run/pack-host: $B/libmmq.a
+	@SANITIZE='$(SANITIZE)' $(RUN) pack-host test/cuda/pack_host.sh $B
 run/programs: examples
 	@$(RUN) programs test/programs/run.sh $B
 run/lint-selftest:
