@@ -61,8 +61,10 @@ if wants model; then
     done
 fi
 if wants time; then
-    suite time "$build/test/ops/test_ops" --time
-    cat "$logs/time.log"
+    for mode in exact fast; do
+        suite "time-$mode" env TEST_MODE=$mode CK_FORK=no "$build/test/ops/test_ops" --time
+        cat "$logs/time-$mode.log"
+    done
 fi
 if wants bench && "$build/examples/mmq-bench" --help 2>/dev/null | grep -q -- --device; then
     for format in nf4 int4 int8 bf16; do
