@@ -188,6 +188,30 @@ $(CUDA_SO): $(CUDA_OBJ) $B/cuda/objects cuda/libmmq-cuda.map
 		-Wl,--version-script,cuda/libmmq-cuda.map -Wl,--no-undefined -Wl,-z,relro,-z,now \
 		-Wl,--as-needed $(LDFLAGS) -L$(CUDA_LIB) -Wl,-rpath,'$$ORIGIN:$(CUDA_LIB)' -lcublasLt -lcudart -lm
 
+# The kernels on the host, for TEST_CUDA_LIBRARY: what they compute and touch, without a device.
+EMULATED_SO := $B/lib/libmmq-emulated.so
+EMULATED_CU := $(filter-out cuda/probe.cu cuda/pack%,$(wildcard cuda/*.cu))
+EMULATED_OBJ := $(EMULATED_CU:%.cu=$B/emulated/%.cu.o) \
+	$(patsubst %.c,$B/emulated/%.c.o,$(wildcard test/emulated/*.c) cuda/scratch.c src/core/dtype.c $(CUDA_SHARED))
+EMULATED_C = $(filter-out -Wstrict-prototypes -Wmissing-prototypes,$(BASE)) -I. -Itest -isystem $(CUDA_HOME)/include
+$B/emulated/%.cu.o: %.cu test/emulated/emulate.h $B/cuda/flags
+	@mkdir -p $(@D)
+	$(call say,CXX)$(CXX) $(filter-out -std=gnu11 -Wshadow,$(EMULATED_C)) -std=gnu++17 -Wno-unused-function -Wno-unknown-pragmas -fno-exceptions -fno-rtti \
+		-include test/emulated/emulate.h -MMD -MP -x c++ -c -o $@ $<
+$B/emulated/%.c.o: %.c $B/cuda/flags
+	@mkdir -p $(@D)
+	$(call say,CC)$(CC) $(EMULATED_C) -MMD -MP -c -o $@ $<
+$(EMULATED_SO): $(EMULATED_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) -shared -o $@ $(EMULATED_OBJ) $(SANITIZE) $(LDFLAGS) -lpthread -lm
+
+# Needs the headers of CUDA and a C++ compiler, nothing to link and no device.
+OP_SUITES := $(patsubst test/%.c,$B/test/%,$(wildcard test/ops/test_*.c))
+.PHONY: check-emulated
+check-emulated: $(EMULATED_SO) $(OP_SUITES) ## run the op suites on the CUDA kernels, emulated on the host
+	@status=0; for suite in $(OP_SUITES); do TEST_DEVICE=cuda:0 TEST_CUDA_LIBRARY=$(CURDIR)/$(EMULATED_SO) \
+		$$suite || status=1; done; exit $$status
+
 .PHONY: cuda
 cuda: ## build the CUDA backend where nvcc is: CUDA_ARCHS='80 90a' NVCC=...
 	$(if $(NVCC),,$(error there is no nvcc: NVCC=/path/to/nvcc))

@@ -113,7 +113,7 @@ static __device__ inline struct source find_source(const struct weight_view &w, 
     s.row_bytes = (uint32_t)(w.cols / run_of(kCode) * RUN_BYTES);
     s.codes = w.part[0] + row0 * s.row_bytes;
     if (has_table(kCode)) {
-        s.block0 = row0 * w.cols >> w.shift;
+        s.block0 = (row0 * w.cols) >> w.shift;
         s.scales = w.part[1] + s.block0 * (kCode == CODE_NESTED4 ? 1 : 4);
         s.more = w.part[2] + s.block0 / MMQI_NESTED_BLOCK * 4;
         s.more_shift = (uint32_t)(s.block0 % MMQI_NESTED_BLOCK);
@@ -138,9 +138,9 @@ static __device__ inline struct cursor find_cursor(const struct weight_view &w,
     struct cursor c = {(uint32_t)(row - s.row0) * s.row_bytes + RUN_BYTES * lane, 0};
 
     if (has_table(kCode))
-        c.scale = (uint32_t)((row * w.cols + run_of(kCode) * lane >> w.shift) - s.block0);
+        c.scale = (uint32_t)(((row * w.cols + run_of(kCode) * lane) >> w.shift) - s.block0);
     else if (kCode == CODE_INT4)
-        c.scale = (uint32_t)(row * int4_groups(w) + (run_of(kCode) * lane >> w.shift) - s.block0);
+        c.scale = (uint32_t)(row * int4_groups(w) + ((run_of(kCode) * lane) >> w.shift) - s.block0);
     c.codes = kept(c.codes);
     c.scale = kept(c.scale);
     return c;
