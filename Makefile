@@ -61,7 +61,7 @@ endif
 DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
 DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES)) -lpthread -ldl -lm
 # Read only where tests are built, so that the library needs neither package.
-TEST_CFLAGS = $(shell $(PKG_CONFIG) --cflags check jansson libpng libturbojpeg) -Itest -DSOURCE_ROOT='"$(CURDIR)"' \
+TEST_CFLAGS = $(shell $(PKG_CONFIG) --cflags check jansson libpng libturbojpeg) -Itest -DSOURCE_ROOT='"$(CURDIR)"' -DBUILD_FOLDER='"$B"' \
 	-DSPEED_COUNTS=$(if $(filter release,$(config)),1,0)
 TEST_LIBS = $(shell $(PKG_CONFIG) --libs check jansson libpng libturbojpeg)
 
@@ -237,7 +237,7 @@ GOLDEN := $B/test/golden/golden_case
 COMMITTED_CASES := $(patsubst %/golden.json,%,$(wildcard test/golden/*/golden.json))
 # Families that are built; their cases lie beside the checkout and are skipped where they do not.
 SHARED := $(firstword $(wildcard ../shared ../../shared) ../shared)
-SHARED_CASES := llava llava_wide llava_v5
+SHARED_CASES := llava llava_wide llava_v5 qwen2_vl qwen2_vl_wide qwen2_vl_bf16 qwen2_vl_v5
 CASES ?= $(COMMITTED_CASES)
 
 # One target per suite, so that -j runs them side by side; each leaves its output and its exit
@@ -274,8 +274,16 @@ LLAMA2 := build/tokenizers/llama2/tokenizer.json
 $(LLAMA2): test/tools/llama2_tokenizer_json.py
 	@mkdir -p $(@D)
 	$(call say,GEN)$(PYTHON) $< $(SHARED)/data/tokenizers.tar.xz $@
-ifneq ($(and $(wildcard $(SHARED)/data/tokenizers.tar.xz),$(shell command -v $(PYTHON))),)
+PACKED_TOKENIZERS := $(patsubst %,build/tokenizers/%/tokenizer.json,qwen2_5 minicpm_v4_5 llama3_2 \
+	mistral_nemo)
+$(PACKED_TOKENIZERS): build/%: $(SHARED)/data/tokenizers.tar.xz
+	@mkdir -p $(@D)
+	$(call say,GEN)tar xJOf $< $* >$@
+ifneq ($(wildcard $(SHARED)/data/tokenizers.tar.xz),)
+run/$B/test/unit/test_tokenizer: $(PACKED_TOKENIZERS)
+ifneq ($(shell command -v $(PYTHON)),)
 run/$B/test/unit/test_tokenizer: $(LLAMA2)
+endif
 endif
 
 .PHONY: check
@@ -285,6 +293,23 @@ check: all $(RUNS) ## build and run every test
 .PHONY: unit
 unit: $(SUITE_RUNS) ## build and run the Check suites alone
 	@test/tools/sum_up.sh $(RESULTS) $(foreach run,$(SUITE_RUNS),$(call suite_name,$(run)))
+
+# What test/gpu/run.sh runs; libraries that a machine may lack lie beside, so that the build folder
+# can be taken to one that has a device and no compiler.
+GPU_PROGRAMS := $(addprefix $B/test/,ops/test_device ops/test_rows ops/test_matmul ops/test_attention \
+	ops/test_ops model/test_cuda_library model/test_split golden/golden_case)
+.PHONY: gpu-programs
+gpu-programs: $(GPU_PROGRAMS) examples ## build all that check-gpu runs, without running it
+	+@$(MAKE) --no-print-directory cuda
+	@mkdir -p $B/needed
+	@ldd $(GPU_PROGRAMS) $(PROGRAMS) | awk '$$2 == "=>" && $$3 !~ /lib(c|m|pthread|dl|rt)\.so|libmmq/ {print $$3}' | \
+		sort -u | xargs -r cp -uL -t $B/needed
+
+DEVICE ?= cuda:0
+GPU_SUITES ?=
+.PHONY: check-gpu
+check-gpu: gpu-programs ## build all, run ops, golden cases, model tests and benches on DEVICE=cuda:0
+	@test/gpu/run.sh $B $(DEVICE) $(GPU_SUITES)
 
 # The suites that mean something without a decoder, each in a build of its own.
 DECODER_SUITES := unit/test_image model/test_api model/test_runtime

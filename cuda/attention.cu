@@ -71,8 +71,7 @@ static __device__ inline void load_rows(float *to, const struct attention &a, in
 
     for (int j = (int)threadIdx.x / WARP; j < KEYS; j += THREADS / WARP) {
         bool used = base + j >= all.begin && base + j < all.end;
-        const float *from =
-            used ? key_of(a.kv, base + j, (int32_t)blockIdx.y) + offset : NULL;
+        const float *from = used ? key_of(a.kv, base + j, (int32_t)blockIdx.y) + offset : NULL;
 
         for (int d = lane; d < dim; d += WARP)
             to[j * (dim + 1) + d] = used ? from[d] : 0.0f;
@@ -151,8 +150,7 @@ static __device__ inline void store_query(const struct attention &a, const struc
                 to[lane + i * LANES] = empty ? 0.0f : __fdiv_rn(o[i], q.l);
         return;
     }
-    to = a.partial +
-         (((int64_t)q.row * a.n_heads + q.head) * SPLITS + blockIdx.z) * (dim + 2);
+    to = a.partial + (((int64_t)q.row * a.n_heads + q.head) * SPLITS + blockIdx.z) * (dim + 2);
 #pragma unroll
     for (int i = 0; i < kDims; i++)
         if (lane + i * LANES < dim)
@@ -175,11 +173,9 @@ static __global__ __launch_bounds__(THREADS) void attention_kernel(struct attent
     int64_t values = a.kv.page_rows * a.kv.n_heads * dim;
 
     for (int d = (int)threadIdx.x % LANES; d < dim; d += LANES)
-        qs[mine * dim + d] =
-            q.row < 0 ? 0.0f : row_of(a.q, q.row)[(int64_t)q.head * dim + d];
+        qs[mine * dim + d] = q.row < 0 ? 0.0f : row_of(a.q, q.row)[(int64_t)q.head * dim + d];
     for (int32_t base = all.begin / KEYS * KEYS; base < all.end; base += KEYS) {
-        bool meets = base < q.span.end && base + KEYS > q.span.begin &&
-                     q.span.begin < q.span.end;
+        bool meets = base < q.span.end && base + KEYS > q.span.begin && q.span.begin < q.span.end;
 
         if (!__syncthreads_or(meets)) /* and all are done with the block before */
             continue;
@@ -224,11 +220,11 @@ static __global__ void join_kernel(struct attention a)
 
 /* ---- launching ---- */
 
-template <int kDims>
-static int32_t run_attention(struct mmqi_stream *s, const struct attention *a)
+template <int kDims> static int32_t run_attention(struct mmqi_stream *s, const struct attention *a)
 {
     int64_t dim = a->kv.head_dim, group = ceil_div(a->n_heads, a->kv.n_heads);
-    size_t shared = (size_t)(QUERIES * dim + KEYS * (dim + 1) + QUERIES * (KEYS + 1)) * sizeof(float);
+    size_t shared =
+        (size_t)(QUERIES * dim + KEYS * (dim + 1) + QUERIES * (KEYS + 1)) * sizeof(float);
     dim3 grid((unsigned)ceil_div(a->q.rows * group, QUERIES), (unsigned)a->kv.n_heads,
               a->partial ? SPLITS : 1);
     int32_t status;

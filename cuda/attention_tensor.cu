@@ -112,8 +112,7 @@ static __device__ inline struct all_spans find_spans(const struct attention &a)
 /* Does any query of the block see a slot of [begin, end)? The same for every warp. */
 static __device__ inline bool any_meets(const struct all_spans &all, int32_t begin, int32_t end)
 {
-    return __any_sync(ALL_LANES,
-                      meets(all.mine[0], begin, end) || meets(all.mine[1], begin, end));
+    return __any_sync(ALL_LANES, meets(all.mine[0], begin, end) || meets(all.mine[1], begin, end));
 }
 
 /* Elements d and d + 1 of a row of `dim`, zeros beyond its end or where `from` is NULL. */
@@ -152,9 +151,8 @@ static __device__ inline void load_step(uint16_t *keys, uint16_t *values, const 
         }
     }
     for (int j = 2 * (lane / 8); j < SLOTS / WARPS; j += 8) {
-        const float *v0 = used >> j & 1
-                              ? key_of(a.kv, base + first + j, (int32_t)blockIdx.y) + to_value
-                              : NULL;
+        const float *v0 =
+            used >> j & 1 ? key_of(a.kv, base + first + j, (int32_t)blockIdx.y) + to_value : NULL;
         const float *v1 = used >> (j + 1) & 1
                               ? key_of(a.kv, base + first + j + 1, (int32_t)blockIdx.y) + to_value
                               : NULL;
@@ -287,8 +285,8 @@ static __device__ inline void store_rows(const struct attention &a, const float 
             int d = i / 2 * 8 + 2 * pair + i % 2;
 
             if (d < dim)
-                to[d] = run[half].l != run[half].l ? run[half].l
-                                                   : o[i / 2][2 * half + i % 2] * inverse;
+                to[d] =
+                    run[half].l != run[half].l ? run[half].l : o[i / 2][2 * half + i % 2] * inverse;
         }
     }
 }
@@ -329,20 +327,22 @@ static __global__ __launch_bounds__(THREADS) void tensor_attention_kernel(struct
 
 bool mmqi_cuda_tensor_attention_serves(const struct mmqi_stream *s, const struct attention *a)
 {
-    return s->options.mode == MMQI_MODE_FAST && s->device->compute >= 80 &&
-           a->kv.head_dim <= 128 && !a->partial;
+    return s->options.mode == MMQI_MODE_FAST && s->device->compute >= 80 && a->kv.head_dim <= 128 &&
+           !a->partial;
 }
 
 int32_t mmqi_cuda_tensor_attention(struct mmqi_stream *s, const struct attention *a)
 {
     int64_t group = ceil_div(a->n_heads, a->kv.n_heads);
     dim3 grid((unsigned)ceil_div(a->q.rows * group, QUERIES), (unsigned)a->kv.n_heads);
-    bool even = a->kv.head_dim % 2 == 0 && a->kv.page_stride % 2 == 0 &&
-                (uintptr_t)a->kv.pages % 8 == 0;
+    bool even =
+        a->kv.head_dim % 2 == 0 && a->kv.page_stride % 2 == 0 && (uintptr_t)a->kv.pages % 8 == 0;
 
     if (a->kv.head_dim <= 64)
-        return launch(s, "attention", tensor_attention_kernel<64>, grid, dim3(THREADS), 0, *a, even);
+        return launch(s, "attention", tensor_attention_kernel<64>, grid, dim3(THREADS), 0, *a,
+                      even);
     if (a->kv.head_dim <= 80)
-        return launch(s, "attention", tensor_attention_kernel<80>, grid, dim3(THREADS), 0, *a, even);
+        return launch(s, "attention", tensor_attention_kernel<80>, grid, dim3(THREADS), 0, *a,
+                      even);
     return launch(s, "attention", tensor_attention_kernel<128>, grid, dim3(THREADS), 0, *a, even);
 }

@@ -37,6 +37,7 @@ int32_t mmqi_cuda_pack(struct mmqi_device *device, struct mmqi_wmat *w, void *bl
 static const struct mmqi_backend cuda_backend = {
     .name = "cuda",
     .host_memory = false,
+    .fast = true,
     .count = mmqi_cuda_count,
     .info = mmqi_cuda_info,
     .open = mmqi_cuda_open,

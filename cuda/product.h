@@ -25,11 +25,7 @@
 #include "cuda/scratch.h"
 #include "cuda/unpack.h"
 
-enum {
-    MMQI_FEW_ROWS = 8,
-    LANES = 32,
-    RUN_BYTES = 16
-};
+enum { MMQI_FEW_ROWS = 8, LANES = 32, RUN_BYTES = 16 };
 
 struct product {
     struct weight_view w;

@@ -11,10 +11,10 @@
 
 enum {
     THREADS = 256,
-    SIDE = 64,          /* rows of x and of W of a block */
-    DEPTH = 32,         /* elements of k in shared memory */
-    STRIDE = SIDE + 4,  /* of shared memory, in floats */
-    EACH = 4            /* a thread makes EACH x EACH elements */
+    SIDE = 64,         /* rows of x and of W of a block */
+    DEPTH = 32,        /* elements of k in shared memory */
+    STRIDE = SIDE + 4, /* of shared memory, in floats */
+    EACH = 4           /* a thread makes EACH x EACH elements */
 };
 
 struct tile {
@@ -48,8 +48,7 @@ static __device__ inline void load_tile(struct tile &tile, const struct product 
     if (kScale == SCALE_RUN && threadIdx.x < SIDE) {
         n = n0 + threadIdx.x;
         k = column_of(first, 0, lane, run);
-        tile.scale[threadIdx.x] =
-            k < p.w.cols && n < p.w.rows ? weight_scale_at(p.w, n, k) : 0.0f;
+        tile.scale[threadIdx.x] = k < p.w.cols && n < p.w.rows ? weight_scale_at(p.w, n, k) : 0.0f;
     }
 }
 
@@ -90,9 +89,9 @@ static __device__ inline void sum_lane(float acc[EACH][EACH], struct tile &tile,
             add_tile(part, tile, tx, ty);
 #pragma unroll
             for (int i = 0; i < EACH * EACH; i++)
-                acc[i / EACH][i % EACH] = fmaf(part[i / EACH][i % EACH],
-                                               tile.scale[EACH * tx + i % EACH],
-                                               acc[i / EACH][i % EACH]);
+                acc[i / EACH][i % EACH] =
+                    fmaf(part[i / EACH][i % EACH], tile.scale[EACH * tx + i % EACH],
+                         acc[i / EACH][i % EACH]);
         } else {
             add_tile(acc, tile, tx, ty);
         }

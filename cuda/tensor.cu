@@ -3,7 +3,7 @@
  * capability 8.0) in scratch, and cuBLASLt multiplies them on tensor cores, summing in f32.
  *
  * A weight w = code * scale is rounded to f32 first, then to 16 bits, to nearest even both times.
- * W that lies there in the 16-bit type itself is used where it lies. Rows in scratch are padded with
+ * W that is of the 16-bit type itself is used where it lies. Rows in scratch are padded with
  * zeros to a multiple of 8 elements. Widths or addresses that cuBLASLt refuses take sgemm.cu's way.
  *
  * Bytes: W's codes are read once per tile of x, and the tile is written and read once.
@@ -90,9 +90,9 @@ static __device__ inline void unpack_eight(float v[EIGHT], const struct weight_v
 }
 
 /* Rows [first, first + rows) of W to `to` [rows, ld]. */
-static __global__ __launch_bounds__(THREADS) void round_w_kernel(
-    uint16_t *to, const __grid_constant__ weight_view w, int64_t first, int64_t rows, int64_t ld,
-    bool to_f16)
+static __global__
+__launch_bounds__(THREADS) void round_w_kernel(uint16_t *to, const __grid_constant__ weight_view w,
+                                               int64_t first, int64_t rows, int64_t ld, bool to_f16)
 {
     __shared__ float table[16];
     int64_t col = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * EIGHT;
@@ -114,8 +114,8 @@ static __global__ __launch_bounds__(THREADS) void round_w_kernel(
             scale = weight_scale_at(w, first + r, 0);
 #pragma unroll
             for (int i = 0; i < EIGHT; i++)
-                v[i] = col + i < w.cols ? mul_rn(weight_code_at(w, first + r, col + i), scale)
-                                        : 0.0f;
+                v[i] =
+                    col + i < w.cols ? mul_rn(weight_code_at(w, first + r, col + i), scale) : 0.0f;
         }
         store_eight(to + r * ld + col, v, to_f16);
     }
@@ -123,8 +123,8 @@ static __global__ __launch_bounds__(THREADS) void round_w_kernel(
 
 /* ---- cuBLASLt ---- */
 
-/* y's elements [n, rows] = W tile [n, k] x tile [rows, k]; all as cuBLASLt, which counts by columns,
- * sees them. */
+/* y [rows, n] = x tile [rows, k] times W tile [n, k], told to cuBLASLt, which counts by columns, as
+ * its transpose. */
 struct tile_product {
     const void *w, *x;
     float *y;
@@ -186,17 +186,17 @@ static cublasStatus_t ask(struct mmqi_stream *s, struct lt_call *c, const struct
         e = cublasLtMatmulPreferenceSetAttribute(&wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                  &workspace, sizeof workspace);
     if (e == CUBLAS_STATUS_SUCCESS)
-        e = cublasLtMatmulPreferenceSetAttribute(
-            &wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &align[0], sizeof align[0]);
+        e = cublasLtMatmulPreferenceSetAttribute(&wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+                                                 &align[0], sizeof align[0]);
     if (e == CUBLAS_STATUS_SUCCESS)
-        e = cublasLtMatmulPreferenceSetAttribute(
-            &wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &align[1], sizeof align[1]);
+        e = cublasLtMatmulPreferenceSetAttribute(&wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+                                                 &align[1], sizeof align[1]);
     if (e == CUBLAS_STATUS_SUCCESS)
-        e = cublasLtMatmulPreferenceSetAttribute(
-            &wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &align[2], sizeof align[2]);
+        e = cublasLtMatmulPreferenceSetAttribute(&wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+                                                 &align[2], sizeof align[2]);
     if (e == CUBLAS_STATUS_SUCCESS)
-        e = cublasLtMatmulPreferenceSetAttribute(
-            &wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &align[2], sizeof align[2]);
+        e = cublasLtMatmulPreferenceSetAttribute(&wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
+                                                 &align[2], sizeof align[2]);
     if (e == CUBLAS_STATUS_SUCCESS)
         e = cublasLtMatmulAlgoGetHeuristic(s->lt, &c->product, &c->w, &c->x, &c->y, &c->y, &wish, 1,
                                            &found, &n);
@@ -324,7 +324,7 @@ static int32_t round_w(struct mmqi_stream *s, const struct product *p, const str
 static int32_t run_x_tile(struct mmqi_stream *s, const struct product *p, const struct tiling *t,
                           int64_t first, int64_t rows, bool *refused)
 {
-    struct tile_product tp = {t->w,  t->x,  NULL,  NULL,        0, rows,
+    struct tile_product tp = {t->w,  t->x,  NULL,  NULL,        0,        rows,
                               t->ld, t->ld, t->ld, p->y.stride, t->is_f16};
     int32_t status = round_x(s, p, t, first, rows);
 

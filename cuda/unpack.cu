@@ -2,7 +2,7 @@
 #include "cuda/unpack.h"
 
 void mmqi_weight_view_fill(struct weight_view *view, const struct mmqi_format_info *info,
-                      const struct mmqi_wmat *w)
+                           const struct mmqi_wmat *w)
 {
     memset(view, 0, sizeof *view);
     memcpy(view->part, w->part, sizeof view->part);

@@ -36,10 +36,11 @@ struct weight_view {
 };
 
 /* False for a format that is unknown. */
-bool mmqi_weight_view_of(struct weight_view *view, struct mmqi_stream *s, const struct mmqi_wmat *w);
+bool mmqi_weight_view_of(struct weight_view *view, struct mmqi_stream *s,
+                         const struct mmqi_wmat *w);
 /* The same from the format's row of the table. */
 void mmqi_weight_view_fill(struct weight_view *view, const struct mmqi_format_info *info,
-                      const struct mmqi_wmat *w);
+                           const struct mmqi_wmat *w);
 
 static __host__ __device__ inline float float_of_bits(uint32_t bits)
 {

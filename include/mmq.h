@@ -173,6 +173,30 @@ MMQ_API mmq_status mmq_runtime_create(mmq_runtime **out, const mmq_runtime_optio
 MMQ_API void mmq_runtime_free(mmq_runtime *runtime); /* accepts NULL */
 
 /* ------------------------------------------------------------------------------------------
+ * Devices
+ */
+
+typedef struct mmq_device_facts {
+    size_t struct_size;
+    char id[32];          /* as load options spell it: "cuda:0", "cpu" */
+    char kind[32];        /* "cuda", "cpu" */
+    char name[128];       /* as its maker calls it */
+    char compute[32];     /* of CUDA: its capability, "9.0"; else "" */
+    uint64_t total_bytes; /* of its memory; for the CPU the machine's. 0: not known */
+    uint64_t free_bytes;  /* 0: not known (of CUDA devices: before a model has opened them) */
+    int32_t has_fast;     /* nonzero: sessions may run in "fast" mode */
+    int32_t reserved;     /* 0 */
+} mmq_device_facts;
+
+/* How many devices a model can be loaded on, the best first; the CPU is the last. `runtime` NULL:
+ * as without one. Nothing is opened on the devices. Any thread. Since 0.1. */
+MMQ_API mmq_status mmq_device_count(int32_t *n, const mmq_runtime *runtime);
+
+/* Device `index` of them. MMQ_ERR_NOT_FOUND past the end. Any thread. Since 0.1. */
+MMQ_API mmq_status mmq_device_info(mmq_device_facts *facts, const mmq_runtime *runtime,
+                                   int32_t index);
+
+/* ------------------------------------------------------------------------------------------
  * Models
  */
 
@@ -195,7 +219,8 @@ typedef struct mmq_reader {
 
 typedef struct mmq_load_options {
     size_t struct_size;
-    const char *device;    /* NULL or "auto": the best there is; "cpu", "cuda:0" */
+    const char *device;    /* NULL or "auto": the best there is; "cpu", "cuda:0"; or a device map
+                              (see below) */
     uint64_t memory_limit; /* bytes that weights and sessions may take on the device; 0: no limit */
     int32_t n_threads;     /* of the CPU; 0: one per processor that the process may use, or the
                               runtime's, beside which no other number is taken */
@@ -211,7 +236,23 @@ typedef struct mmq_load_options {
                              held */
     const mmq_reader *reader;   /* NULL: files of the folder `path`; else where files come from */
     const mmq_runtime *runtime; /* NULL: malloc, no log, threads of its own */
+    const char *memory_limits;  /* instead of memory_limit, for a model on several devices: rules
+                                   over devices, "cuda:0 = 8GiB; cpu = 4GiB"; NULL: no limit */
 } mmq_load_options;
+
+/*
+ * A device map splits a model by rules over canonical names, written as policies are (see
+ * mmq_plan_create()), with devices in the place of formats:
+ *
+ *     * = cpu; language.layers.{0-15}.* = cuda:0
+ *
+ * The last rule that matches wins; so what holds for the rest comes first. Every weight needs one
+ * that matches. A segment (the embedding, one layer, the head; one block of the tower, the
+ * projector) runs on the device that its weights are on, and is not cut. A weight that several
+ * segments read, such as a tied head, lies on each of their devices. Where the model is split
+ * changes nothing on devices of one kind, in any mode; rules for limits ("cuda:* = 8GiB") are in
+ * bytes, KiB, MiB, GiB or TiB.
+ */
 
 /*
  * Open the checkpoint in the folder `path`: a Hugging Face vision-language model (safetensors,
@@ -225,7 +266,8 @@ typedef struct mmq_load_options {
  *   MMQ_ERR_FORMAT       a file is broken or lies about itself; the message names file and place
  *   MMQ_ERR_MISMATCH     tensors missing, unused or of another shape; the message lists them
  *   MMQ_ERR_UNSUPPORTED  a family, weight format, kernel set or option this build does not run
- *   MMQ_ERR_INVALID      `quantize` does not parse or a rule matches nothing: line and column
+ *   MMQ_ERR_INVALID      `quantize`, a device map or limits do not parse, or a rule matches nothing:
+ *                        line and column; a map that cuts a segment, or leaves a weight out
  *   MMQ_ERR_CALLBACK     the reader failed with what no file could mean
  *   MMQ_ERR_LIMIT        more tensors, end tokens or bytes than this library counts
  *   MMQ_ERR_NO_DEVICE    there is no such device
@@ -243,20 +285,23 @@ MMQ_API const char *mmq_model_error(const mmq_model *model);
 typedef struct mmq_model_facts {
     size_t struct_size;
     const char *family;    /* "llava" */
-    const char *device;    /* "cpu avx512, 2 threads"; lives with the model */
+    const char *device;    /* "cpu avx512, 2 threads"; several are joined by " + "; lives with the
+                              model */
     uint64_t n_parameters; /* of the checkpoint; a tied head is counted once */
     uint64_t stored_bytes; /* canonical bytes of all weights */
-    uint64_t placed_bytes; /* on the device; 0 before placing */
+    uint64_t placed_bytes; /* on its devices; 0 before placing */
     int32_t n_tensors;     /* for mmq_model_tensor_info() */
     int32_t vocab_size;    /* columns of the logits */
     int32_t max_context;   /* positions that the model was made for */
     int32_t hidden_size;
-    int32_t image_rows;  /* tokens that one picture takes */
+    int32_t image_rows;  /* tokens that one picture takes, the greatest where they differ */
     int32_t image_token; /* the id that stands for them */
     int32_t bos, pad;    /* -1: none */
     int32_t n_eos;
-    int32_t eos[8];   /* ids that end an answer */
-    int32_t reserved; /* 0 */
+    int32_t eos[8];     /* ids that end an answer */
+    int32_t reserved;   /* 0 */
+    int32_t n_devices;  /* for mmq_estimate_device() */
+    int32_t reserved_2; /* 0 */
 } mmq_model_facts;
 
 /* Fill *facts (its struct_size is set by the caller). Any thread. Since 0.1. */
@@ -294,7 +339,12 @@ typedef struct mmq_session_options {
     int32_t context;  /* tokens that the session can hold; 0: the model's, at most 4,096 */
     int32_t chunk;    /* rows of a prompt run at once, 1 .. 4,096; 0: 512. More is faster and takes
                          more memory; the answer is the same. */
-    const char *mode; /* NULL or "exact": f32 activations and accumulation */
+    const char *mode; /* "exact": f32 activations and accumulation; "fast": as the device states
+                         (CUDA: bf16, or f16 before Ampere, with f32 accumulation); NULL: "fast" on
+                         a device that has it. Beside such a device, others run "exact". */
+    int32_t image_rows; /* tokens of the greatest picture that the session takes, where pictures
+                           differ; 0: all that model and context allow. Fewer take less memory. */
+    int32_t reserved;   /* 0 */
 } mmq_session_options;
 
 typedef struct mmq_memory {
@@ -305,12 +355,33 @@ typedef struct mmq_memory {
     uint64_t scratch;     /* of kernels, one session */
     uint64_t total;       /* of the model with one session, or of its weights while they are packed,
                              where that is more: exactly the most that will be taken */
+    uint64_t staging;     /* host memory beside them, where values go from one device to another */
 } mmq_memory;
 
 /* Device memory that the model and a session with these options take, to the byte, before any of
  * it is taken. Any thread. Since 0.1. */
 MMQ_API mmq_status mmq_estimate(mmq_memory *memory, const mmq_model *model,
                                 const mmq_session_options *options);
+
+typedef struct mmq_device_memory {
+    size_t struct_size;
+    const char *device; /* "cuda:0"; lives with the model */
+    const char *mode;   /* that the session's part there runs in: "exact", "fast" */
+    uint64_t weights;   /* as in mmq_memory, of this device alone */
+    uint64_t kv_cache;
+    uint64_t activations;
+    uint64_t scratch;
+    uint64_t total;
+    uint64_t limit;  /* 0: none */
+    uint64_t taken;  /* now, by models and sessions that share the device with this model */
+    uint64_t driver; /* by the driver for this device beside that: context, modules, captured
+                        graphs; as far as it tells. 0 for the CPU. */
+} mmq_device_memory;
+
+/* The same for device `index` of [0, n_devices) of the model. MMQ_ERR_NOT_FOUND past the end. Any
+ * thread. Since 0.1. */
+MMQ_API mmq_status mmq_estimate_device(mmq_device_memory *memory, const mmq_model *model,
+                                       const mmq_session_options *options, int32_t index);
 
 /* ------------------------------------------------------------------------------------------
  * Quantization
@@ -492,6 +563,9 @@ MMQ_API mmq_status mmq_session_create(mmq_session **out, mmq_model *model,
                                       const mmq_session_options *options);
 MMQ_API void mmq_session_free(mmq_session *session); /* accepts NULL */
 
+/* "exact" or "fast": what it runs in. Static. Since 0.1. */
+MMQ_API const char *mmq_session_mode(const mmq_session *session);
+
 /* One line about this session's last failure; "" before. Since 0.1. */
 MMQ_API const char *mmq_session_error(const mmq_session *session);
 
@@ -539,6 +613,8 @@ typedef struct mmq_generate_request {
  * session holds prompt and answer but the last token. The caller owns *out. Since 0.1.
  *
  *   MMQ_ERR_INVALID       pictures and markers do not match in number
+ *   MMQ_ERR_LIMIT         a picture takes more tokens than the session's image_rows, or its sides
+ *                         differ more than the model's preprocessing takes
  *   MMQ_ERR_CONTEXT_FULL  the prompt is longer than the context (an answer that reaches the end
  *                         of the context is no error: its finish reason says so)
  *   MMQ_ERR_UNSUPPORTED   messages, but the checkpoint has no chat template, or none that runs here

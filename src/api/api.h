@@ -13,16 +13,17 @@
 #include "runtime/host.h"
 
 /*
- * A model handle: the model, the device it is placed on, and its users. Sessions count as users,
+ * A model handle: the model, the devices it is placed on, and its users. Sessions count as users,
  * so that a model may be freed before them.
  */
 struct mmq_model {
     struct mmqi_model *core;
     struct mmqi_host *host;
-    struct mmqi_os_mutex *placing; /* held while weights are placed, callbacks included */
-    struct mmqi_os_mutex *mutex;   /* guards `error`; taken last and for no call */
-    uint64_t taken;                /* bytes of the host's budget; changed with atomics only */
-    int32_t n_users;               /* changed with atomics only */
+    struct mmqi_os_mutex *placing;      /* held while weights are placed, callbacks included */
+    struct mmqi_os_mutex *mutex;        /* guards `error`; taken last and for no call */
+    uint64_t taken;                     /* bytes of all budgets; changed with atomics only */
+    uint64_t taken_at[MMQI_MAX_PLACES]; /* of each place's; under `placing` */
+    int32_t n_users;                    /* changed with atomics only */
     mmq_progress_fn on_progress;
     void *progress_user;
     const mmq_cancel *cancel;
@@ -64,11 +65,20 @@ struct mmqi_runtime *mmqi_runtime_of(const mmq_runtime *runtime); /* NULL is NUL
  */
 const struct mmqi_mem_hooks *mmqi_model_enter(const mmq_model *model);
 
-/* The backends of this library, best first; ends with NULL. */
-extern const struct mmqi_backend *const mmqi_backends[];
+/* Session options in the runtime's terms. MMQ_ERR_UNSUPPORTED: a mode that no device of this build
+ * has. */
+int32_t mmqi_take_session_options(struct mmqi_session_options *out,
+                                  const mmq_session_options *options);
 
-/* Of session options. MMQ_ERR_UNSUPPORTED: a mode that no device of this build has. */
-int32_t mmqi_check_mode(const char *mode);
+/* mmq_load() with these backends, which end with NULL, in the place of the build's own: for tests. */
+int32_t mmqi_load(mmq_model **out, const char *path, const mmq_load_options *options,
+                  const struct mmqi_backend *const *backends);
+
+/* "exact", "fast". Static. */
+const char *mmqi_mode_name(int32_t mode);
+
+/* The backends of this build but for libmmq-cuda.so, best first; ends with NULL. */
+extern const struct mmqi_backend *const mmqi_backends[];
 
 /* The flag that runs watch; NULL for none. */
 const int32_t *mmqi_cancel_flag(const mmq_cancel *cancel);

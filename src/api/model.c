@@ -52,7 +52,7 @@ void mmq_model_free(mmq_model *model)
     if (!model || __atomic_sub_fetch(&model->n_users, 1, __ATOMIC_ACQ_REL) > 0)
         return;
     mmqi_model_close(model->core);
-    mmqi_host_give(model->host, model->taken);
+    mmqi_host_give(model->host, model->taken_at);
     mmqi_host_release(model->host);
     mmqi_os_mutex_free(model->placing);
     mmqi_os_mutex_free(model->mutex);
@@ -82,28 +82,37 @@ static void log_opened(const mmq_model *model, const char *quantize)
 
     mmqi_log(log, MMQ_LOG_INFO, "%s: opened: %s, %d weights, %s%son %s", core->path,
              core->family->name, (int)core->n_weights, quantize ? quantize : "",
-             quantize ? " when placed, " : "", model->host->backend->describe(model->host->device));
+             quantize ? " when placed, " : "", mmqi_host_describe(model->host));
     if (core->chat_error)
         mmqi_log(log, MMQ_LOG_WARNING, "%s: no chat template, raw prompts only: %s", core->path,
                  core->chat_error);
 }
 
-static int32_t load(mmq_model **out, const char *path, const mmq_load_options *o)
+static int32_t load(mmq_model **out, const char *path, const mmq_load_options *o,
+                    const struct mmqi_backend *const *backends)
 {
-    struct mmqi_host_options host_options = {o->device, o->isa, o->n_threads, o->memory_limit,
-                                             mmqi_runtime_of(o->runtime)};
+    struct mmqi_host_options host_options = {
+        .device = o->device,
+        .isa = o->isa,
+        .n_threads = o->n_threads,
+        .limit = o->memory_limit,
+        .limits = o->memory_limits,
+        .runtime = mmqi_runtime_of(o->runtime),
+    };
     struct mmqi_store *store = NULL;
     struct mmqi_host *host = NULL;
     mmq_model *model = NULL;
     int32_t status;
 
-    status = mmqi_host_create(&host, mmqi_backends, &host_options);
+    status = mmqi_host_create(&host, backends, &host_options);
     if (status == MMQ_OK)
         status = mmqi_model_handle(&model, host);
     if (status == MMQ_OK)
         status = open_store(&store, path, o->reader);
     if (status == MMQ_OK)
         status = mmqi_model_open(&model->core, store);
+    if (status == MMQ_OK)
+        status = mmqi_host_split(host, model->core);
     if (status == MMQ_OK && o->quantize)
         status = mmqi_quant_at_load(model->core, o->quantize);
     mmqi_store_release(store); /* an opened model keeps it */
@@ -119,7 +128,8 @@ static int32_t load(mmq_model **out, const char *path, const mmq_load_options *o
     return MMQ_OK;
 }
 
-mmq_status mmq_load(mmq_model **out, const char *path, const mmq_load_options *options)
+int32_t mmqi_load(mmq_model **out, const char *path, const mmq_load_options *options,
+                  const struct mmqi_backend *const *backends)
 {
     const struct mmqi_mem_hooks *hooks;
     mmq_load_options o;
@@ -133,9 +143,14 @@ mmq_status mmq_load(mmq_model **out, const char *path, const mmq_load_options *o
     if (status != MMQ_OK)
         return status;
     hooks = mmqi_runtime_enter(mmqi_runtime_of(o.runtime));
-    status = load(out, path, &o);
+    status = load(out, path, &o, backends);
     mmqi_mem_enter(hooks);
     return status;
+}
+
+mmq_status mmq_load(mmq_model **out, const char *path, const mmq_load_options *options)
+{
+    return mmqi_load(out, path, options, mmqi_backends);
 }
 
 const char *mmq_model_error(const mmq_model *model)
@@ -164,31 +179,60 @@ static int32_t place_progress(void *user, uint64_t done, uint64_t total)
     return MMQ_OK;
 }
 
+/* The places of the host, as placing takes them. */
+static void list_places(struct mmqi_place places[MMQI_MAX_PLACES], const struct mmqi_host *host)
+{
+    for (int32_t i = 0; i < host->n_places; i++)
+        places[i] = host->place[i].at;
+}
+
+/* Bytes of the weights at each place, and beside them while they are placed. */
+static void count_places(uint64_t weights[MMQI_MAX_PLACES], uint64_t beside[MMQI_MAX_PLACES],
+                         const mmq_model *model)
+{
+    for (int32_t i = 0; i < model->host->n_places; i++) {
+        weights[i] = mmqi_model_place_bytes(model->core, i);
+        beside[i] = mmqi_model_pack_bytes(model->core, i, model->host->place[i].at.backend);
+    }
+}
+
+static int32_t take_budgets(struct mmqi_host *host, const uint64_t *weights, const uint64_t *beside)
+{
+    int32_t status = mmqi_host_take(host, weights, "weights");
+
+    if (status != MMQ_OK)
+        return status;
+    status = mmqi_host_take(host, beside, "packing weights");
+    if (status != MMQ_OK)
+        mmqi_host_give(host, weights);
+    return status;
+}
+
 /* *placed: it was not, and now is. */
 static int32_t place_locked(mmq_model *model, bool *placed)
 {
-    uint64_t bytes = mmqi_model_place_bytes(model->core);
-    uint64_t beside = mmqi_model_pack_bytes(model->core, model->host->backend);
+    uint64_t weights[MMQI_MAX_PLACES], beside[MMQI_MAX_PLACES], total = 0;
+    struct mmqi_place places[MMQI_MAX_PLACES];
     int32_t status;
 
     if (model->core->placed)
         return MMQ_OK;
-    status = mmqi_host_take(model->host, bytes, "weights");
+    count_places(weights, beside, model);
+    list_places(places, model->host);
+    status = take_budgets(model->host, weights, beside);
     if (status != MMQ_OK)
         return status;
-    status = mmqi_host_take(model->host, beside, "packing weights");
-    if (status != MMQ_OK) {
-        mmqi_host_give(model->host, bytes);
-        return status;
-    }
-    status = mmqi_model_place(model->core, model->host->backend, model->host->device,
-                              place_progress, model);
+    status = mmqi_model_place(model->core, places, place_progress, model);
     mmqi_host_give(model->host, beside);
     if (status != MMQ_OK) {
-        mmqi_host_give(model->host, bytes);
+        mmqi_host_give(model->host, weights);
         return status;
     }
-    __atomic_store_n(&model->taken, bytes, __ATOMIC_RELAXED);
+    for (int32_t i = 0; i < model->host->n_places; i++) {
+        model->taken_at[i] = weights[i];
+        total += weights[i];
+    }
+    __atomic_store_n(&model->taken, total, __ATOMIC_RELAXED);
     *placed = true;
     return MMQ_OK;
 }
@@ -198,7 +242,7 @@ static void log_placed(const mmq_model *model)
     mmqi_log(mmqi_host_log(model->host), MMQ_LOG_INFO, "%s: placed: %llu bytes on %s",
              model->core->path,
              (unsigned long long)__atomic_load_n(&model->taken, __ATOMIC_RELAXED),
-             model->host->backend->describe(model->host->device));
+             mmqi_host_describe(model->host));
 }
 
 mmq_status mmq_model_place(mmq_model *model)
@@ -261,7 +305,7 @@ mmq_status mmq_model_info(mmq_model_facts *facts, const mmq_model *model)
         return mmqi_model_failed(model, status);
     spec = &model->core->spec;
     f.family = model->core->family->name;
-    f.device = model->host->backend->describe(model->host->device);
+    f.device = mmqi_host_describe(model->host);
     count_weights(&f, model->core);
     f.placed_bytes = __atomic_load_n(&model->taken, __ATOMIC_RELAXED);
     f.vocab_size = spec->vocab_size;
@@ -271,6 +315,7 @@ mmq_status mmq_model_info(mmq_model_facts *facts, const mmq_model *model)
     f.image_token = spec->image_token;
     f.bos = spec->bos;
     f.pad = spec->pad;
+    f.n_devices = model->host->n_places;
     f.n_eos = spec->n_eos;
     for (i = 0; i < spec->n_eos; i++)
         f.eos[i] = spec->eos[i];
@@ -316,19 +361,24 @@ static int32_t lay_out_session(struct mmqi_session_layout *layout, const mmq_mod
 {
     const struct mmqi_mem_hooks *hooks;
     struct mmqi_session_options session_options;
-    mmq_session_options o;
-    int32_t status = MMQI_TAKE(&o, options, "mmq_session_options");
+    int32_t status = mmqi_take_session_options(&session_options, options);
 
-    if (status == MMQ_OK)
-        status = mmqi_check_mode(o.mode);
     if (status != MMQ_OK)
         return status;
-    session_options = (struct mmqi_session_options){o.context, o.chunk};
     hooks = mmqi_model_enter(model);
-    status = mmqi_session_layout(layout, model->core, model->host->backend, model->host->device,
-                                 &session_options);
+    status = mmqi_session_layout(layout, model->core, model->host, &session_options);
     mmqi_mem_enter(hooks);
     return status;
+}
+
+static uint64_t total_at(const mmq_model *model, const struct mmqi_session_layout *layout,
+                         int32_t place)
+{
+    uint64_t session = layout->at[place].total;
+    uint64_t beside =
+        mmqi_model_pack_bytes(model->core, place, model->host->place[place].at.backend);
+
+    return mmqi_model_place_bytes(model->core, place) + (beside > session ? beside : session);
 }
 
 mmq_status mmq_estimate(mmq_memory *memory, const mmq_model *model,
@@ -336,7 +386,6 @@ mmq_status mmq_estimate(mmq_memory *memory, const mmq_model *model,
 {
     struct mmqi_session_layout layout;
     mmq_memory m = {0};
-    uint64_t beside;
     int32_t status = mmqi_clear_struct(memory, "mmq_memory");
 
     if (status == MMQ_OK && !model)
@@ -345,12 +394,56 @@ mmq_status mmq_estimate(mmq_memory *memory, const mmq_model *model,
         status = lay_out_session(&layout, model, options);
     if (status != MMQ_OK)
         return mmqi_model_failed(model, status);
-    m.weights = mmqi_model_place_bytes(model->core);
-    m.kv_cache = layout.kv_bytes;
-    m.activations = layout.activation_bytes;
-    m.scratch = layout.stream_bytes;
-    beside = mmqi_model_pack_bytes(model->core, model->host->backend);
-    m.total = m.weights + (beside > layout.total_bytes ? beside : layout.total_bytes);
+    for (int32_t i = 0; i < layout.n_places; i++) {
+        m.weights += mmqi_model_place_bytes(model->core, i);
+        m.total += total_at(model, &layout, i);
+    }
+    m.kv_cache = layout.sum.kv;
+    m.activations = layout.sum.activations;
+    m.scratch = layout.sum.scratch;
+    m.staging = layout.staging_bytes;
+    mmqi_session_layout_clear(&layout);
+    MMQI_GIVE(memory, &m);
+    return MMQ_OK;
+}
+
+static void estimate_at(mmq_device_memory *m, const mmq_model *model,
+                        const struct mmqi_session_layout *layout, int32_t place)
+{
+    const struct mmqi_session_bytes *bytes = &layout->at[place];
+    const struct mmqi_host_place *p = &model->host->place[place];
+    struct mmqi_device_memory device;
+
+    p->at.backend->memory(p->at.device, &device);
+    m->device = p->name;
+    m->mode = mmqi_mode_name(bytes->stream.mode);
+    m->weights = mmqi_model_place_bytes(model->core, place);
+    m->kv_cache = bytes->kv;
+    m->activations = bytes->activations;
+    m->scratch = bytes->scratch;
+    m->total = total_at(model, layout, place);
+    m->limit = p->limit == UINT64_MAX ? 0 : p->limit;
+    m->taken = mmqi_host_used(model->host, place);
+    m->driver = device.driver;
+}
+
+mmq_status mmq_estimate_device(mmq_device_memory *memory, const mmq_model *model,
+                               const mmq_session_options *options, int32_t index)
+{
+    struct mmqi_session_layout layout;
+    mmq_device_memory m = {0};
+    int32_t status = mmqi_clear_struct(memory, "mmq_device_memory");
+
+    if (status == MMQ_OK && !model)
+        status = mmqi_fail(MMQ_ERR_INVALID, "mmq_estimate_device: model is NULL");
+    if (status == MMQ_OK && (index < 0 || index >= model->host->n_places))
+        status = mmqi_fail(MMQ_ERR_NOT_FOUND, "%s: it is on no device number %d", model->core->path,
+                           (int)index);
+    if (status == MMQ_OK)
+        status = lay_out_session(&layout, model, options);
+    if (status != MMQ_OK)
+        return mmqi_model_failed(model, status);
+    estimate_at(&m, model, &layout, index);
     mmqi_session_layout_clear(&layout);
     MMQI_GIVE(memory, &m);
     return MMQ_OK;

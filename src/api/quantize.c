@@ -1,4 +1,6 @@
 /* mmq_quantize_layerwise and its report. */
+#include <string.h>
+
 #include "api/api.h"
 #include "core/mem.h"
 #include "quant/apply.h"
@@ -53,16 +55,21 @@ static int32_t take_choices(struct mmqi_quantize_options *out, struct mmqi_quant
 
 /* The host of the device that packs, to be released: the source's own where it has it. NULL without
  * a device. */
-static int32_t take_host(struct mmqi_host **out, const mmq_model *source, const char *device)
+static int32_t take_host(struct mmqi_quantize_options *out, const mmq_model *source,
+                         const char *device)
 {
     struct mmqi_host_options options = {.device = device, .runtime = source->host->runtime};
+    int32_t place;
 
-    *out = NULL;
     if (!device)
         return MMQ_OK;
-    if (mmqi_host_find_place(source->host, device) < 0)
-        return mmqi_host_create(out, mmqi_backends, &options);
-    *out = mmqi_host_retain(source->host);
+    if (strchr(device, '='))
+        return mmqi_fail(MMQ_ERR_INVALID, "mmq_quantize_layerwise: one device packs, no map");
+    place = mmqi_host_find_place(source->host, device);
+    if (place < 0)
+        return mmqi_host_create(&out->host, mmqi_backends, &options);
+    out->host = mmqi_host_retain(source->host);
+    out->place = place;
     return MMQ_OK;
 }
 
@@ -79,7 +86,7 @@ static int32_t quantize(mmq_model *model, const mmq_model *source, const mmq_qua
     int32_t status = take_choices(&core, &made, source->core, o);
 
     if (status == MMQ_OK)
-        status = take_host(&core.host, source, o->device);
+        status = take_host(&core, source, o->device);
     if (status == MMQ_OK) {
         core.out_path = o->out_path;
         core.chunk_bytes = o->chunk_bytes;

@@ -22,27 +22,44 @@ static int32_t session_failed(mmq_session *session, int32_t status)
     return status;
 }
 
-int32_t mmqi_check_mode(const char *mode)
+const char *mmqi_mode_name(int32_t mode)
 {
-    if (mode && strcmp(mode, "exact") != 0)
-        return mmqi_fail(strcmp(mode, "fast") == 0 ? MMQ_ERR_UNSUPPORTED : MMQ_ERR_INVALID,
-                         "session: mode '%s'; this device has 'exact'", mode);
+    return mode == MMQI_MODE_FAST ? "fast" : "exact";
+}
+
+static int32_t take_mode(int32_t *out, const char *mode)
+{
+    *out = MMQI_WANT_BEST;
+    if (!mode)
+        return MMQ_OK;
+    if (strcmp(mode, "exact") == 0)
+        *out = MMQI_WANT_EXACT;
+    else if (strcmp(mode, "fast") == 0)
+        *out = MMQI_WANT_FAST;
+    else
+        return mmqi_fail(MMQ_ERR_INVALID, "session: mode '%s' is neither 'exact' nor 'fast'", mode);
     return MMQ_OK;
+}
+
+int32_t mmqi_take_session_options(struct mmqi_session_options *out,
+                                  const mmq_session_options *options)
+{
+    mmq_session_options o;
+    int32_t status = MMQI_TAKE(&o, options, "mmq_session_options");
+
+    *out = (struct mmqi_session_options){o.context, o.chunk, o.image_rows, MMQI_WANT_BEST};
+    return status == MMQ_OK ? take_mode(&out->mode, o.mode) : status;
 }
 
 static int32_t create(mmq_session *session, mmq_model *model, const mmq_session_options *options)
 {
     struct mmqi_session_options session_options;
-    mmq_session_options o;
-    int32_t status = MMQI_TAKE(&o, options, "mmq_session_options");
+    int32_t status = mmqi_take_session_options(&session_options, options);
 
-    if (status == MMQ_OK)
-        status = mmqi_check_mode(o.mode);
     if (status == MMQ_OK)
         status = mmq_model_place(model);
     if (status != MMQ_OK)
         return status;
-    session_options = (struct mmqi_session_options){o.context, o.chunk};
     return mmqi_session_create(&session->core, model->core, model->host, &session_options);
 }
 
@@ -51,8 +68,9 @@ static void log_created(const mmq_session *session)
     const struct mmqi_session_layout *layout = &session->core->layout;
 
     mmqi_log(mmqi_host_log(session->model->host), MMQ_LOG_INFO,
-             "%s: session: a context of %d, chunks of %d, %llu bytes", session->model->core->path,
-             (int)layout->context, (int)layout->chunk, (unsigned long long)layout->total_bytes);
+             "%s: session: a context of %d, chunks of %d, %s mode, %llu bytes",
+             session->model->core->path, (int)layout->context, (int)layout->chunk,
+             mmqi_mode_name(layout->mode), (unsigned long long)layout->sum.total);
 }
 
 mmq_status mmq_session_create(mmq_session **out, mmq_model *model,
@@ -92,6 +110,11 @@ void mmq_session_free(mmq_session *session)
     mmqi_session_free(session->core);
     mmq_model_free(session->model);
     mmqi_free(session);
+}
+
+const char *mmq_session_mode(const mmq_session *session)
+{
+    return mmqi_mode_name(session ? session->core->layout.mode : MMQI_MODE_EXACT);
 }
 
 const char *mmq_session_error(const mmq_session *session)

@@ -91,6 +91,7 @@ struct mmqi_backend {
     /* Device memory is the host's, and pack leaves the canonical bytes: a block of the host's
      * serves where it lies. */
     bool host_memory;
+    bool fast; /* streams may be in MMQI_MODE_FAST */
     /* Devices of this kind that can be opened now. None: MMQ_ERR_NO_DEVICE with the reason (no
      * driver, an old one, no device), *n 0. */
     int32_t (*count)(const struct mmqi_backend_host *host, int32_t *n);

@@ -58,6 +58,8 @@ struct mmqi_os_cond *mmqi_os_cond_create(void);
 void mmqi_os_cond_free(struct mmqi_os_cond *cond);
 void mmqi_os_wait(struct mmqi_os_cond *cond, struct mmqi_os_mutex *mutex);
 void mmqi_os_wake_all(struct mmqi_os_cond *cond);
+/* Bytes of the machine's memory, and of those that are free; 0 where the system does not tell. */
+void mmqi_os_memory(uint64_t *total, uint64_t *available);
 int32_t mmqi_os_cpu_count(void); /* processors this process may use, at least 1 */
 
 /* ---- libraries opened while the program runs ---- */

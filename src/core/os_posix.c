@@ -375,6 +375,17 @@ void mmqi_os_wake_all(struct mmqi_os_cond *cond)
     pthread_cond_broadcast(&cond->cond);
 }
 
+void mmqi_os_memory(uint64_t *total, uint64_t *available)
+{
+    long page = sysconf(_SC_PAGESIZE), n = sysconf(_SC_PHYS_PAGES), n_free = 0;
+
+#ifdef _SC_AVPHYS_PAGES
+    n_free = sysconf(_SC_AVPHYS_PAGES);
+#endif
+    *total = page > 0 && n > 0 ? (uint64_t)page * (uint64_t)n : 0;
+    *available = page > 0 && n_free > 0 ? (uint64_t)page * (uint64_t)n_free : 0;
+}
+
 int32_t mmqi_os_cpu_count(void)
 {
     cpu_set_t set;

@@ -15,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/backend.h"
 #include "core/mem.h"
 #include "core/status.h"
 #include "graph/op.h"
@@ -32,6 +31,7 @@ struct buffer {
 struct mmqi_plan {
     int64_t max_rows[MMQI_N_SYMBOLS];
     uint64_t *offset; /* [values]; UINT64_MAX outside the arena */
+    uint64_t *end;    /* [values] of the memory that it lies in; 0 outside the arena */
     uint64_t bytes;
 };
 
@@ -262,9 +262,11 @@ static void write_offsets(const struct planner *p, struct mmqi_plan *plan)
         const struct buffer *b = buffer_of(p, i);
 
         plan->offset[i] = UINT64_MAX;
+        plan->end[i] = 0;
         if (!b || b->first > b->last)
             continue;
         plan->offset[i] = b->offset;
+        plan->end[i] = b->offset + b->bytes;
         if (value->kind == MMQI_VALUE_SLICE)
             plan->offset[i] += (uint64_t)value->first * sizeof(float);
     }
@@ -311,9 +313,11 @@ int32_t mmqi_plan_create(struct mmqi_plan **out, const struct mmqi_graph *graph,
     p.buffers = mmqi_alloc_array(n + 1, sizeof *p.buffers);
     p.order = mmqi_alloc_array(n, sizeof(struct buffer *));
     p.placed = mmqi_alloc_array(n, sizeof(struct buffer *));
-    if (plan)
+    if (plan) {
         plan->offset = mmqi_alloc_array(n, sizeof *plan->offset);
-    if (!plan || !plan->offset || !p.owner || !p.buffers || !p.order || !p.placed)
+        plan->end = mmqi_alloc_array(n, sizeof *plan->end);
+    }
+    if (!plan || !plan->offset || !plan->end || !p.owner || !p.buffers || !p.order || !p.placed)
         status = mmqi_fail(MMQ_ERR_NOMEM, "plan: no memory for %zu values", n);
     if (status == MMQ_OK) {
         memcpy(plan->max_rows, max_rows, sizeof plan->max_rows);
@@ -336,6 +340,7 @@ void mmqi_plan_free(struct mmqi_plan *plan)
     if (!plan)
         return;
     mmqi_free(plan->offset);
+    mmqi_free(plan->end);
     mmqi_free(plan);
 }
 
@@ -354,25 +359,12 @@ int64_t mmqi_plan_max_rows(const struct mmqi_plan *plan, int32_t symbol)
     return plan->max_rows[symbol];
 }
 
-static void raise_to(int64_t *size, int64_t to)
+uint64_t mmqi_plan_end(const struct mmqi_plan *plan, int32_t value)
 {
-    if (*size < to)
-        *size = to;
+    return plan->end[value];
 }
 
-void mmqi_plan_needs(struct mmqi_stream_options *needs, const struct mmqi_graph *graph,
-                     const struct mmqi_plan *plan)
+int64_t mmqi_plan_value_rows(const struct mmqi_plan *plan, const struct mmqi_extent *rows)
 {
-    raise_to(&needs->max_cols, mmqi_graph_max_cols(graph));
-    for (int32_t i = 0; i < mmqi_graph_n_nodes(graph); i++) {
-        const struct mmqi_node *node = mmqi_graph_node_at(graph, i);
-        const struct mmqi_value *x;
-
-        if (node->op == MMQI_OP_MATMUL) {
-            x = mmqi_graph_value_at(graph, node->in[0]);
-            raise_to(&needs->max_product, mmqi_extent_rows(&x->rows, plan->max_rows) * x->cols);
-        } else if (node->op == MMQI_OP_ATTENTION) {
-            raise_to(&needs->max_heads, mmqi_graph_value_at(graph, node->out)->cols);
-        }
-    }
+    return mmqi_extent_rows(rows, plan->max_rows);
 }

@@ -55,6 +55,8 @@ static int32_t build_graphs(struct mmqi_model *model)
         status = model->family->build_vision(model);
     if (status == MMQ_OK)
         status = model->family->build_language(model);
+    if (status == MMQ_OK)
+        status = mmqi_model_split(model, NULL, NULL, 1);
     return status;
 }
 
@@ -111,6 +113,7 @@ static void free_shared(struct mmqi_model *model)
 {
     if (model->family)
         model->family->free_facts(model->facts);
+    mmqi_split_clear(&model->split);
     mmqi_graph_free(model->vision);
     mmqi_graph_free(model->language);
     mmqi_chat_free(model->chat);

@@ -9,7 +9,8 @@
 #define MMQI_MODEL_MODEL_H
 
 #include "backend/backend.h"
-#include "graph/graph.h"
+#include "core/rules.h"
+#include "graph/route.h"
 #include "image/preprocess.h"
 #include "io/checkpoint.h"
 #include "io/settings.h"
@@ -32,13 +33,15 @@ enum {
     MMQI_WEIGHT_STORED_WINS = 2
 };
 
+enum { MMQI_MAX_WEIGHT_RANK = 5 };
+
 struct mmqi_weight {
     char *name; /* canonical: "language.layers.3.attn.q", ".bias" for a bias */
     int32_t role;
     uint32_t flags;
     int64_t rows, cols; /* a vector is [1, n] */
     int32_t rank;       /* of the plain tensor in a file, with `shape` */
-    int64_t shape[4];
+    int64_t shape[MMQI_MAX_WEIGHT_RANK];
     /*
      * `format` is what the weight is when placed; `stored` what its source holds. They differ where
      * a weight is quantized as it is placed (quantize-at-load): placing then reads rows of the
@@ -55,7 +58,7 @@ struct mmqi_weight {
      * the entries then tell what it was made from. */
     uint8_t *block;
     float nested_offset;   /* of a nested format from a file: the part that no tensor holds */
-    uint64_t placed_bytes; /* bytes it takes on the device */
+    uint64_t placed_bytes; /* bytes it takes at all places */
 };
 
 /* One row of the index by name. */
@@ -64,21 +67,56 @@ struct mmqi_weight_name {
     int32_t weight;
 };
 
-/* What the runtime needs to know of any family. */
+/* One picture, once preprocessed, as tower and timeline see it. */
+struct mmqi_picture {
+    int32_t width, height; /* in pixels */
+    int32_t across, down;  /* the grid of its rows in the timeline, but for extra rows */
+    int32_t patches;
+    int32_t tower_rows; /* that the tower works on: patches, and a class row beside them */
+    int32_t rows;       /* that it takes in the timeline */
+};
+
+/*
+ * What the runtime needs to know of any family. The rows of a picture follow from its pixels: one
+ * for every square of merge x merge patches of patch x patch pixels, and extra_rows.
+ */
 struct mmqi_spec {
     int32_t vocab_size, hidden, n_layers, n_heads, n_kv_heads, head_dim;
     int32_t max_positions;
     int32_t image_token;      /* id that stands for picture rows */
     const char *image_marker; /* its text: "<image>" */
-    int32_t image_rows;       /* rows that one picture takes among the tokens */
+    int32_t image_rows;       /* of the greatest picture: in the timeline, extra rows counted */
+    int32_t patch, merge;
+    int32_t extra_rows, extra_tower_rows; /* beside the grid: a class row */
+    /* Axes of a rope position: of a token (1: its place in the timeline; 3: M-RoPE, time, row and
+     * column), and of a tower's row (0: none; 2: row and column of its patch). */
+    int32_t rope_axes, tower_axes;
     int32_t n_eos;
     int32_t eos[8];
-    int32_t bos, pad;                                 /* -1: none */
-    int32_t image_patches, image_width, image_height; /* what the tower takes; a class row beside */
+    int32_t bos, pad; /* -1: none */
     struct mmqi_recipe recipe;
 };
 
 struct mmqi_family;
+
+/* Which place the parts of a model are at. */
+struct mmqi_split {
+    int32_t n_places;
+    int32_t *vision, *language; /* [segments] of each graph */
+    uint32_t *weights;          /* [n_weights] of whole storages: bit per place that holds it */
+};
+
+struct mmqi_place {
+    const struct mmqi_backend *backend;
+    struct mmqi_device *device;
+};
+
+/* What lies at one place. */
+struct mmqi_placement {
+    struct mmqi_place at;
+    struct mmqi_run_weight *weights; /* [n_weights]; zeros where a weight is not here */
+    void **memory; /* [n_weights] device blocks, NULL where block or same_as serves */
+};
 
 struct mmqi_model {
     const struct mmqi_family *family;
@@ -93,22 +131,20 @@ struct mmqi_model {
     struct mmqi_chat *chat; /* NULL when the folder has no template that this build runs */
     char *chat_error;       /* why its template does not run; NULL when there is none or it does */
     struct mmqi_graph *vision, *language;
-    int32_t *n_users; /* models that share everything above; changed with atomics only */
+    struct mmqi_split split; /* all at place 0, unless mmqi_model_split() says otherwise */
+    int32_t *n_users;        /* models that share everything above; changed with atomics only */
     struct mmqi_weight *weights;
     int32_t n_weights;
     struct mmqi_weight_name *by_name; /* [n_weights], sorted */
     /* placement */
-    const struct mmqi_backend *backend;
-    struct mmqi_device *device;
-    struct mmqi_run_weight *placed; /* [n_weights]; NULL before */
-    void **memory; /* [n_weights] device blocks, NULL where block or same_as serves */
-    uint64_t placed_bytes;
+    struct mmqi_placement *placed; /* [split.n_places]; NULL before */
+    uint64_t placed_bytes;         /* at all places */
 };
 
 /* Bindings of the two graphs. */
 enum {
-    MMQI_BIND_PIXELS = 0, /* vision in: [1, 3 * height * width] */
-    MMQI_BIND_IMAGE = 1,  /* vision out, language in: [image_rows, hidden] */
+    MMQI_BIND_PIXELS = 0, /* vision in: [3, height, width], seen as [patches, 3 * patch * patch] */
+    MMQI_BIND_IMAGE = 1,  /* vision out, language in: [rows of the picture, hidden] */
     MMQI_BIND_LOGITS = 2  /* language out: [PICK, vocab] */
 };
 
@@ -118,6 +154,13 @@ int32_t mmqi_model_open(struct mmqi_model **out, struct mmqi_store *store);
  * quantizing in memory. */
 int32_t mmqi_model_clone(struct mmqi_model **out, const struct mmqi_model *source);
 void mmqi_model_close(struct mmqi_model *model); /* accepts NULL and the half-built */
+
+/* What becomes of a picture of this size. MMQ_ERR_LIMIT or MMQ_ERR_UNSUPPORTED for one that the
+ * model's preprocessing cannot take. */
+int32_t mmqi_model_measure(struct mmqi_picture *out, const struct mmqi_model *model, int32_t width,
+                           int32_t height);
+/* Some picture of `rows` rows: no picture of at most as many needs more of anything. */
+void mmqi_model_greatest(struct mmqi_picture *out, const struct mmqi_model *model, int32_t rows);
 
 int32_t mmqi_model_find(const struct mmqi_model *model,
                         const char *name); /* index by canonical name; -1 */
@@ -140,19 +183,31 @@ int32_t mmqi_model_read_part(const struct mmqi_model *model, int32_t weight, int
  * be packed when it is placed. MMQ_ERR_STATE once the model is placed. */
 int32_t mmqi_model_choose(struct mmqi_model *model, int32_t weight, int32_t format, int32_t method);
 
-/* Bytes that placing will take on the device: exact. */
-uint64_t mmqi_model_place_bytes(const struct mmqi_model *model);
-/* Bytes beside them, while weights are placed: for rows that a device with memory of its own
- * packs. */
-uint64_t mmqi_model_pack_bytes(const struct mmqi_model *model, const struct mmqi_backend *backend);
-/* Place every weight; the device stays the caller's and outlives the placement. `progress` may be
- * NULL; what it returns, not MMQ_OK, ends the work. */
-int32_t mmqi_model_place(struct mmqi_model *model, const struct mmqi_backend *backend,
-                         struct mmqi_device *device,
+/*
+ * Split a model, which no other shares yet and that is not placed, over places: rule r, whose
+ * pattern is over canonical names, gives the weights that it matches to place places[r]; the last
+ * rule that matches wins. `rules` NULL: all is at place 0.
+ *
+ *   MMQ_ERR_INVALID  a rule matches nothing, or one later rule wins all that it matches: line and
+ *                    column; a weight that no rule matches; weights of one segment at two places:
+ *                    the message names both
+ */
+int32_t mmqi_model_split(struct mmqi_model *model, const struct mmqi_rules *rules,
+                         const int32_t *places, int32_t n_places);
+void mmqi_split_clear(struct mmqi_split *split); /* accepts all zeros */
+
+/* Bytes that placing will take at a place: exact. */
+uint64_t mmqi_model_place_bytes(const struct mmqi_model *model, int32_t place);
+/* Bytes beside them, while weights are placed: for rows that a device with memory of its own packs. */
+uint64_t mmqi_model_pack_bytes(const struct mmqi_model *model, int32_t place,
+                               const struct mmqi_backend *backend);
+/* Place every weight; `places` [split.n_places] are copied, their devices stay the caller's and
+ * outlive the placement. `progress` may be NULL; what it returns, not MMQ_OK, ends the work. */
+int32_t mmqi_model_place(struct mmqi_model *model, const struct mmqi_place *places,
                          int32_t (*progress)(void *user, uint64_t done, uint64_t total),
                          void *user);
 
-/* Take every weight off the device again; accepts a model that is not, or only half, placed. */
+/* Take every weight off its devices again; accepts a model that is not, or only half, placed. */
 void mmqi_model_unplace(struct mmqi_model *model);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * Placing the weight table on a device.
+ * Placing the weight table on the devices that it is split over.
  *
  * Matrices are placed as their canonical block; vectors and constants as f32, converted exactly.
  * Small buffers of host memory carry everything, so placing costs the device's bytes and no more. A
@@ -24,27 +24,36 @@ static bool is_vector(const struct mmqi_weight *w)
     return w->role == MMQI_ROLE_VECTOR || w->role == MMQI_ROLE_CONSTANT;
 }
 
-/* Bytes that a weight takes on the device. */
-static uint64_t device_bytes(const struct mmqi_weight *w)
+static bool is_at(const struct mmqi_model *model, int32_t weight, int32_t place)
 {
-    if ((w->flags & MMQI_WEIGHT_UNUSED) || w->same_as >= 0)
+    return model->split.weights[weight] >> place & 1;
+}
+
+/* Bytes that a weight takes at a place. */
+static uint64_t device_bytes(const struct mmqi_model *model, int32_t weight, int32_t place)
+{
+    const struct mmqi_weight *w = &model->weights[weight];
+
+    if ((w->flags & MMQI_WEIGHT_UNUSED) || w->same_as >= 0 || !is_at(model, weight, place))
         return 0;
     return is_vector(w) ? (uint64_t)w->rows * (uint64_t)w->cols * sizeof(float) : w->layout.bytes;
 }
 
-uint64_t mmqi_model_place_bytes(const struct mmqi_model *model)
+uint64_t mmqi_model_place_bytes(const struct mmqi_model *model, int32_t place)
 {
     uint64_t total = 0;
 
     for (int32_t i = 0; i < model->n_weights; i++)
-        if (!mmqi_add_u64(total, device_bytes(&model->weights[i]), &total))
+        if (!mmqi_add_u64(total, device_bytes(model, i, place), &total))
             return UINT64_MAX;
     return total;
 }
 
-static bool is_packed(const struct mmqi_weight *w)
+static bool is_packed(const struct mmqi_model *model, int32_t weight, int32_t place)
 {
-    return device_bytes(w) > 0 && !is_vector(w) && w->format != w->stored;
+    const struct mmqi_weight *w = &model->weights[weight];
+
+    return device_bytes(model, weight, place) > 0 && !is_vector(w) && w->format != w->stored;
 }
 
 static int64_t chunk_rows(const struct mmqi_weight *w)
@@ -52,7 +61,8 @@ static int64_t chunk_rows(const struct mmqi_weight *w)
     return mmqi_packer_step(w->format, w->rows, w->cols, PACK_BYTES);
 }
 
-uint64_t mmqi_model_pack_bytes(const struct mmqi_model *model, const struct mmqi_backend *backend)
+uint64_t mmqi_model_pack_bytes(const struct mmqi_model *model, int32_t place,
+                               const struct mmqi_backend *backend)
 {
     uint64_t most = 0;
 
@@ -60,7 +70,7 @@ uint64_t mmqi_model_pack_bytes(const struct mmqi_model *model, const struct mmqi
         const struct mmqi_weight *w = &model->weights[i];
         uint64_t bytes;
 
-        if (!is_packed(w))
+        if (!is_packed(model, i, place))
             continue;
         bytes = mmqi_packing_bytes(backend, w->format, chunk_rows(w), w->cols);
         most = bytes > most ? bytes : most;
@@ -71,7 +81,9 @@ uint64_t mmqi_model_pack_bytes(const struct mmqi_model *model, const struct mmqi
 /* What the pieces of placing share. */
 struct placing {
     struct mmqi_model *model;
-    const struct mmqi_backend *backend;
+    struct mmqi_placement *placed; /* at the place in hand */
+    int32_t place;
+    const struct mmqi_backend *backend; /* there */
     struct mmqi_device *device;
     int32_t (*progress)(void *user, uint64_t done, uint64_t total); /* or NULL */
     void *user;
@@ -261,7 +273,7 @@ static int32_t upload_vector(const struct placing *p, int32_t weight, uint8_t *m
 static int32_t place_matrix(const struct placing *p, int32_t weight, uint8_t *memory)
 {
     const struct mmqi_weight *w = &p->model->weights[weight];
-    struct mmqi_run_weight *placed = &p->model->placed[weight];
+    struct mmqi_run_weight *placed = &p->placed->weights[weight];
     int32_t status = MMQ_OK;
 
     placed->mat.format = w->format;
@@ -284,16 +296,16 @@ static int32_t place_weight(const struct placing *p, int32_t weight)
 {
     struct mmqi_model *model = p->model;
     struct mmqi_weight *w = &model->weights[weight];
-    struct mmqi_run_weight *placed = &model->placed[weight];
-    uint64_t bytes = device_bytes(w);
+    struct mmqi_run_weight *placed = &p->placed->weights[weight];
+    uint64_t bytes = device_bytes(model, weight, p->place);
     void *memory = w->block;
     int32_t status = MMQ_OK;
 
     if (bytes > SIZE_MAX)
         return mmqi_fail(MMQ_ERR_LIMIT, "%s: '%s' is too large", model->path, w->name);
     if (!is_in_place(p, w)) {
-        status = p->backend->alloc(p->device, &model->memory[weight], (size_t)bytes);
-        memory = model->memory[weight];
+        status = p->backend->alloc(p->device, &p->placed->memory[weight], (size_t)bytes);
+        memory = p->placed->memory[weight];
     }
     if (status != MMQ_OK)
         return status;
@@ -307,30 +319,36 @@ static int32_t place_weight(const struct placing *p, int32_t weight)
     } else {
         status = place_matrix(p, weight, memory);
     }
-    w->placed_bytes = bytes;
+    w->placed_bytes += bytes;
     model->placed_bytes += bytes;
     return status;
 }
 
+static void clear_placement(struct mmqi_placement *placed, int32_t n_weights)
+{
+    for (int32_t i = 0; placed->memory && i < n_weights; i++)
+        if (placed->memory[i])
+            placed->at.backend->free(placed->at.device, placed->memory[i]);
+    mmqi_free(placed->memory);
+    mmqi_free(placed->weights);
+}
+
 void mmqi_model_unplace(struct mmqi_model *model)
 {
-    for (int32_t i = 0; i < model->n_weights; i++) {
-        if (model->memory && model->memory[i])
-            model->backend->free(model->device, model->memory[i]);
+    for (int32_t i = 0; model->placed && i < model->split.n_places; i++)
+        clear_placement(&model->placed[i], model->n_weights);
+    for (int32_t i = 0; i < model->n_weights; i++)
         model->weights[i].placed_bytes = 0;
-    }
-    mmqi_free(model->memory);
     mmqi_free(model->placed);
-    model->memory = NULL;
     model->placed = NULL;
-    model->backend = NULL;
-    model->device = NULL;
     model->placed_bytes = 0;
 }
 
+/* Every weight at the place in hand. */
 static int32_t place_all(const struct placing *p)
 {
     struct mmqi_model *model = p->model;
+    struct mmqi_run_weight *weights = p->placed->weights;
     int32_t status = MMQ_OK;
 
     for (int32_t i = 0; i < model->n_weights && status == MMQ_OK; i++) {
@@ -339,9 +357,11 @@ static int32_t place_all(const struct placing *p)
         if (w->flags & MMQI_WEIGHT_UNUSED)
             continue;
         if (w->same_as >= 0) {
-            model->placed[i] = model->placed[w->same_as];
+            weights[i] = weights[w->same_as];
             continue;
         }
+        if (!is_at(model, i, p->place))
+            continue;
         status = place_weight(p, i);
         if (status == MMQ_OK)
             status = tell(p, 0);
@@ -349,34 +369,47 @@ static int32_t place_all(const struct placing *p)
     return status;
 }
 
-int32_t mmqi_model_place(struct mmqi_model *model, const struct mmqi_backend *backend,
-                         struct mmqi_device *device,
-                         int32_t (*progress)(void *user, uint64_t done, uint64_t total), void *user)
+static int32_t place_at(struct placing *p, int32_t place)
 {
-    struct placing p = {.model = model,
-                        .backend = backend,
-                        .device = device,
-                        .progress = progress,
-                        .user = user,
-                        .total = mmqi_model_place_bytes(model),
-                        .packing = {.backend = backend, .device = device}};
+    struct mmqi_model *model = p->model;
     size_t n = (size_t)model->n_weights;
     int32_t status;
 
+    p->place = place;
+    p->placed = &model->placed[place];
+    p->backend = p->placed->at.backend;
+    p->device = p->placed->at.device;
+    p->packing = (struct mmqi_packing){.backend = p->backend, .device = p->device};
+    p->placed->weights = mmqi_calloc(n, sizeof *p->placed->weights);
+    p->placed->memory = mmqi_calloc(n, sizeof *p->placed->memory);
+    if (!p->placed->weights || !p->placed->memory)
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to place %zu weights", model->path, n);
+    status = mmqi_packing_open(&p->packing, mmqi_model_pack_bytes(model, place, p->backend));
+    if (status == MMQ_OK)
+        status = place_all(p);
+    mmqi_packing_close(&p->packing);
+    return status;
+}
+
+int32_t mmqi_model_place(struct mmqi_model *model, const struct mmqi_place *places,
+                         int32_t (*progress)(void *user, uint64_t done, uint64_t total), void *user)
+{
+    struct placing p = {.model = model, .progress = progress, .user = user};
+    int32_t n = model->split.n_places, status = MMQ_OK;
+
     if (model->placed)
         return mmqi_fail(MMQ_ERR_STATE, "%s: already placed", model->path);
-    model->backend = backend;
-    model->device = device;
-    model->placed = mmqi_calloc(n, sizeof *model->placed);
-    model->memory = mmqi_calloc(n, sizeof *model->memory);
+    model->placed = mmqi_calloc((size_t)n, sizeof *model->placed);
     p.chunk = mmqi_alloc_aligned(CHUNK_BYTES);
-    if (!model->placed || !model->memory || !p.chunk)
-        status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to place %zu weights", model->path, n);
-    else
-        status = mmqi_packing_open(&p.packing, mmqi_model_pack_bytes(model, backend));
-    if (status == MMQ_OK)
-        status = place_all(&p);
-    mmqi_packing_close(&p.packing);
+    if (!model->placed || !p.chunk)
+        status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to place %d weights", model->path,
+                           (int)model->n_weights);
+    for (int32_t i = 0; i < n && status == MMQ_OK; i++) {
+        model->placed[i].at = places[i];
+        p.total += mmqi_model_place_bytes(model, i);
+    }
+    for (int32_t i = 0; i < n && status == MMQ_OK; i++)
+        status = place_at(&p, i);
     mmqi_free(p.chunk);
     if (status != MMQ_OK)
         mmqi_model_unplace(model);

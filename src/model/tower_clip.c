@@ -7,7 +7,6 @@
  */
 #include "model/tower_clip.h"
 
-#include <math.h>
 #include <stdio.h>
 
 #include "core/status.h"
@@ -142,26 +141,13 @@ static int32_t build_embed(struct mmqi_build *b, const struct mmqi_clip *clip)
     return out;
 }
 
-/* Every row sees every row: keys and values of the picture are one page. */
 static int32_t build_attention(struct mmqi_build *b, const struct mmqi_clip *clip, int32_t in)
 {
-    int32_t rows = mmqi_clip_patches(clip) + 1;
-    struct mmqi_node store = mmqi_node(MMQI_OP_STORE_KV), attend = mmqi_node(MMQI_OP_ATTENTION);
+    int32_t q = mmqi_build_linear(b, "attn.q", in);
+    int32_t k = mmqi_build_linear(b, "attn.k", in);
+    int32_t v = mmqi_build_linear(b, "attn.v", in);
 
-    attend.in[0] = mmqi_build_linear(b, "attn.q", in);
-    store.in[0] = mmqi_build_linear(b, "attn.k", in);
-    store.in[1] = mmqi_build_linear(b, "attn.v", in);
-    store.out = mmqi_graph_value(b->graph, "page", fixed(2 * (int64_t)rows), clip->hidden);
-    store.n_kv_heads = clip->n_heads;
-    store.head_dim = clip->hidden / clip->n_heads;
-    mmqi_build_node(b, &store);
-    attend.in[1] = store.out;
-    attend.out = mmqi_build_like(b, in, clip->hidden);
-    attend.n_heads = attend.n_kv_heads = clip->n_heads;
-    attend.head_dim = store.head_dim;
-    attend.scale = 1.0f / sqrtf((float)store.head_dim);
-    mmqi_build_node(b, &attend);
-    return mmqi_build_linear(b, "attn.o", attend.out);
+    return mmqi_build_linear(b, "attn.o", mmqi_build_page_attention(b, q, k, v, clip->n_heads));
 }
 
 static int32_t build_block(struct mmqi_build *b, const struct mmqi_clip *clip, int32_t layer,

@@ -106,12 +106,12 @@ static int32_t open_packing(struct job *job)
 
     if (bytes == 0)
         return MMQ_OK;
-    status = mmqi_host_take(host, bytes, "packing weights");
+    status = mmqi_host_take_at(host, job->options->place, bytes, "packing weights");
     if (status != MMQ_OK)
         return status;
     status = mmqi_packing_open(&job->packing, bytes);
     if (status != MMQ_OK)
-        mmqi_host_give(host, bytes);
+        mmqi_host_give_at(host, job->options->place, bytes);
     return status;
 }
 
@@ -121,7 +121,7 @@ static void close_packing(struct job *job)
 
     mmqi_packing_close(&job->packing);
     if (bytes > 0)
-        mmqi_host_give(job->options->host, bytes);
+        mmqi_host_give_at(job->options->host, job->options->place, bytes);
 }
 
 static int32_t make_buffers(struct job *job)
@@ -391,8 +391,8 @@ int32_t mmqi_quantize(struct mmqi_model **quantized, const struct mmqi_model *so
     int32_t status;
 
     if (options->host) {
-        job.packing.backend = options->host->backend;
-        job.packing.device = options->host->device;
+        job.packing.backend = options->host->place[options->place].at.backend;
+        job.packing.device = options->host->place[options->place].at.device;
     }
     if (quantized)
         *quantized = NULL;

@@ -7,9 +7,9 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "core/rules.h"
 #include "core/status.h"
 #include "core/text.h"
-#include "quant/policy_rules.h"
 
 /* A part of a preset: linears whose name begins with `prefix` and has `inside` after it. */
 struct preset_part {
@@ -21,6 +21,8 @@ struct preset {
     const char *name;
     struct preset_part part[4]; /* the first that fits; ends with a NULL prefix */
 };
+
+static const struct mmqi_rules_kind kind = {"policy", "a format", "FORMAT"};
 
 static const struct preset presets[] = {
     {"int4", {{"", "", "every linear", MMQI_FORMAT_INT4_G64}}},
@@ -38,7 +40,7 @@ struct target {
 
 struct job {
     const struct mmqi_model *model;
-    struct mmqi_policy_rules rules;
+    struct mmqi_rules rules;
     struct target *targets; /* [rules.n] */
     int32_t *rule_of;       /* [n_weights] the last rule that matches its storage, or -1 */
     struct mmqi_choice *choices;
@@ -66,20 +68,20 @@ int32_t mmqi_method_find(const char *name)
 }
 
 /* The format of that name, "int4" among them; -1. */
-static int32_t find_format(const struct mmqi_policy_word *word)
+static int32_t find_format(const struct mmqi_rule_word *word)
 {
-    if (mmqi_policy_word_is(word, "int4"))
+    if (mmqi_rule_word_is(word, "int4"))
         return MMQI_FORMAT_INT4_G64;
     for (int32_t i = 0; i < MMQI_N_FORMATS; i++)
-        if (mmqi_format_info(i) && mmqi_policy_word_is(word, mmqi_format_info(i)->name))
+        if (mmqi_format_info(i) && mmqi_rule_word_is(word, mmqi_format_info(i)->name))
             return i;
     return -1;
 }
 
-static const struct preset *find_preset(const struct mmqi_policy_word *word)
+static const struct preset *find_preset(const struct mmqi_rule_word *word)
 {
     for (size_t i = 0; i < sizeof presets / sizeof *presets; i++)
-        if (mmqi_policy_word_is(word, presets[i].name))
+        if (mmqi_rule_word_is(word, presets[i].name))
             return &presets[i];
     return NULL;
 }
@@ -90,47 +92,46 @@ static bool is_float(int32_t format)
 }
 
 /* The method that a rule names, or the one of rules that name none. */
-static int32_t read_method(int32_t *method, const struct job *job,
-                           const struct mmqi_policy_rule *rule)
+static int32_t read_method(int32_t *method, const struct job *job, const struct mmqi_rule *rule)
 {
     *method = job->method;
-    if (rule->method.size == 0)
+    if (rule->extra.size == 0)
         return MMQ_OK;
     for (int32_t i = 0; i <= MMQI_METHOD_SEARCH; i++)
-        if (mmqi_policy_word_is(&rule->method, methods[i])) {
+        if (mmqi_rule_word_is(&rule->extra, methods[i])) {
             *method = i;
             return MMQ_OK;
         }
-    return mmqi_policy_fail(MMQ_ERR_UNSUPPORTED, &rule->method, "unknown method '%.*s'",
-                            (int)rule->method.size, rule->method.text);
+    return mmqi_rule_fail(MMQ_ERR_UNSUPPORTED, &rule->extra, "unknown method '%.*s'",
+                          (int)rule->extra.size, rule->extra.text);
 }
 
 /* Numbers that are kept or only rounded have no scales to search. */
-static int32_t check_method(struct target *target, const struct mmqi_policy_rule *rule)
+static int32_t check_method(struct target *target, const struct mmqi_rule *rule)
 {
     bool plain = target->format < 0 || is_float(target->format);
 
     if (!plain || target->method == MMQI_METHOD_RTN)
         return MMQ_OK;
-    if (rule->method.size > 0)
-        return mmqi_policy_fail(MMQ_ERR_INVALID, &rule->method, "'%.*s' has no scales to %s",
-                                (int)rule->target.size, rule->target.text,
-                                mmqi_method_name(target->method));
+    if (rule->extra.size > 0)
+        return mmqi_rule_fail(MMQ_ERR_INVALID, &rule->extra, "'%.*s' has no scales to %s",
+                              (int)rule->target.size, rule->target.text,
+                              mmqi_method_name(target->method));
     target->method = MMQI_METHOD_RTN;
     return MMQ_OK;
 }
 
 static int32_t read_target(struct target *target, const struct job *job,
-                           const struct mmqi_policy_rule *rule)
+                           const struct mmqi_rule *rule)
 {
     int32_t status = read_method(&target->method, job, rule);
 
     if (status != MMQ_OK)
         return status;
     target->format = find_format(&rule->target);
-    if (target->format < 0 && !mmqi_policy_word_is(&rule->target, "keep"))
-        return mmqi_policy_fail(MMQ_ERR_UNSUPPORTED, &rule->target, "unknown format '%.*s'",
-                                (int)rule->target.size, rule->target.text);
+    if (target->format < 0 && !mmqi_rule_word_is(&rule->target, "keep"))
+        return mmqi_rule_fail(MMQ_ERR_UNSUPPORTED, &rule->target, "unknown format '%.*s'",
+                              (int)rule->target.size, rule->target.text);
     return check_method(target, rule);
 }
 
@@ -168,7 +169,7 @@ static void keep(struct mmqi_choice *choice, const struct mmqi_weight *weight)
 
 /* `at` is where the policy asks for it. The reason is the caller's to write. */
 static int32_t choose(const struct job *job, int32_t i, const struct target *target,
-                      const struct mmqi_policy_word *at)
+                      const struct mmqi_rule_word *at)
 {
     const struct mmqi_weight *weight = &job->model->weights[i];
     struct mmqi_choice *choice = &job->choices[i];
@@ -178,10 +179,10 @@ static int32_t choose(const struct job *job, int32_t i, const struct target *tar
     choice->method = choice->change ? target->method : MMQI_METHOD_RTN;
     if (!choice->change || is_float(weight->stored))
         return MMQ_OK;
-    return mmqi_policy_fail(MMQ_ERR_UNSUPPORTED, at,
-                            "%s: '%s' is already %s; quantize the original to %s", job->model->path,
-                            weight->name, mmqi_format_info(weight->stored)->name,
-                            mmqi_format_info(target->format)->name);
+    return mmqi_rule_fail(MMQ_ERR_UNSUPPORTED, at,
+                          "%s: '%s' is already %s; quantize the original to %s", job->model->path,
+                          weight->name, mmqi_format_info(weight->stored)->name,
+                          mmqi_format_info(target->format)->name);
 }
 
 /* ---- a name for the whole ---- */
@@ -208,7 +209,7 @@ static const struct preset_part *part_of(const struct job *job, const struct pre
 
 static int32_t apply_preset(struct job *job, const struct preset *preset, int32_t method)
 {
-    const struct mmqi_policy_rule *rule = &job->rules.rule[0];
+    const struct mmqi_rule *rule = &job->rules.rule[0];
 
     for (int32_t i = 0; i < job->model->n_weights; i++) {
         const struct preset_part *part = part_of(job, preset, i);
@@ -232,7 +233,7 @@ static int32_t apply_preset(struct job *job, const struct preset *preset, int32_
 /* A policy of one name: a preset, or a format for every linear. */
 static int32_t apply_name(struct job *job)
 {
-    const struct mmqi_policy_rule *rule = &job->rules.rule[0];
+    const struct mmqi_rule *rule = &job->rules.rule[0];
     const struct preset *preset = find_preset(&rule->target);
     struct preset every = {NULL, {{"", "", "every linear", 0}}};
     int32_t method, status = read_method(&method, job, rule);
@@ -241,9 +242,8 @@ static int32_t apply_name(struct job *job)
         return status;
     every.part[0].format = find_format(&rule->target);
     if (!preset && every.part[0].format < 0)
-        return mmqi_policy_fail(MMQ_ERR_UNSUPPORTED, &rule->target,
-                                "unknown format or preset '%.*s'", (int)rule->target.size,
-                                rule->target.text);
+        return mmqi_rule_fail(MMQ_ERR_UNSUPPORTED, &rule->target, "unknown format or preset '%.*s'",
+                              (int)rule->target.size, rule->target.text);
     if (!preset)
         every.name = mmqi_format_info(every.part[0].format)->name;
     return apply_preset(job, preset ? preset : &every, method);
@@ -254,28 +254,28 @@ static int32_t apply_name(struct job *job)
 /* Give rule `r` every storage that it matches under any name. */
 static int32_t match_rule(struct job *job, size_t r)
 {
-    const struct mmqi_policy_rule *rule = &job->rules.rule[r];
+    const struct mmqi_rule *rule = &job->rules.rule[r];
     bool found = false;
 
     for (int32_t i = 0; i < job->model->n_weights; i++) {
         const struct mmqi_weight *weight = &job->model->weights[i];
 
-        if (!is_choosable(weight) || !mmqi_policy_matches(&rule->pattern, weight->name))
+        if (!is_choosable(weight) || !mmqi_rule_matches(&rule->pattern, weight->name))
             continue;
         job->rule_of[weight->same_as >= 0 ? weight->same_as : i] = (int32_t)r;
         found = true;
     }
     if (found)
         return MMQ_OK;
-    return mmqi_policy_fail(MMQ_ERR_INVALID, &rule->pattern,
-                            "'%.*s' matches no linear, embedding or head of this model",
-                            (int)rule->pattern.size, rule->pattern.text);
+    return mmqi_rule_fail(MMQ_ERR_INVALID, &rule->pattern,
+                          "'%.*s' matches no linear, embedding or head of this model",
+                          (int)rule->pattern.size, rule->pattern.text);
 }
 
 static int32_t apply_rule(struct job *job, int32_t i)
 {
     size_t r = (size_t)job->rule_of[i];
-    const struct mmqi_policy_rule *rule = &job->rules.rule[r];
+    const struct mmqi_rule *rule = &job->rules.rule[r];
     struct mmqi_choice *choice = &job->choices[i];
     char reason[256];
     int32_t status = MMQ_OK;
@@ -327,10 +327,10 @@ static int32_t check_pair(const struct job *job, int32_t a, int32_t b, const cha
 
     if (x->format == y->format || last < 0)
         return MMQ_OK;
-    return mmqi_policy_fail(MMQ_ERR_INVALID, &job->rules.rule[last].pattern,
-                            "'%s' would be %s, but '%s' %s: %s share one format",
-                            job->model->weights[a].name, mmqi_format_info(x->format)->name,
-                            job->model->weights[b].name, mmqi_format_info(y->format)->name, group);
+    return mmqi_rule_fail(MMQ_ERR_INVALID, &job->rules.rule[last].pattern,
+                          "'%s' would be %s, but '%s' %s: %s share one format",
+                          job->model->weights[a].name, mmqi_format_info(x->format)->name,
+                          job->model->weights[b].name, mmqi_format_info(y->format)->name, group);
 }
 
 static int32_t check_groups(const struct job *job)
@@ -392,7 +392,7 @@ int32_t mmqi_policy_apply(struct mmqi_choice **choices, const struct mmqi_model 
     int32_t status;
 
     *choices = NULL;
-    status = mmqi_policy_rules_parse(&job.rules, policy);
+    status = mmqi_rules_parse(&job.rules, policy, &kind);
     if (status == MMQ_OK)
         status = prepare(&job);
     if (status == MMQ_OK)
@@ -407,6 +407,6 @@ int32_t mmqi_policy_apply(struct mmqi_choice **choices, const struct mmqi_model 
     mmqi_free(job.choices);
     mmqi_free(job.rule_of);
     mmqi_free(job.targets);
-    mmqi_policy_rules_free(&job.rules);
+    mmqi_rules_free(&job.rules);
     return status;
 }

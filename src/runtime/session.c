@@ -30,6 +30,12 @@ static int32_t choose_sizes(struct mmqi_session_layout *layout, const struct mmq
                          (int)options->chunk, MMQI_MAX_CHUNK);
     if (layout->chunk > layout->context)
         layout->chunk = layout->context;
+    if (options->image_rows < 0)
+        return mmqi_fail(MMQ_ERR_INVALID, "session: pictures of %d rows", (int)options->image_rows);
+    layout->image_rows = options->image_rows ? options->image_rows : layout->context;
+    if (layout->image_rows > model->spec.image_rows)
+        layout->image_rows = model->spec.image_rows;
+    mmqi_model_greatest(&layout->greatest, model, layout->image_rows);
     layout->n_pages = round_up(layout->context, MMQI_PAGE_ROWS) / MMQI_PAGE_ROWS;
     return MMQ_OK;
 }
@@ -39,44 +45,52 @@ static int32_t plan_graphs(struct mmqi_session_layout *layout, const struct mmqi
     int64_t tower[MMQI_N_SYMBOLS] = {0}, decoder[MMQI_N_SYMBOLS] = {0};
     int32_t status;
 
-    tower[MMQI_ROWS_MAIN] = model->spec.image_patches;
-    tower[MMQI_ROWS_IMAGE] = model->spec.image_rows;
+    tower[MMQI_ROWS_MAIN] = layout->greatest.patches;
+    tower[MMQI_ROWS_IMAGE] = layout->greatest.rows;
     decoder[MMQI_ROWS_MAIN] = layout->chunk;
     decoder[MMQI_ROWS_PICK] = layout->chunk < MMQI_MAX_PICK ? layout->chunk : MMQI_MAX_PICK;
-    decoder[MMQI_ROWS_IMAGE] = model->spec.image_rows;
+    decoder[MMQI_ROWS_IMAGE] = layout->greatest.rows;
     status = mmqi_plan_create(&layout->vision, model->vision, tower);
     if (status == MMQ_OK)
         status = mmqi_plan_create(&layout->language, model->language, decoder);
-    if (status != MMQ_OK)
-        return status;
-    layout->arena_bytes = mmqi_plan_bytes(layout->vision);
-    if (mmqi_plan_bytes(layout->language) > layout->arena_bytes)
-        layout->arena_bytes = mmqi_plan_bytes(layout->language);
-    mmqi_plan_needs(&layout->stream, model->vision, layout->vision);
-    mmqi_plan_needs(&layout->stream, model->language, layout->language);
-    return MMQ_OK;
+    if (status == MMQ_OK)
+        status = mmqi_route_create(&layout->vision_route, model->vision, model->split.vision);
+    if (status == MMQ_OK)
+        status = mmqi_route_create(&layout->language_route, model->language, model->split.language);
+    return status;
 }
 
-/* int32 elements of the index block, and where each array begins in `base` (NULL: sizes only). */
+/* int32 elements of the index block for a run of `n_rows` rows, and where each array begins in
+ * `base` (NULL: sizes only). */
 static uint64_t place_index(struct mmqi_session_index *index, int32_t *base,
-                            const struct mmqi_session_layout *layout,
-                            const struct mmqi_model *model)
+                            const struct mmqi_session_layout *layout, int32_t n_rows,
+                            int32_t n_axes)
 {
-    int32_t rows = layout->chunk;
-    uint64_t at = 0;
+    uint64_t rows = (uint64_t)round_up(n_rows, 16), at = 0;
 
-    /* The tower's run uses slots and spans too: a patch row and its class row. */
-    if (rows < model->spec.image_patches + 1)
-        rows = model->spec.image_patches + 1;
-    rows = round_up(rows, 16);
-    index->ids = base + at, at += (uint64_t)rows;
-    index->positions = base + at, at += (uint64_t)rows;
-    index->slots = base + at, at += (uint64_t)rows;
-    index->place = base + at, at += (uint64_t)rows;
-    index->spans = (struct mmqi_span *)(base + at), at += 2 * (uint64_t)rows;
-    index->pick = base + at, at += MMQI_MAX_PICK;
     index->table = base + at, at += (uint64_t)round_up(layout->n_pages, 16);
+    index->ids = base + at, at += rows;
+    index->positions = base + at, at += rows * (uint64_t)n_axes;
+    index->slots = base + at, at += rows;
+    index->place = base + at, at += rows;
+    index->spans = (struct mmqi_span *)(base + at), at += 2 * rows;
+    index->pick = base + at, at += MMQI_MAX_PICK;
     return at;
+}
+
+size_t mmqi_session_place_index(struct mmqi_session *session, int32_t rows, int32_t n_axes,
+                                size_t *begin)
+{
+    const struct mmqi_session_layout *layout = &session->layout;
+    uint64_t end;
+
+    for (int32_t i = 0; i < layout->n_places; i++)
+        if (session->parts[i].index_block)
+            place_index(&session->parts[i].index, session->parts[i].index_block, layout, rows,
+                        n_axes);
+    end = place_index(&session->host_index, session->host_block, layout, rows, n_axes);
+    *begin = 4 * (size_t)(session->host_index.ids - session->host_index.table);
+    return 4 * (size_t)end - *begin;
 }
 
 /* a * b * c * d with the fact noted when it wraps. */
@@ -90,47 +104,204 @@ static uint64_t product(uint64_t a, uint64_t b, uint64_t c, uint64_t d, bool *wr
     return value;
 }
 
-static int32_t count_bytes(struct mmqi_session_layout *layout, const struct mmqi_model *model,
-                           const struct mmqi_backend *backend, const struct mmqi_device *device)
-{
-    const struct mmqi_spec *spec = &model->spec;
-    struct mmqi_session_index index;
-    bool wrapped = false;
-    uint64_t page;
+/* ---- bytes ---- */
 
-    page = product(2 * MMQI_PAGE_ROWS, (uint64_t)spec->n_kv_heads, (uint64_t)spec->head_dim, 4,
-                   &wrapped);
-    layout->kv_bytes =
-        product(page, (uint64_t)layout->n_pages, (uint64_t)spec->n_layers, 1, &wrapped);
-    layout->pixel_bytes =
-        product(3, (uint64_t)spec->image_width, (uint64_t)spec->image_height, 4, &wrapped);
-    layout->image_bytes =
-        product((uint64_t)spec->image_rows, (uint64_t)spec->hidden, 4, 1, &wrapped);
-    layout->logit_bytes = product(MMQI_MAX_PICK, (uint64_t)spec->vocab_size, 4, 1, &wrapped);
-    layout->index_bytes = 4 * place_index(&index, NULL, layout, model);
-    layout->stream_bytes = backend->stream_bytes(device, &layout->stream);
-    layout->activation_bytes = layout->arena_bytes + layout->pixel_bytes + layout->image_bytes +
-                               layout->logit_bytes + layout->index_bytes;
-    layout->total_bytes = layout->activation_bytes + layout->kv_bytes + layout->stream_bytes;
-    if (wrapped || layout->total_bytes < layout->kv_bytes || layout->total_bytes > SIZE_MAX / 2)
+/* Of each thing, wherever it lies. */
+struct sizes {
+    uint64_t layer; /* keys and values of one layer */
+    uint64_t pixels, image, logits, index;
+    bool wrapped;
+};
+
+static void find_sizes(struct sizes *s, const struct mmqi_session_layout *layout,
+                       const struct mmqi_spec *spec)
+{
+    struct mmqi_session_index index;
+    uint64_t chunk;
+
+    s->wrapped = false;
+    s->layer = product(2 * MMQI_PAGE_ROWS, (uint64_t)spec->n_kv_heads, (uint64_t)spec->head_dim, 4,
+                       &s->wrapped);
+    s->layer = product(s->layer, (uint64_t)layout->n_pages, 1, 1, &s->wrapped);
+    s->pixels = product(3 * (uint64_t)layout->greatest.patches, (uint64_t)spec->patch,
+                        (uint64_t)spec->patch, 4, &s->wrapped);
+    s->image = product((uint64_t)layout->greatest.rows, (uint64_t)spec->hidden, 4, 1, &s->wrapped);
+    s->logits = product(MMQI_MAX_PICK, (uint64_t)spec->vocab_size, 4, 1, &s->wrapped);
+    s->index = 4 * place_index(&index, NULL, layout, layout->greatest.tower_rows, spec->tower_axes);
+    chunk = 4 * place_index(&index, NULL, layout, layout->chunk, spec->rope_axes);
+    if (chunk > s->index)
+        s->index = chunk;
+}
+
+static bool binds(const struct mmqi_model *model, int32_t place, int32_t binding)
+{
+    return mmqi_place_binds(model->vision, model->split.vision, place, binding) ||
+           mmqi_place_binds(model->language, model->split.language, place, binding);
+}
+
+static bool runs(const struct mmqi_model *model, int32_t place)
+{
+    return mmqi_place_runs(model->vision, model->split.vision, place) ||
+           mmqi_place_runs(model->language, model->split.language, place);
+}
+
+static uint64_t count_arena(const struct mmqi_session_layout *layout,
+                            const struct mmqi_model *model, int32_t place)
+{
+    uint64_t vision = mmqi_plan_bytes_at(layout->vision, model->vision, model->split.vision, place);
+    uint64_t language =
+        mmqi_plan_bytes_at(layout->language, model->language, model->split.language, place);
+
+    return vision > language ? vision : language;
+}
+
+static uint64_t count_kv(const struct mmqi_model *model, int32_t place, uint64_t layer,
+                         bool *wrapped)
+{
+    uint64_t n = 0;
+
+    for (int32_t i = 0; i < model->spec.n_layers; i++)
+        n += mmqi_place_keeps(model->language, model->split.language, place, i);
+    return product(layer, n, 1, 1, wrapped);
+}
+
+/* Of a place; nothing where no segment runs. */
+static void count_place(struct mmqi_session_layout *layout, const struct mmqi_model *model,
+                        const struct mmqi_place *at, int32_t place, struct sizes *s)
+{
+    struct mmqi_session_bytes *b = &layout->at[place];
+
+    if (!runs(model, place))
+        return;
+    mmqi_plan_needs_at(&b->stream, model->vision, layout->vision, model->split.vision, place);
+    mmqi_plan_needs_at(&b->stream, model->language, layout->language, model->split.language, place);
+    b->stream.mode = at->backend->fast ? layout->mode : MMQI_MODE_EXACT;
+    b->arena = count_arena(layout, model, place);
+    b->kv = count_kv(model, place, s->layer, &s->wrapped);
+    b->pixels = binds(model, place, MMQI_BIND_PIXELS) ? s->pixels : 0;
+    b->image = binds(model, place, MMQI_BIND_IMAGE) ? s->image : 0;
+    b->logits = binds(model, place, MMQI_BIND_LOGITS) ? s->logits : 0;
+    b->index = s->index;
+    b->scratch = at->backend->stream_bytes(at->device, &b->stream);
+    b->activations = b->arena + b->pixels + b->image + b->logits + b->index;
+    b->total = b->activations + b->kv + b->scratch;
+}
+
+static void add_bytes(struct mmqi_session_bytes *sum, const struct mmqi_session_bytes *b)
+{
+    sum->arena += b->arena;
+    sum->kv += b->kv;
+    sum->pixels += b->pixels;
+    sum->image += b->image;
+    sum->logits += b->logits;
+    sum->index += b->index;
+    sum->scratch += b->scratch;
+    sum->activations += b->activations;
+    sum->total += b->total;
+}
+
+static int32_t count_bytes(struct mmqi_session_layout *layout, const struct mmqi_model *model,
+                           const struct mmqi_host *host)
+{
+    struct mmqi_session_bytes *sum = &layout->sum;
+    struct sizes sizes;
+    bool wrapped;
+
+    find_sizes(&sizes, layout, &model->spec);
+    for (int32_t i = 0; i < layout->n_places; i++)
+        count_place(layout, model, &host->place[i].at, i, &sizes);
+    wrapped = sizes.wrapped;
+    for (int32_t i = 0; i < layout->n_places; i++) {
+        add_bytes(sum, &layout->at[i]);
+        wrapped = wrapped || sum->total < sum->kv || sum->total > SIZE_MAX / 2;
+        if (layout->at[i].logits > 0)
+            layout->logits_at = i;
+    }
+    if (wrapped)
         return mmqi_fail(MMQ_ERR_LIMIT, "session: a context of %d passes any memory",
                          (int)layout->context);
     return MMQ_OK;
 }
 
+/* ---- what crosses ---- */
+
+/* Bytes that a value going from one place to another needs of the staging buffer. */
+static void stage(struct mmqi_session_layout *layout, const struct mmqi_host *host, int32_t from,
+                  int32_t to, uint64_t bytes)
+{
+    if (host->place[from].at.backend->host_memory || host->place[to].at.backend->host_memory)
+        return;
+    if (bytes > MMQI_MAX_STAGING)
+        bytes = MMQI_MAX_STAGING;
+    if (bytes > layout->staging_bytes)
+        layout->staging_bytes = bytes;
+}
+
+static void stage_route(struct mmqi_session_layout *layout, const struct mmqi_host *host,
+                        const struct mmqi_graph *graph, const struct mmqi_plan *plan,
+                        const struct mmqi_route *route)
+{
+    for (int32_t i = 0; i < route->n_legs; i++) {
+        const struct mmqi_leg *leg = &route->legs[i];
+
+        for (int32_t k = 0; k < leg->n_crossings; k++) {
+            const struct mmqi_crossing *crossing = &route->crossings[leg->first_crossing + k];
+            const struct mmqi_value *value = mmqi_graph_value_at(graph, crossing->value);
+
+            stage(layout, host, crossing->from, leg->place,
+                  (uint64_t)(mmqi_plan_value_rows(plan, &value->rows) * value->cols) *
+                      sizeof(float));
+        }
+    }
+}
+
+static void count_staging(struct mmqi_session_layout *layout, const struct mmqi_model *model,
+                          const struct mmqi_host *host)
+{
+    const struct mmqi_route *route = &layout->vision_route;
+
+    stage_route(layout, host, model->vision, layout->vision, route);
+    stage_route(layout, host, model->language, layout->language, &layout->language_route);
+    if (route->n_legs > 0) /* the tower ends with the rows of the picture */
+        layout->image_from = route->legs[route->n_legs - 1].place;
+    for (int32_t i = 0; i < layout->n_places; i++)
+        if (i != layout->image_from && layout->at[i].image > 0)
+            stage(layout, host, layout->image_from, i, layout->at[i].image);
+}
+
+/* ---- the layout ---- */
+
+static int32_t choose_mode(struct mmqi_session_layout *layout, const struct mmqi_host *host,
+                           int32_t wanted)
+{
+    layout->mode = MMQI_MODE_EXACT;
+    for (int32_t i = 0; i < host->n_places && wanted != MMQI_WANT_EXACT; i++)
+        if (host->place[i].at.backend->fast)
+            layout->mode = MMQI_MODE_FAST;
+    if (wanted == MMQI_WANT_FAST && layout->mode != MMQI_MODE_FAST)
+        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "session: mode 'fast'; %s has 'exact'",
+                         mmqi_host_describe(host));
+    return MMQ_OK;
+}
+
 int32_t mmqi_session_layout(struct mmqi_session_layout *layout, const struct mmqi_model *model,
-                            const struct mmqi_backend *backend, const struct mmqi_device *device,
+                            const struct mmqi_host *host,
                             const struct mmqi_session_options *options)
 {
     int32_t status;
 
     memset(layout, 0, sizeof *layout);
-    status = choose_sizes(layout, model, options);
+    layout->n_places = host->n_places;
+    status = choose_mode(layout, host, options->mode);
+    if (status == MMQ_OK)
+        status = choose_sizes(layout, model, options);
     if (status == MMQ_OK)
         status = plan_graphs(layout, model);
     if (status == MMQ_OK)
-        status = count_bytes(layout, model, backend, device);
-    if (status != MMQ_OK)
+        status = count_bytes(layout, model, host);
+    if (status == MMQ_OK)
+        count_staging(layout, model, host);
+    else
         mmqi_session_layout_clear(layout);
     return status;
 }
@@ -139,75 +310,139 @@ void mmqi_session_layout_clear(struct mmqi_session_layout *layout)
 {
     mmqi_plan_free(layout->vision);
     mmqi_plan_free(layout->language);
+    mmqi_route_clear(&layout->vision_route);
+    mmqi_route_clear(&layout->language_route);
     memset(layout, 0, sizeof *layout);
 }
 
-/* Memory of the session on its device; the budget was taken for all of it at once. */
-static int32_t take_device_memory(struct mmqi_session *session)
+/* ---- memory ---- */
+
+/* Memory of a part on its device; the budget was taken for all parts at once. */
+static int32_t take_device_memory(struct mmqi_session *session, int32_t place)
 {
-    const struct mmqi_session_layout *layout = &session->layout;
-    const struct mmqi_backend *backend = session->host->backend;
+    const struct mmqi_session_bytes *bytes = &session->layout.at[place];
+    const struct mmqi_place *at = &session->host->place[place].at;
+    struct mmqi_session_part *part = &session->parts[place];
     struct {
         void **out;
         uint64_t bytes;
     } blocks[] = {
-        {&session->arena, layout->arena_bytes},
-        {(void **)&session->kv, layout->kv_bytes},
-        {(void **)&session->pixels, layout->pixel_bytes},
-        {(void **)&session->image, layout->image_bytes},
-        {(void **)&session->logits, layout->logit_bytes},
-        {&session->index_block, layout->index_bytes},
+        {&part->arena, bytes->arena},
+        {(void **)&part->kv, bytes->kv},
+        {(void **)&part->pixels, bytes->pixels},
+        {(void **)&part->image, bytes->image},
+        {(void **)&part->logits, bytes->logits},
+        {&part->index_block, bytes->index},
     };
     int32_t status = MMQ_OK;
     size_t i;
 
+    if (bytes->total == 0)
+        return MMQ_OK;
     for (i = 0; i < sizeof blocks / sizeof blocks[0] && status == MMQ_OK; i++)
-        status = backend->alloc(session->host->device, blocks[i].out, (size_t)blocks[i].bytes);
+        if (blocks[i].bytes > 0)
+            status = at->backend->alloc(at->device, blocks[i].out, (size_t)blocks[i].bytes);
     if (status == MMQ_OK)
-        status = backend->stream_open(session->host->device, &layout->stream, &session->stream);
+        status = at->backend->stream_open(at->device, &bytes->stream, &part->stream);
     return status;
 }
 
+static void free_device_memory(struct mmqi_session *session, int32_t place)
+{
+    const struct mmqi_place *at = &session->host->place[place].at;
+    struct mmqi_session_part *part = &session->parts[place];
+    void *blocks[] = {part->arena, part->kv,     part->pixels,
+                      part->image, part->logits, part->index_block};
+    size_t i;
+
+    at->backend->stream_close(part->stream);
+    for (i = 0; i < sizeof blocks / sizeof blocks[0]; i++)
+        at->backend->free(at->device, blocks[i]);
+    mmqi_free(part->kv_layers);
+}
+
 /* The page table of a session of its own is the identity: page p of the pool is its p-th. */
-static int32_t fill_table(struct mmqi_session *session)
+static int32_t fill_table(struct mmqi_session *session, int32_t place)
 {
     const struct mmqi_spec *spec = &session->model->spec;
-    int64_t stride = 2 * (int64_t)MMQI_PAGE_ROWS * spec->n_kv_heads * spec->head_dim;
+    const struct mmqi_place *at = &session->host->place[place].at;
+    struct mmqi_session_part *part = &session->parts[place];
+    int64_t stride = 2 * (int64_t)MMQI_PAGE_ROWS * spec->n_kv_heads * spec->head_dim, n = 0;
     int32_t n_pages = session->layout.n_pages, i;
 
+    if (!part->index_block)
+        return MMQ_OK;
     for (i = 0; i < n_pages; i++)
         session->host_index.table[i] = i;
-    for (i = 0; i < spec->n_layers; i++)
-        session->kv_layers[i] = (struct mmqi_kv){
-            .pages = session->kv + (int64_t)i * n_pages * stride,
+    for (i = 0; i < spec->n_layers; i++) {
+        if (!mmqi_place_keeps(session->model->language, session->model->split.language, place, i))
+            continue;
+        part->kv_layers[i] = (struct mmqi_kv){
+            .pages = part->kv + n++ * n_pages * stride,
             .page_stride = stride,
             .page_rows = MMQI_PAGE_ROWS,
-            .table = session->device_index.table,
+            .table = part->index.table,
             .n_heads = spec->n_kv_heads,
             .head_dim = spec->head_dim,
         };
-    return session->host->backend->upload(session->host->device, session->device_index.table,
-                                          session->host_index.table, (size_t)n_pages * 4);
+    }
+    return at->backend->upload(at->device, part->index.table, session->host_index.table,
+                               (size_t)n_pages * 4);
 }
 
 static int32_t take_host_memory(struct mmqi_session *session)
 {
     const struct mmqi_session_layout *layout = &session->layout;
+    size_t n_layers = (size_t)session->model->spec.n_layers;
+    uint64_t index = 0;
+    bool ok = true;
 
-    session->host_block = mmqi_calloc(1, (size_t)layout->index_bytes);
+    session->parts = mmqi_calloc((size_t)layout->n_places, sizeof *session->parts);
+    for (int32_t i = 0; session->parts && i < layout->n_places && ok; i++) {
+        struct mmqi_session_part *part = &session->parts[i];
+
+        part->kv_layers = mmqi_calloc(n_layers, sizeof *part->kv_layers);
+        ok = part->kv_layers != NULL;
+        if (layout->at[i].index > index)
+            index = layout->at[i].index;
+    }
+    session->host_block = mmqi_calloc(1, (size_t)index);
     session->tokens = mmqi_calloc((size_t)layout->context, sizeof *session->tokens);
-    session->kv_layers =
-        mmqi_calloc((size_t)session->model->spec.n_layers, sizeof *session->kv_layers);
-    if (!session->host_block || !session->tokens || !session->kv_layers)
-        return mmqi_fail(MMQ_ERR_NOMEM, "session: no memory for a context of %d",
-                         (int)layout->context);
-    return MMQ_OK;
+    if (layout->staging_bytes > 0)
+        session->staging = mmqi_alloc_aligned((size_t)layout->staging_bytes);
+    if (ok && session->parts && session->host_block && session->tokens &&
+        (session->staging || layout->staging_bytes == 0))
+        return MMQ_OK;
+    return mmqi_fail(MMQ_ERR_NOMEM, "session: no memory for a context of %d", (int)layout->context);
+}
+
+static void total_bytes(uint64_t bytes[MMQI_MAX_PLACES], const struct mmqi_session_layout *layout)
+{
+    for (int32_t i = 0; i < layout->n_places; i++)
+        bytes[i] = layout->at[i].total;
+}
+
+/* Device memory, and what lies in it from the beginning. */
+static int32_t make_parts(struct mmqi_session *session)
+{
+    int32_t n = session->layout.n_places, status = take_host_memory(session);
+    size_t begin;
+
+    for (int32_t i = 0; i < n && status == MMQ_OK; i++)
+        status = take_device_memory(session, i);
+    if (status != MMQ_OK)
+        return status;
+    mmqi_session_place_index(session, 1, session->model->spec.rope_axes, &begin);
+    for (int32_t i = 0; i < n && status == MMQ_OK; i++)
+        status = fill_table(session, i);
+    return status;
 }
 
 int32_t mmqi_session_create(struct mmqi_session **out, const struct mmqi_model *model,
                             struct mmqi_host *host, const struct mmqi_session_options *options)
 {
     struct mmqi_session *session = mmqi_calloc(1, sizeof *session);
+    uint64_t bytes[MMQI_MAX_PLACES];
     int32_t status;
 
     *out = NULL;
@@ -215,54 +450,39 @@ int32_t mmqi_session_create(struct mmqi_session **out, const struct mmqi_model *
         return mmqi_fail(MMQ_ERR_NOMEM, "session: no memory for its handle");
     session->model = model;
     session->encoded = -1;
-    status = mmqi_session_layout(&session->layout, model, host->backend, host->device, options);
+    status = mmqi_session_layout(&session->layout, model, host, options);
+    total_bytes(bytes, &session->layout);
     if (status == MMQ_OK)
-        status = mmqi_host_take(host, session->layout.total_bytes, "session");
-    if (status != MMQ_OK)
-        goto fail;
-    session->host = mmqi_host_retain(host); /* from here on, free gives the budget back */
-    status = take_host_memory(session);
+        status = mmqi_host_take(host, bytes, "session");
+    if (status == MMQ_OK) {
+        session->host = mmqi_host_retain(host); /* from here on, free gives the budget back */
+        status = make_parts(session);
+    }
     if (status == MMQ_OK)
-        status = take_device_memory(session);
-    if (status != MMQ_OK)
-        goto fail;
-    place_index(&session->device_index, session->index_block, &session->layout, model);
-    place_index(&session->host_index, session->host_block, &session->layout, model);
-    status = fill_table(session);
-    if (status != MMQ_OK)
-        goto fail;
-    *out = session;
-    return MMQ_OK;
-fail:
-    mmqi_session_free(session);
+        *out = session;
+    else
+        mmqi_session_free(session);
     return status;
-}
-
-static void free_device_memory(struct mmqi_session *session)
-{
-    const struct mmqi_backend *backend = session->host->backend;
-    void *blocks[] = {session->arena, session->kv,     session->pixels,
-                      session->image, session->logits, session->index_block};
-    size_t i;
-
-    backend->stream_close(session->stream);
-    for (i = 0; i < sizeof blocks / sizeof blocks[0]; i++)
-        backend->free(session->host->device, blocks[i]);
 }
 
 void mmqi_session_free(struct mmqi_session *session)
 {
+    uint64_t bytes[MMQI_MAX_PLACES];
+
     if (!session)
         return;
     mmqi_session_truncate(session, 0);
     mmqi_free(session->pictures);
     if (session->host) {
-        free_device_memory(session);
-        mmqi_host_give(session->host, session->layout.total_bytes);
+        for (int32_t i = 0; session->parts && i < session->layout.n_places; i++)
+            free_device_memory(session, i);
+        total_bytes(bytes, &session->layout);
+        mmqi_host_give(session->host, bytes);
         mmqi_host_release(session->host);
     }
+    mmqi_free(session->parts);
+    mmqi_free(session->staging);
     mmqi_free(session->host_block);
-    mmqi_free(session->kv_layers);
     mmqi_free(session->tokens);
     mmqi_session_layout_clear(&session->layout);
     mmqi_free(session);
@@ -317,6 +537,32 @@ static int32_t adopt_pictures(struct mmqi_session *session, struct mmqi_image *c
     for (i = first; i < n_images; i++)
         session->pictures[session->n_pictures++] = mmqi_image_retain(images[i]);
     return MMQ_OK;
+}
+
+int32_t mmqi_session_tokens(struct mmqi_tokens *tokens, const struct mmqi_session *session,
+                            const struct mmqi_prompt *prompt)
+{
+    const struct mmqi_session_layout *layout = &session->layout;
+    const struct mmqi_image *image;
+    struct mmqi_picture picture;
+    int32_t status;
+
+    for (size_t i = 0; i < prompt->n_images; i++) {
+        image = prompt->images[i];
+        status = mmqi_model_measure(&picture, session->model, image->width, image->height);
+        if (status != MMQ_OK)
+            return status;
+        if (picture.rows > layout->context)
+            return mmqi_fail(MMQ_ERR_CONTEXT_FULL, "session: a picture of %d rows, a context of %d",
+                             (int)picture.rows, (int)layout->context);
+        if (picture.rows > layout->image_rows)
+            return mmqi_fail(MMQ_ERR_LIMIT,
+                             "session: picture %zu of %d x %d takes %d rows; the session takes "
+                             "pictures of %d",
+                             i, (int)image->width, (int)image->height, (int)picture.rows,
+                             (int)layout->image_rows);
+    }
+    return mmqi_prompt_tokens(tokens, session->model, prompt);
 }
 
 int32_t mmqi_session_match(struct mmqi_session *session, struct mmqi_tokens *tokens,

@@ -3,7 +3,9 @@
  * keys and values of every layer in pages.
  *
  * All device memory is taken when it is created, from the layout that
- * mmqi_session_layout() computes; mmq_estimate() tells the same numbers.
+ * mmqi_session_layout() computes; mmq_estimate() tells the same numbers. A
+ * model that is split over several places has a part of the session at each:
+ * a stream, an arena, and the keys and values of the layers that run there.
  */
 #ifndef MMQI_RUNTIME_SESSION_H
 #define MMQI_RUNTIME_SESSION_H
@@ -16,63 +18,108 @@ enum {
     MMQI_MAX_PICK = 16,  /* rows whose logits one run can give */
     MMQI_DEFAULT_CHUNK = 512,
     MMQI_MAX_CHUNK = 4096,
-    MMQI_DEFAULT_CONTEXT = 4096
+    MMQI_DEFAULT_CONTEXT = 4096,
+    MMQI_MAX_STAGING = 1 << 20 /* bytes that go from one device to another at once */
 };
+
+/* The mode that is asked for. */
+enum { MMQI_WANT_BEST = 0, MMQI_WANT_EXACT = 1, MMQI_WANT_FAST = 2 };
 
 struct mmqi_session_options {
     int32_t context, chunk; /* 0: defaults */
+    int32_t image_rows;     /* of the greatest picture; 0: what model and context allow */
+    int32_t mode;           /* MMQI_WANT_... */
 };
 
-/* Everything a session takes on the device: sizes in bytes, and where things lie. */
+/* What a session takes at one place, in bytes; 0 for what is not there. */
+struct mmqi_session_bytes {
+    struct mmqi_stream_options stream;
+    uint64_t arena; /* of both graphs: the greater */
+    uint64_t kv, pixels, image, logits, index;
+    uint64_t scratch;     /* of the stream */
+    uint64_t activations; /* arena, pixels, image rows, logits, indices */
+    uint64_t total;
+};
+
+/* Everything a session takes, and where things lie. */
 struct mmqi_session_layout {
     int32_t context, chunk, n_pages;
+    int32_t mode;       /* enum mmqi_mode: fast where any place has it */
+    int32_t image_rows; /* pictures of more are refused */
+    struct mmqi_picture greatest;
     struct mmqi_plan *vision, *language;
-    struct mmqi_stream_options stream;
-    uint64_t arena_bytes; /* the greater of both plans */
-    uint64_t kv_bytes, pixel_bytes, image_bytes, logit_bytes, index_bytes, stream_bytes;
-    uint64_t activation_bytes; /* arena, pixels, image rows, logits, indices */
-    uint64_t total_bytes;      /* of one session */
+    struct mmqi_route vision_route, language_route;
+    int32_t n_places;
+    int32_t image_from, logits_at; /* places: of a picture's rows when made, of the logits */
+    struct mmqi_session_bytes at[MMQI_MAX_PLACES];
+    struct mmqi_session_bytes sum; /* but for `stream` */
+    uint64_t staging_bytes;        /* of the host: for what goes from one device to another */
 };
 
-/* MMQ_ERR_INVALID for options out of range, MMQ_ERR_LIMIT where sizes would wrap. */
+/* MMQ_ERR_INVALID for options out of range, MMQ_ERR_LIMIT where sizes would wrap,
+ * MMQ_ERR_UNSUPPORTED for a mode that no device of the host has. */
 int32_t mmqi_session_layout(struct mmqi_session_layout *layout, const struct mmqi_model *model,
-                            const struct mmqi_backend *backend, const struct mmqi_device *device,
+                            const struct mmqi_host *host,
                             const struct mmqi_session_options *options);
 void mmqi_session_layout_clear(struct mmqi_session_layout *layout);
 
-/* Index arrays in one device block; the same order in the host's copy. */
+/* Index arrays in one device block; the same order in the host's copy. The page table comes first
+ * and stays; the others lie close together for the rows of one run, which uploads them alone. */
 struct mmqi_session_index {
     int32_t *ids, *positions, *slots, *place, *pick, *table;
     struct mmqi_span *spans;
+};
+
+/* At one place, in memory of its device; NULL where the layout has no bytes. */
+struct mmqi_session_part {
+    struct mmqi_stream *stream;
+    void *arena;
+    float *kv, *pixels, *image, *logits;
+    void *index_block;
+    struct mmqi_session_index index;
+    struct mmqi_kv *kv_layers; /* [n_layers], the host's; no pages where a layer is elsewhere */
 };
 
 struct mmqi_session {
     const struct mmqi_model *model;
     struct mmqi_host *host;
     struct mmqi_session_layout layout;
-    struct mmqi_stream *stream;
-    void *arena; /* device memory ... */
-    float *kv, *pixels, *image, *logits;
-    void *index_block; /* ... to here */
-    void *host_block;  /* the host's copy of the index block */
-    struct mmqi_session_index device_index, host_index;
-    struct mmqi_kv *kv_layers; /* [n_layers] */
+    struct mmqi_session_part *parts; /* [n_places] */
+    void *host_block;                /* the host's copy of the index block */
+    struct mmqi_session_index host_index;
+    void *staging;
     struct mmqi_token *tokens; /* [context]: what the KV cache holds */
     int32_t n_tokens;
     struct mmqi_image **pictures; /* that tokens refer to; counted */
     int32_t n_pictures, pictures_capacity;
-    int32_t encoded;    /* the picture whose rows lie in `image`; -1: none */
-    int32_t n_encoded;  /* pictures that went through the tower, ever */
-    uint64_t encode_ns; /* that they took, preprocessing included */
+    int32_t encoded;             /* the picture whose rows lie in the parts' `image`; -1: none */
+    struct mmqi_picture picture; /* its sizes */
+    int32_t n_encoded;           /* pictures that went through the tower, ever */
+    uint64_t encode_ns;          /* that they took, preprocessing included */
 };
 
-/* The model must be placed on the host's device and outlive the session. */
+/* The model must be placed on the host's devices and outlive the session. */
 int32_t mmqi_session_create(struct mmqi_session **out, const struct mmqi_model *model,
                             struct mmqi_host *host, const struct mmqi_session_options *options);
 void mmqi_session_free(struct mmqi_session *session); /* accepts NULL and the half-built */
 
 /* Forget all but the first `length` tokens (0 <= length <= n_tokens). */
 void mmqi_session_truncate(struct mmqi_session *session, int32_t length);
+
+/*
+ * The tokens of a prompt for this session.
+ *
+ *   MMQ_ERR_CONTEXT_FULL  a picture alone has more rows than the context
+ *   MMQ_ERR_LIMIT         a picture has more rows than the session takes
+ * and what mmqi_prompt_tokens() says.
+ */
+int32_t mmqi_session_tokens(struct mmqi_tokens *tokens, const struct mmqi_session *session,
+                            const struct mmqi_prompt *prompt);
+
+/* Where the arrays of a run of `rows` rows with positions on `n_axes` axes lie, in every block; the
+ * bytes to upload from *begin of the block on. */
+size_t mmqi_session_place_index(struct mmqi_session *session, int32_t rows, int32_t n_axes,
+                                size_t *begin);
 
 /* How a run of rows is watched; zero: not at all. */
 struct mmqi_watch {
@@ -88,10 +135,13 @@ int32_t mmqi_session_match(struct mmqi_session *session, struct mmqi_tokens *tok
                            struct mmqi_image *const *images, size_t n_images, size_t max_keep,
                            int32_t *kept);
 
-/* The rows of the session's picture number `picture` through the tower into session->image, unless
+/* The rows of the session's picture number `picture` through the tower to where they are placed, unless
  * they lie there already. mmqi_session_run() calls it. */
 int32_t mmqi_session_encode(struct mmqi_session *session, int32_t picture,
                             const struct mmqi_watch *watch);
+
+/* The rows that mmqi_session_encode() made last, to `dst` [picture.rows, hidden] on the host. */
+int32_t mmqi_session_read_image(struct mmqi_session *session, float *dst);
 
 /*
  * Run tokens[n_tokens of the session .. n) in chunks; logits of the rows from `first_logit` on are

@@ -58,7 +58,8 @@ static void same_placed(const mmq_model *a, const mmq_model *b)
     ck_assert_int_eq(a->core->n_weights, b->core->n_weights);
     for (int32_t i = 0; i < a->core->n_weights; i++) {
         const struct mmqi_weight *x = &a->core->weights[i], *y = &b->core->weights[i];
-        const struct mmqi_wmat *p = &a->core->placed[i].mat, *q = &b->core->placed[i].mat;
+        const struct mmqi_wmat *p = &a->core->placed[0].weights[i].mat,
+                               *q = &b->core->placed[0].weights[i].mat;
 
         ck_assert_str_eq(x->name, y->name);
         ck_assert_int_eq(x->format, y->format);
@@ -151,8 +152,8 @@ START_TEST(a_model_quantized_in_memory_is_the_same_and_is_placed_where_it_lies)
 
             if (w->role == MMQI_ROLE_CONSTANT || !w->block || (w->flags & MMQI_WEIGHT_UNUSED))
                 continue;
-            ck_assert_ptr_null(memory->core->memory[k]);
-            ck_assert_ptr_eq(memory->core->placed[k].mat.part[0], w->block);
+            ck_assert_ptr_null(memory->core->placed[0].memory[k]);
+            ck_assert_ptr_eq(memory->core->placed[0].weights[k].mat.part[0], w->block);
         }
         mmq_model_free(memory);
         mmq_model_free(at_load);
@@ -208,8 +209,8 @@ START_TEST(a_tied_head_follows_the_embedding)
         loaded = load("out", NULL, 1);
         same_answer(at_load, loaded);
         same_placed(at_load, loaded);
-        ck_assert_ptr_eq(at_load->core->placed[head].mat.part[0],
-                         at_load->core->placed[embed].mat.part[0]);
+        ck_assert_ptr_eq(at_load->core->placed[0].weights[head].mat.part[0],
+                         at_load->core->placed[0].weights[embed].mat.part[0]);
         mmq_model_free(source);
         mmq_model_free(at_load);
         mmq_model_free(loaded);

@@ -105,8 +105,9 @@ static void compare(struct golden *g, const char *name, const float *values, int
 struct rig {
     struct mmqi_store *store;
     struct mmqi_model *model;
+    struct mmqi_picture picture; /* any: all are resized to the same */
     struct mmqi_pool *pool;
-    struct mmqi_device *device;
+    struct mmqi_place place;
     struct mmqi_stream *stream;
     struct mmqi_plan *vision, *language;
     void *arena;
@@ -135,8 +136,8 @@ static void rig_memory(struct rig *r)
         r->kv[i] = (struct mmqi_kv){r->pages + i * page, page,          r->n_slots, NULL,
                                     spec->n_kv_heads,    spec->head_dim};
     for (int i = 0; i < MMQI_N_INDEX; i++)
-        r->index[i] = calloc((size_t)(r->max_rows + spec->image_patches + 1), sizeof(int32_t));
-    r->spans = calloc((size_t)(r->max_rows + spec->image_patches + 1), sizeof *r->spans);
+        r->index[i] = calloc((size_t)(r->max_rows + r->picture.tower_rows), sizeof(int32_t));
+    r->spans = calloc((size_t)(r->max_rows + r->picture.tower_rows), sizeof *r->spans);
 }
 
 static void rig_open(struct rig *r, const char *folder, int64_t max_rows, int64_t n_slots)
@@ -151,16 +152,18 @@ static void rig_open(struct rig *r, const char *folder, int64_t max_rows, int64_
     r->n_slots = n_slots;
     OK(mmqi_store_open_folder(&r->store, folder));
     OK(mmqi_model_open(&r->model, r->store));
+    OK(mmqi_model_measure(&r->picture, r->model, 40, 30));
     OK(mmqi_pool_create(&r->pool, 2));
     options.pool = r->pool;
-    OK(mmqi_cpu_backend.open(&r->device, &options));
-    OK(mmqi_model_place(r->model, &mmqi_cpu_backend, r->device, NULL, NULL));
+    r->place.backend = &mmqi_cpu_backend;
+    OK(mmqi_cpu_backend.open(&r->place.device, &options));
+    OK(mmqi_model_place(r->model, &r->place, NULL, NULL));
     rows[MMQI_ROWS_IMAGE] = r->model->spec.image_rows;
     OK(mmqi_plan_create(&r->vision, r->model->vision, none));
     OK(mmqi_plan_create(&r->language, r->model->language, rows));
     mmqi_plan_needs(&needs, r->model->vision, r->vision);
     mmqi_plan_needs(&needs, r->model->language, r->language);
-    OK(mmqi_cpu_backend.stream_open(r->device, &needs, &r->stream));
+    OK(mmqi_cpu_backend.stream_open(r->place.device, &needs, &r->stream));
     rig_memory(r);
 }
 
@@ -171,7 +174,7 @@ static void rig_close(struct rig *r)
     mmqi_plan_free(r->language);
     mmqi_model_close(r->model);
     mmqi_store_release(r->store);
-    mmqi_cpu_backend.close(r->device);
+    mmqi_cpu_backend.close(r->place.device);
     mmqi_pool_free(r->pool);
     free(r->arena);
     free(r->image);
@@ -194,10 +197,10 @@ static struct mmqi_run rig_run(const struct rig *r)
         run.index[i] = r->index[i];
     run.spans = r->spans;
     run.kv = r->kv;
-    run.weights = r->model->placed;
+    run.weights = r->model->placed[0].weights;
     run.rows[MMQI_ROWS_IMAGE] = r->model->spec.image_rows;
-    run.picture_height = r->model->spec.image_height;
-    run.picture_width = r->model->spec.image_width;
+    run.picture_height = r->picture.height;
+    run.picture_width = r->picture.width;
     return run;
 }
 
@@ -233,11 +236,11 @@ static int32_t compare_segment(void *user, const struct mmqi_segment *segment,
 
 static void run_vision(struct rig *r, struct golden *g, const char *pixels_name, bool hidden)
 {
-    int64_t rows = r->model->spec.image_patches + 1, n;
+    int64_t rows = r->picture.tower_rows, n;
     struct mmqi_run run = rig_run(r);
     float *pixels = golden_tensor(g, pixels_name, &n);
 
-    ck_assert_int_ge(n, 3 * r->model->spec.image_width * r->model->spec.image_height);
+    ck_assert_int_ge(n, 3 * r->picture.width * r->picture.height);
     run.rows[MMQI_ROWS_IMAGE] = 0;
     run.bound[MMQI_BIND_PIXELS] = pixels;
     run.kv = NULL;
@@ -371,7 +374,7 @@ START_TEST(the_second_picture_of_a_prompt_is_its_own)
         SKIP("../shared/golden/llava is absent");
     rig_open(&r, folder, 8, 8);
     golden_open(&g, "llava");
-    picture = 3 * (int64_t)r.model->spec.image_width * r.model->spec.image_height;
+    picture = 3 * (int64_t)r.picture.width * r.picture.height;
     wanted = golden_tensor(&g, "p1.vision_out", &n);
     pixels = golden_tensor(&g, "p1.pixel_values", &n);
     ck_assert_int_eq(n, 2 * picture);
@@ -379,9 +382,9 @@ START_TEST(the_second_picture_of_a_prompt_is_its_own)
         struct mmqi_run run = rig_run(&r);
         int64_t size = (int64_t)r.model->spec.image_rows * r.model->spec.hidden;
 
-        for (int32_t k = 0; k <= r.model->spec.image_patches; k++) {
+        for (int32_t k = 0; k < r.picture.tower_rows; k++) {
             r.index[MMQI_INDEX_SLOTS][k] = k;
-            r.spans[k] = (struct mmqi_span){0, r.model->spec.image_patches + 1};
+            r.spans[k] = (struct mmqi_span){0, r.picture.tower_rows};
         }
         run.rows[MMQI_ROWS_IMAGE] = 0;
         run.bound[MMQI_BIND_PIXELS] = pixels + i * picture;
@@ -476,12 +479,12 @@ START_TEST(placing_takes_exactly_the_bytes_that_were_told)
     rig_open(&r, folder, 8, 8);
     for (int32_t i = 0; i < r.model->n_weights; i++)
         bytes += r.model->weights[i].placed_bytes;
-    ck_assert_uint_eq(bytes, mmqi_model_place_bytes(r.model));
+    ck_assert_uint_eq(bytes, mmqi_model_place_bytes(r.model, 0));
     ck_assert_uint_eq(bytes, r.model->placed_bytes);
-    ck_assert_int_eq(mmqi_model_place(r.model, &mmqi_cpu_backend, r.device, NULL, NULL),
-                     MMQ_ERR_STATE);
+    ck_assert_int_eq(mmqi_model_place(r.model, &r.place, NULL, NULL), MMQ_ERR_STATE);
     ck_assert_ptr_null(
-        r.model->memory[mmqi_model_find(r.model, "vision.blocks.2.attn.q")]); /* never runs */
+        r.model->placed[0]
+            .memory[mmqi_model_find(r.model, "vision.blocks.2.attn.q")]); /* never runs */
     rig_close(&r);
 }
 END_TEST
@@ -511,14 +514,13 @@ START_TEST(placing_reports_progress_and_can_be_stopped_and_tried_again)
         SKIP("../shared/golden/llava is absent");
     rig_open(&r, folder, 8, 8);
     mmqi_model_unplace(r.model);
-    ck_assert_int_eq(mmqi_model_place(r.model, &mmqi_cpu_backend, r.device, note_progress, &steps),
-                     MMQ_ERR_CALLBACK);
+    ck_assert_int_eq(mmqi_model_place(r.model, &r.place, note_progress, &steps), MMQ_ERR_CALLBACK);
     ck_assert_ptr_null(r.model->placed);
     ck_assert_uint_eq(r.model->placed_bytes, 0);
     steps = (struct steps){0};
-    OK(mmqi_model_place(r.model, &mmqi_cpu_backend, r.device, note_progress, &steps));
+    OK(mmqi_model_place(r.model, &r.place, note_progress, &steps));
     ck_assert_uint_eq(steps.last, steps.total);
-    ck_assert_uint_eq(steps.total, mmqi_model_place_bytes(r.model));
+    ck_assert_uint_eq(steps.total, mmqi_model_place_bytes(r.model, 0));
     rig_close(&r);
 }
 END_TEST
@@ -584,6 +586,7 @@ START_TEST(settings_reach_the_spec)
 {
     const char *folder = shared_path("golden/llava_v5/model");
     struct mmqi_store *store;
+    struct mmqi_picture picture;
     struct mmqi_model *model;
 
     if (!folder)
@@ -592,8 +595,10 @@ START_TEST(settings_reach_the_spec)
     OK(mmqi_model_open(&model, store));
     ck_assert_int_eq(model->spec.image_token, 829);
     ck_assert_int_eq(model->spec.image_rows, 16); /* not the file's image_seq_length, 576 */
-    ck_assert_int_eq(model->spec.image_patches, 16);
-    ck_assert_int_eq(model->spec.image_width, 56);
+    OK(mmqi_model_measure(&picture, model, 31, 400));
+    ck_assert_int_eq(picture.rows, 16);
+    ck_assert_int_eq(picture.tower_rows, 17);
+    ck_assert_int_eq(picture.width, 56);
     ck_assert_int_eq(model->spec.n_eos, 1);
     ck_assert_int_eq(model->spec.eos[0], 2);
     ck_assert_int_eq(model->spec.bos, 1);

@@ -1,21 +1,15 @@
 /*
  * A device under test beside the CPU's plain C, for programs that compare the two.
  *
- * TEST_DEVICE names the device ("cpu" without it, "cuda:0"), TEST_CUDA_LIBRARY the library of its
- * backend (without it, the one built in this tree). A mismatch is printed and counted, and the next
+ * TEST_DEVICE names the device (ops/harness.h). A mismatch is printed and counted, and the next
  * case goes on: one run tells everything.
  */
 #ifndef TEST_OPS_DEVICE_H
 #define TEST_OPS_DEVICE_H
 
 #include <stdarg.h>
-#include <unistd.h>
 
-#include "backend/host.h"
-#include "backend/loader.h"
-#include "backend/registry.h"
 #include "ops/harness.h"
-#include "support.h"
 
 /* ---- the two devices ---- */
 
@@ -30,52 +24,6 @@ struct rig {
 
 static struct rig rig;
 
-static const char *rig_library(void)
-{
-    static const char *const places[] = {"build/release/lib", "build/debug/lib", "lib"};
-    const char *named = getenv("TEST_CUDA_LIBRARY"), *path;
-
-    if (named && *named)
-        return named;
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        path = support_text("%s/libmmq-cuda.so", source_path(places[i]));
-        if (access(path, R_OK) == 0)
-            return path;
-    }
-    return "no libmmq-cuda.so is built";
-}
-
-/* The device of that name, without a stream: t->pool, t->device, t->backend, t->ops. */
-static int32_t target_device(struct target *t, struct mmqi_loaded *loaded, const char *name,
-                             int32_t isa)
-{
-    const struct mmqi_backend *list[3] = {&mmqi_cpu_backend, NULL, NULL};
-    struct mmqi_device_options options = {.isa = isa, .host = &mmqi_backend_host};
-    int32_t status = MMQ_OK;
-
-    memset(t, 0, sizeof *t);
-    if (strncmp(name, "cuda", 4) == 0 && !loaded->backend)
-        status = mmqi_loader_open(loaded, "cuda", rig_library());
-    if (loaded->backend)
-        list[0] = loaded->backend, list[1] = &mmqi_cpu_backend;
-    if (status == MMQ_OK)
-        status = mmqi_registry_find(&t->backend, &options.index, list, name);
-    if (status == MMQ_OK)
-        status = mmqi_pool_create(&t->pool, 0);
-    if (status != MMQ_OK)
-        return status;
-    options.pool = t->pool;
-    t->ops = t->backend->ops;
-    return t->backend->open(&t->device, &options);
-}
-
-static const char *rig_device(void)
-{
-    const char *name = getenv("TEST_DEVICE");
-
-    return name && *name ? name : "cpu";
-}
-
 /* Streams of `mode` that take the sizes of any case. */
 static const struct mmqi_stream_options rig_needs = {
     .max_cols = 131072, .max_product = INT64_C(8) << 20, .max_heads = 16384};
@@ -83,12 +31,12 @@ static const struct mmqi_stream_options rig_needs = {
 static int32_t rig_open(int32_t mode)
 {
     struct mmqi_stream_options needs = rig_needs;
-    int32_t status = target_device(&rig.ref, &rig.loaded, "cpu", MMQI_ISA_C);
+    int32_t status = target_device(&rig.ref, &rig.loaded, "cpu", MMQI_ISA_C, 0);
 
     if (status == MMQ_OK)
         status = rig.ref.backend->stream_open(rig.ref.device, &needs, &rig.ref.stream);
     if (status == MMQ_OK)
-        status = target_device(&rig.dev, &rig.loaded, rig_device(), MMQI_ISA_AUTO);
+        status = target_device(&rig.dev, &rig.loaded, test_device(), MMQI_ISA_AUTO, 0);
     needs.mode = rig.mode = mode;
     if (status == MMQ_OK)
         status = rig.dev.backend->stream_open(rig.dev.device, &needs, &rig.dev.stream);
@@ -117,7 +65,7 @@ __attribute__((format(printf, 1, 2))) static void bad(const char *format, ...)
     va_list args;
 
     rig.n_bad++;
-    printf("BAD %s %s: ", rig_device(), rig.mode == MMQI_MODE_FAST ? "fast" : "exact");
+    printf("BAD %s %s: ", test_device(), rig.mode == MMQI_MODE_FAST ? "fast" : "exact");
     va_start(args, format);
     vprintf(format, args);
     va_end(args);

@@ -5,6 +5,9 @@
  * Every float that is not an element is poison: rows of guard before and
  * after, and the spare columns up to the stride. Poison is a NaN of one bit
  * pattern, so a kernel that reads it spoils its result, and one that writes it is seen.
+ *
+ * TEST_DEVICE names another device than the CPU ("cuda:0"), TEST_CUDA_LIBRARY the library of its
+ * backend (without it, the one of this build). Tests for each instruction set run once then.
  */
 #ifndef TEST_OPS_HARNESS_H
 #define TEST_OPS_HARNESS_H
@@ -17,10 +20,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/backend.h"
+#include "backend/host.h"
+#include "backend/loader.h"
+#include "backend/registry.h"
 #include "core/dtype.h"
 #include "core/rng.h"
 #include "core/status.h"
+#include "support.h"
 
 enum { GUARD_ROWS = 2, POISON = 0x7FC0BEEF };
 
@@ -44,26 +50,75 @@ struct target {
     struct mmqi_stream *stream;
 };
 
-/* False, and a line that says so, where the machine lacks the instruction set. */
+__attribute__((unused)) static const char *cuda_library(void)
+{
+    const char *named = getenv("TEST_CUDA_LIBRARY");
+
+    return named && *named ? named : source_path(BUILD_FOLDER "/lib/libmmq-cuda.so");
+}
+
+/* The device of that name, without a stream: t->pool, t->device, t->backend, t->ops. */
+static int32_t target_device(struct target *t, struct mmqi_loaded *loaded, const char *name,
+                             int32_t isa, int32_t threads)
+{
+    const struct mmqi_backend *list[3] = {&mmqi_cpu_backend, NULL, NULL};
+    struct mmqi_device_options options = {.isa = isa, .host = &mmqi_backend_host};
+    int32_t status = MMQ_OK;
+
+    memset(t, 0, sizeof *t);
+    if (strncmp(name, "cuda", 4) == 0 && !loaded->backend)
+        status = mmqi_loader_open(loaded, "cuda", cuda_library());
+    if (loaded->backend)
+        list[0] = loaded->backend, list[1] = &mmqi_cpu_backend;
+    if (status == MMQ_OK)
+        status = mmqi_registry_find(&t->backend, &options.index, list, name);
+    if (status == MMQ_OK)
+        status = mmqi_pool_create(&t->pool, threads);
+    if (status != MMQ_OK)
+        return status;
+    options.pool = t->pool;
+    t->ops = t->backend->ops;
+    return t->backend->open(&t->device, &options);
+}
+
+static const char *test_device(void)
+{
+    const char *name = getenv("TEST_DEVICE");
+
+    return name && *name ? name : "cpu";
+}
+
+/* False, and a line that says so, where the machine lacks the instruction set. On a device that is
+ * not the CPU the plain C's turn is the device's, and the others are passed over. */
 __attribute__((unused)) static bool target_open(struct target *t, int32_t isa, int32_t threads,
                                                 int64_t max_cols)
 {
-    struct mmqi_device_options options = {.isa = isa};
-    struct mmqi_stream_options needs = {.max_cols = max_cols};
+    struct mmqi_loaded loaded = {0}; /* its code stays in the process */
+    struct mmqi_stream_options needs = {
+        .max_cols = max_cols, .max_product = 4 << 20, .max_heads = max_cols};
     int32_t status;
 
-    *t = (struct target){.backend = &mmqi_cpu_backend, .ops = mmqi_cpu_backend.ops};
-    ck_assert_int_eq(mmqi_pool_create(&t->pool, threads), MMQ_OK);
-    options.pool = t->pool;
-    status = t->backend->open(&t->device, &options);
+    if (strcmp(test_device(), "cpu") != 0 && isa != MMQI_ISA_C && isa != MMQI_ISA_AUTO)
+        return false;
+    status = target_device(t, &loaded, test_device(), isa, threads);
     if (status == MMQ_ERR_UNSUPPORTED) {
         printf("SKIPPED: %s\n", mmqi_message());
         mmqi_pool_free(t->pool);
         return false;
     }
-    ck_assert_int_eq(status, MMQ_OK);
+    ck_assert_msg(status == MMQ_OK, "%s", mmqi_message());
     ck_assert_int_eq(t->backend->stream_open(t->device, &needs, &t->stream), MMQ_OK);
     return true;
+}
+
+/* The CPU's plain C, whatever TEST_DEVICE is. */
+__attribute__((unused)) static void target_open_c(struct target *t, int64_t max_cols)
+{
+    struct mmqi_stream_options needs = {.max_cols = max_cols};
+    struct mmqi_loaded none = {0};
+
+    ck_assert_int_eq(target_device(t, &none, "cpu", MMQI_ISA_C, 1), MMQ_OK);
+    ck_assert_int_eq(t->backend->stream_open(t->device, &needs, &t->stream), MMQ_OK);
 }
 
 static void target_close(struct target *t)
@@ -207,6 +262,14 @@ __attribute__((unused)) static float *device_random(struct target *t, int64_t n,
 __attribute__((unused)) static void device_free(struct target *t, const void *memory)
 {
     t->backend->free(t->device, (void *)(uintptr_t)memory);
+}
+
+/* Bytes of the device, when all that was asked of it is done. */
+__attribute__((unused)) static void device_read(struct target *t, void *dst, const void *src,
+                                                size_t size)
+{
+    ck_assert_int_eq(t->backend->stream_wait(t->stream), MMQ_OK);
+    ck_assert_int_eq(t->backend->download(t->device, dst, src, size), MMQ_OK);
 }
 
 /* ---- weights ---- */

