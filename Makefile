@@ -168,8 +168,10 @@ $B/cuda/%.c.o: cuda/%.c $B/cuda/flags
 $B/cuda/src/%.c.o: src/%.c $B/cuda/flags
 	@mkdir -p $(@D)
 	$(call say,CC)$(CC) $(filter-out $(SANITIZE),$(BASE)) -MMD -MP -c -o $@ $<
+# Packed bytes are promised to the bit: no contraction of a * b + c there either.
+$B/cuda/pack_kernel.cu.o: EXACT := --fmad=false -Xcompiler -ffp-contract=off
 $B/cuda/%.cu.o: cuda/%.cu $B/cuda/flags
-	$(call say,NVCC)$(NVCC) $(NVCC_BASE) -MMD -MP -c -o $@ $<
+	$(call say,NVCC)$(NVCC) $(NVCC_BASE) $(EXACT) -MMD -MP -c -o $@ $<
 
 # Whoever changes a flag, or adds or deletes a source, gets it built anew.
 $B/cuda/flags: FORCE
@@ -269,7 +271,7 @@ RUN = CC='$(CC)' test/tools/run_suite.sh $(RESULTS)
 SUITE_RUNS := $(SUITES:%=run/%)
 GOLDEN_RUNS := $(if $(wildcard test/golden/golden_case.c),\
 	$(COMMITTED_CASES:%=run/%) $(SHARED_CASES:%=run/shared/golden/%))
-RUNS := $(SUITE_RUNS) $(GOLDEN_RUNS) run/abi run/install run/programs run/lint-selftest
+RUNS := $(SUITE_RUNS) $(GOLDEN_RUNS) run/abi run/install run/programs run/pack-host run/lint-selftest
 suite_name = $(subst /,.,$(patsubst test/%,%,$(patsubst $B/%,%,$(1:run/%=%))))
 
 .PHONY: $(RUNS)
@@ -283,6 +285,8 @@ run/abi:
 	@$(RUN) abi test/abi/run.sh $B/abi
 run/install: all
 	+@SANITIZE='$(SANITIZE)' MAKE='$(MAKE)' $(RUN) install test/install/run.sh $(config)
+run/pack-host: $B/libmmq.a
+	@SANITIZE='$(SANITIZE)' $(RUN) pack-host test/cuda/pack_host.sh $B
 run/programs: examples
 	@$(RUN) programs test/programs/run.sh $B
 run/lint-selftest:
@@ -313,6 +317,23 @@ check: all $(RUNS) ## build and run every test
 .PHONY: unit
 unit: $(SUITE_RUNS) ## build and run the Check suites alone
 	@test/tools/sum_up.sh $(RESULTS) $(foreach run,$(SUITE_RUNS),$(call suite_name,$(run)))
+
+# What test/gpu/run.sh runs; libraries that a machine may lack lie beside, so that the build folder
+# can be taken to one that has a device and no compiler.
+GPU_PROGRAMS := $(addprefix $B/test/,ops/test_device ops/test_rows ops/test_matmul ops/test_attention \
+	ops/test_ops model/test_cuda_library model/test_split golden/golden_case)
+.PHONY: gpu-programs
+gpu-programs: $(GPU_PROGRAMS) examples ## build all that check-gpu runs, without running it
+	+@$(MAKE) --no-print-directory cuda
+	@mkdir -p $B/needed
+	@ldd $(GPU_PROGRAMS) $(PROGRAMS) | awk '$$2 == "=>" && $$3 !~ /lib(c|m|pthread|dl|rt)\.so|libmmq/ {print $$3}' | \
+		sort -u | xargs -r cp -uL -t $B/needed
+
+DEVICE ?= cuda:0
+GPU_SUITES ?=
+.PHONY: check-gpu
+check-gpu: gpu-programs ## build all, run ops, golden cases, model tests and benches on DEVICE=cuda:0
+	@test/gpu/run.sh $B $(DEVICE) $(GPU_SUITES)
 
 # The suites that mean something without a decoder, each in a build of its own.
 DECODER_SUITES := unit/test_image model/test_api model/test_runtime

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "cuda/device.h"
+#include "cuda/pack_rows.h"
 
 const struct mmqi_ops mmqi_cuda_ops = {
     .embed = mmqi_cuda_embed,
@@ -48,6 +49,7 @@ static const struct mmqi_backend cuda_backend = {
     .download = mmqi_cuda_download,
     .copy = mmqi_cuda_move,
     .pack = mmqi_cuda_pack,
+    .pack_rows = mmqi_cuda_pack_rows,
     .memory = mmqi_cuda_memory,
     .fault = mmqi_cuda_set_fault,
     .stream_open = mmqi_cuda_stream_open,

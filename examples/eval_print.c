@@ -1,3 +1,4 @@
+/* What the tables and objects of all runs share. */
 #include "eval_print.h"
 
 #include <math.h>
@@ -5,112 +6,36 @@
 
 #include "common.h"
 
-/* ---- the table ------------------------------------------------------------------------------- */
-
-/* A row of one figure: of the record, the reference and the candidate. NaN prints as "-". */
-static void print_row(const struct eval_run *run, const char *name, double recorded,
-                      double (*figure)(const struct eval_tally *), double scale, int decimals)
+void eval_print_model(const char *name, const struct eval_model *m, const char *path,
+                      const char *how)
 {
-    int i;
-
-    printf("%-22s %12.*f", name, decimals, recorded * scale);
-    for (i = 0; i < (run->settings.candidate ? 2 : 1); i++) {
-        double value = figure(&run->side[i].tally);
-
-        if (isnan(value))
-            printf(" %12s", "-");
-        else
-            printf(" %12.*f", decimals, value * scale);
-    }
-    putchar('\n');
+    printf("%-10s %s (%s, exact, %s)\n", name, path, m->device, how);
 }
 
-static double captions_equal(const struct eval_tally *tally)
+void eval_print_divergence(struct eval_divergence *divergence, const char *tokens)
 {
-    return tally->captions > 0 ? (double)tally->captions_equal : NAN;
-}
+    struct eval_divergence_figures figures = eval_divergence_figures(divergence);
 
-static double answers_as_recorded(const struct eval_tally *tally)
-{
-    return tally->questions > 0 ? (double)tally->answers_as_recorded : NAN;
-}
-
-static double same_token_count(const struct eval_tally *tally)
-{
-    return (double)tally->same_token_count;
-}
-
-static void print_worst(const struct eval_run *run, const char *name,
-                        const struct eval_worst *worst)
-{
-    printf("  %-20s %12.6f  entry %zu (%s)\n", name, worst->value, worst->entry,
-           run->record.entries[worst->entry].file);
-}
-
-static void print_side(const char *name, const struct eval_side *side, const char *path)
-{
-    printf("%-10s %s (%s, exact, %s)\n", name, path, side->device,
-           side->chat_template ? "chat template" : "raw prompts");
-}
-
-static void print_divergence(struct eval_run *run)
-{
-    struct eval_divergence_figures figures = eval_divergence_figures(&run->divergence);
-
-    printf("\nKL(reference || candidate) in nats at %zu caption tokens\n", run->divergence.n);
+    printf("\nKL(reference || candidate) in nats at %zu %s tokens\n", divergence->n, tokens);
     printf("  %-20s %12.6f\n", "mean", figures.mean_kl);
     printf("  %-20s %12.6f\n", "p99", figures.kl_p99);
     printf("  %-20s %12.6f\n", "p99.9", figures.kl_p999);
     printf("  %-20s %12.2f\n", "top-1 agreement, %", 100 * figures.top1_agreement);
 }
 
-void eval_print_table(struct eval_run *run, double seconds)
-{
-    const struct eval_tally *tally = &run->measured->tally;
-    struct eval_tally recorded;
-
-    eval_tally_record(&recorded, &run->record, run->n);
-    print_side("reference", &run->side[0], run->settings.reference);
-    if (run->settings.candidate)
-        print_side("candidate", &run->side[1], run->settings.candidate);
-    printf("%zu pictures, %zu caption tokens, %zu questions, %.1f s\n\n", tally->pictures,
-           tally->tokens, tally->questions, seconds);
-    printf("%-22s %12s %12s%s\n", "", "record", "reference",
-           run->settings.candidate ? "    candidate" : "");
-    print_row(run, "caption loss", eval_caption_loss(&recorded), eval_caption_loss, 1, 4);
-    print_row(run, "wrong-picture loss", eval_wrong_picture_loss(&recorded),
-              eval_wrong_picture_loss, 1, 4);
-    print_row(run, "token top-1, %", eval_token_top1(&recorded), eval_token_top1, 100, 2);
-    print_row(run, "yes/no accuracy, %", eval_yes_no_accuracy(&recorded), eval_yes_no_accuracy, 100,
-              2);
-    print_row(run, "captions equal", captions_equal(&recorded), captions_equal, 1, 0);
-    print_row(run, "answers as recorded", answers_as_recorded(&recorded), answers_as_recorded, 1,
-              0);
-    print_row(run, "token counts equal", same_token_count(&recorded), same_token_count, 1, 0);
-    printf("\ngreatest deviation of an entry from the record\n");
-    print_worst(run, "nll_sum", &tally->nll_deviation);
-    print_worst(run, "wrong picture", &tally->wrong_deviation);
-    print_worst(run, "yes/no margin", &tally->margin_deviation);
-    if (run->settings.candidate)
-        print_divergence(run);
-}
-
-/* ---- JSON ------------------------------------------------------------------------------------ */
-
-static void print_text(const char *key, const char *value)
+void eval_print_text(const char *key, const char *value)
 {
     printf(" \"%s\": ", key);
     print_json_string(stdout, value);
     puts(",");
 }
 
-static void print_count(const char *key, size_t value)
+void eval_print_count(const char *key, size_t value)
 {
     printf(" \"%s\": %zu,\n", key, value);
 }
 
-/* JSON has no number for what was not measured. */
-static void print_number(const char *key, double value)
+void eval_print_number(const char *key, double value)
 {
     if (isfinite(value))
         printf(" \"%s\": %.9g,\n", key, value);
@@ -118,46 +43,12 @@ static void print_number(const char *key, double value)
         printf(" \"%s\": null,\n", key);
 }
 
-static void print_json_divergence(struct eval_run *run)
+void eval_print_json_divergence(struct eval_divergence *divergence)
 {
-    struct eval_divergence_figures figures = eval_divergence_figures(&run->divergence);
+    struct eval_divergence_figures figures = eval_divergence_figures(divergence);
 
-    print_number("mean_kl", figures.mean_kl);
-    print_number("kl_p99", figures.kl_p99);
-    print_number("kl_p999", figures.kl_p999);
-    print_number("top1_agreement", figures.top1_agreement);
-    print_number("reference_caption_loss", eval_caption_loss(&run->side[0].tally));
-    print_text("candidate", run->settings.candidate);
-}
-
-void eval_print_json(struct eval_run *run, double seconds)
-{
-    const struct eval_tally *tally = &run->measured->tally;
-    struct eval_tally recorded;
-
-    eval_tally_record(&recorded, &run->record, run->n);
-    puts("{");
-    print_number("caption_loss", eval_caption_loss(tally));
-    print_number("wrong_picture_loss", eval_wrong_picture_loss(tally));
-    print_number("yes_no_accuracy", eval_yes_no_accuracy(tally));
-    print_count("captions", tally->captions);
-    print_count("captions_equal", tally->captions_equal);
-    if (run->settings.candidate)
-        print_json_divergence(run);
-    print_text("reference", run->settings.reference);
-    print_text("device", run->measured->device);
-    print_text("mode", "exact");
-    print_count("pictures", tally->pictures);
-    print_count("tokens", tally->tokens);
-    print_count("token_counts_equal", tally->same_token_count);
-    print_count("questions", tally->questions);
-    print_count("answers_as_recorded", tally->answers_as_recorded);
-    print_number("token_top1", eval_token_top1(tally));
-    print_number("nll_deviation", tally->nll_deviation.value);
-    print_number("wrong_picture_deviation", tally->wrong_deviation.value);
-    print_number("margin_deviation", tally->margin_deviation.value);
-    print_number("recorded_caption_loss", eval_caption_loss(&recorded));
-    print_number("recorded_wrong_picture_loss", eval_wrong_picture_loss(&recorded));
-    print_number("recorded_yes_no_accuracy", eval_yes_no_accuracy(&recorded));
-    printf(" \"seconds\": %.3f\n}\n", seconds);
+    eval_print_number("mean_kl", figures.mean_kl);
+    eval_print_number("kl_p99", figures.kl_p99);
+    eval_print_number("kl_p999", figures.kl_p999);
+    eval_print_number("top1_agreement", figures.top1_agreement);
 }

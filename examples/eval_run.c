@@ -1,73 +1,40 @@
-/* The models of mmq-eval at work: captions by teacher forcing, answers, questions. */
+/* The models of mmq-eval on a record: captions by teacher forcing, answers, questions. */
 #include "eval_run.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum {
     MOST_NEW_TOKENS = 40,
-    TEXT_TOKENS = 512, /* what a session holds beside the picture, if the model can */
     MOST_WORDS = EVAL_MOST_CAPTION_BYTES + 64,
 };
 
 static const char describe[] = "Describe the picture.";
 
-static bool fail_run(struct eval_run *run, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-
-static bool fail_run(struct eval_run *run, const char *format, ...)
+/* Something failed while entry `index` was at work. */
+static bool fail_entry(struct eval_run *run, size_t index, const char *what, const char *why)
 {
-    va_list arguments;
-
-    va_start(arguments, format);
-    vsnprintf(run->error, sizeof run->error, format, arguments);
-    va_end(arguments);
-    return false;
-}
-
-/* A call of the library failed while entry `index` was at work. */
-static bool fail_entry(struct eval_run *run, size_t index, const char *what)
-{
-    return fail_run(run, "entry %zu (%s): %s: %s", index, run->record.entries[index].file, what,
-                    mmq_last_error_message());
+    return EVAL_FAIL(run, "entry %zu (%s): %s: %s", index, run->record.entries[index].file, what,
+                     why);
 }
 
 /* ---- prompts --------------------------------------------------------------------------------- */
 
 /* A prompt of one picture and words, in the form that the model takes. It points into itself. */
 struct one_prompt {
-    mmq_part picture, words;
-    const mmq_part *parts[2];
-    mmq_message message;
-    const mmq_message *messages[1];
-    const mmq_image *images[1];
     char text[MOST_WORDS];
-    mmq_prompt prompt;
+    struct eval_prompt form;
 };
 
 static void set_prompt(struct one_prompt *p, bool chat_template, const mmq_image *image,
                        const char *words)
 {
-    p->prompt = (mmq_prompt){.struct_size = sizeof p->prompt};
     snprintf(p->text, sizeof p->text, "USER: <image>\n%s ASSISTANT:", words);
-    if (chat_template) {
-        p->picture = (mmq_part){.struct_size = sizeof p->picture, .image = image};
-        p->words = (mmq_part){.struct_size = sizeof p->words, .text = words};
-        p->parts[0] = &p->picture;
-        p->parts[1] = &p->words;
-        p->message = (mmq_message){sizeof p->message, "user", p->parts, 2};
-        p->messages[0] = &p->message;
-        p->prompt.messages = p->messages;
-        p->prompt.n_messages = 1;
-    } else {
-        p->images[0] = image;
-        p->prompt.text = p->text;
-        p->prompt.images = p->images;
-        p->prompt.n_images = 1;
-    }
+    if (chat_template)
+        eval_prompt_chat(&p->form, &image, 1, words);
+    else
+        eval_prompt_raw(&p->form, &image, 1, p->text);
 }
 
 /* Whether the model's chat template says what the record's prompts say: then it is used. */
@@ -84,7 +51,7 @@ static mmq_status try_chat_template(struct eval_side *side)
     if (status != MMQ_OK)
         return status;
     set_prompt(&p, true, image, describe);
-    status = mmq_render_chat(&text, &size, side->model, &p.prompt);
+    status = mmq_render_chat(&text, &size, side->m.model, &p.form.prompt);
     side->chat_template = status == MMQ_OK && strcmp(text, p.text) == 0;
     mmq_text_free(text);
     mmq_image_free(image);
@@ -101,9 +68,9 @@ static mmq_status find_answers(struct eval_side *side)
     mmq_status status;
 
     side->yes = side->no = -1;
-    status = mmq_tokenize(&yes, &n_yes, side->model, " Yes", SIZE_MAX, 0);
+    status = mmq_tokenize(&yes, &n_yes, side->m.model, " Yes", SIZE_MAX, 0);
     if (status == MMQ_OK)
-        status = mmq_tokenize(&no, &n_no, side->model, " No", SIZE_MAX, 0);
+        status = mmq_tokenize(&no, &n_no, side->m.model, " No", SIZE_MAX, 0);
     if (status == MMQ_OK) {
         while (i < n_yes && i < n_no && yes[i] == no[i])
             i++;
@@ -117,37 +84,16 @@ static mmq_status find_answers(struct eval_side *side)
     return status;
 }
 
-static mmq_status open_session(struct eval_side *side, const mmq_model_facts *facts)
-{
-    mmq_session_options options = {.struct_size = sizeof options};
-
-    options.context = facts->max_context;
-    if (options.context > facts->image_rows + TEXT_TOKENS)
-        options.context = facts->image_rows + TEXT_TOKENS;
-    return mmq_session_create(&side->session, side->model, &options);
-}
-
 static bool open_side(struct eval_run *run, struct eval_side *side, const char *path)
 {
-    mmq_load_options load = {
-        .struct_size = sizeof load,
-        .n_threads = run->settings.n_threads,
-        .isa = run->settings.isa,
-    };
-    mmq_model_facts facts = {.struct_size = sizeof facts};
-
-    if (mmq_load(&side->model, path, &load) != MMQ_OK ||
-        mmq_model_info(&facts, side->model) != MMQ_OK || try_chat_template(side) != MMQ_OK ||
-        find_answers(side) != MMQ_OK || open_session(side, &facts) != MMQ_OK)
-        return fail_run(run, "%s", mmq_last_error_message());
-    side->device = facts.device;
-    side->n_vocab = (size_t)facts.vocab_size;
-    side->eos = facts.n_eos > 0 ? facts.eos[0] : -1;
-    if (side->eos < 0)
-        return fail_run(run, "%s: the model has no end token", path);
-    if (side->yes < 0 || side->no < 0 || side->yes >= facts.vocab_size ||
-        side->no >= facts.vocab_size)
-        return fail_run(run, "%s: ' Yes' and ' No' have no tokens of their own", path);
+    if (!eval_model_open(&side->m, path, &run->settings, run->error, sizeof run->error))
+        return false;
+    if (try_chat_template(side) != MMQ_OK || find_answers(side) != MMQ_OK ||
+        eval_model_session(&side->m, 1, 0, run->settings.context) != MMQ_OK)
+        return EVAL_FAIL(run, "%s", mmq_last_error_message());
+    if (side->yes < 0 || side->no < 0 || (size_t)side->yes >= side->m.n_vocab ||
+        (size_t)side->no >= side->m.n_vocab)
+        return EVAL_FAIL(run, "%s: ' Yes' and ' No' have no tokens of their own", path);
     return true;
 }
 
@@ -159,199 +105,68 @@ bool eval_run_open(struct eval_run *run, const struct eval_settings *settings)
     run->settings = *settings;
     run->measured = &run->side[settings->candidate ? 1 : 0];
     if ((size_t)snprintf(path, sizeof path, "%s/record.json", settings->data) >= sizeof path)
-        return fail_run(run, "--data: the path is too long");
+        return EVAL_FAIL(run, "--data: the path is too long");
     if (!eval_record_read(&run->record, path))
-        return fail_run(run, "%s", run->record.error);
+        return EVAL_FAIL(run, "%s", run->record.error);
     run->n = settings->limit < run->record.n ? settings->limit : run->record.n;
     if (!open_side(run, &run->side[0], settings->reference))
         return false;
-    if (!settings->candidate)
-        return true;
-    if (!open_side(run, &run->side[1], settings->candidate))
-        return false;
-    if (run->side[0].n_vocab != run->side[1].n_vocab)
-        return fail_run(run, "reference and candidate have vocabularies of %zu and %zu tokens",
-                        run->side[0].n_vocab, run->side[1].n_vocab);
-    return true;
+    return !settings->candidate ||
+           (open_side(run, &run->side[1], settings->candidate) &&
+            eval_models_match(&run->side[0].m, &run->side[1].m, run->error, sizeof run->error));
 }
 
 void eval_run_close(struct eval_run *run)
 {
     int i;
 
-    for (i = 0; i < 2; i++) {
-        mmq_session_free(run->side[i].session);
-        mmq_model_free(run->side[i].model);
-    }
-    eval_divergence_free(&run->divergence);
+    for (i = 0; i < 2; i++)
+        eval_model_close(&run->side[i].m);
+    eval_force_free(&run->force);
     eval_record_free(&run->record);
-    free(run->rows);
-    run->rows = NULL;
 }
 
 /* ---- captions -------------------------------------------------------------------------------- */
 
-/* One caption under teacher forcing. */
-struct caption_work {
-    struct eval_run *run;
-    struct eval_side *side;
-    bool keep, compare; /* the reference's logits; the candidate's with them */
-    size_t entry;
-    int32_t *ids; /* of a space + the caption, then the end token */
-    size_t n;
-    double nll_sum; /* measured */
-    size_t top1;
-};
-
-static bool make_tokens(struct caption_work *work)
+/* The first caption of entry `index` after `image`. */
+static bool force_caption(struct eval_run *run, struct eval_side *side, size_t index,
+                          const mmq_image *image, struct eval_forced *out, enum eval_logits logits)
 {
-    struct eval_run *run = work->run;
     char text[EVAL_MOST_CAPTION_BYTES + 2];
-    int32_t *made = NULL;
-    size_t n = 0;
-
-    snprintf(text, sizeof text, " %s", run->record.entries[work->entry].caption);
-    if (mmq_tokenize(&made, &n, work->side->model, text, SIZE_MAX, 0) != MMQ_OK)
-        return fail_entry(run, work->entry, "the caption");
-    work->ids = calloc(n + 1, sizeof *work->ids);
-    if (work->ids) {
-        if (n > 0)
-            memcpy(work->ids, made, n * sizeof *work->ids);
-        work->ids[n] = work->side->eos;
-        work->n = n + 1;
-    }
-    mmq_ids_free(made);
-    return work->ids || fail_run(run, "entry %zu: no memory for %zu tokens", work->entry, n);
-}
-
-/* An mmq_logits_fn: keep the reference's row, or compare the candidate's with it. */
-static int32_t take_row(void *user, size_t index, const float *logits, size_t n_vocab)
-{
-    const struct caption_work *work = user;
-    struct eval_run *run = work->run;
-    struct eval_divergence *divergence = &run->divergence;
-    float *row;
-
-    if (index >= work->n || n_vocab != work->side->n_vocab) {
-        fail_run(run, "entry %zu: logits of another shape than the model tells", work->entry);
-        return 1;
-    }
-    row = run->rows + index * n_vocab;
-    if (work->keep) {
-        memcpy(row, logits, n_vocab * sizeof *row);
-        return 0;
-    }
-    if (!eval_divergence_add(divergence, row, logits, n_vocab)) {
-        fail_run(run, "entry %zu: no memory for %zu divergences", work->entry, divergence->n + 1);
-        return 1;
-    }
-    if (!isfinite(divergence->kl[divergence->n - 1])) {
-        fail_run(run, "entry %zu: the divergence at token %zu is not finite", work->entry, index);
-        return 1;
-    }
-    return 0;
-}
-
-/* Room for the rows of a caption of work->n tokens, or the check that both models count alike. */
-static bool prepare_rows(const struct caption_work *work)
-{
-    struct eval_run *run = work->run;
-    float *rows;
-
-    if (work->compare && run->n_rows != work->n)
-        return fail_run(run,
-                        "entry %zu: reference and candidate make %zu and %zu tokens of the caption",
-                        work->entry, run->n_rows, work->n);
-    if (!work->keep)
-        return true;
-    run->n_rows = work->n;
-    if (work->n <= run->most_rows)
-        return true;
-    if (work->n > SIZE_MAX / sizeof *rows / work->side->n_vocab)
-        return fail_run(run, "entry %zu: a caption of %zu tokens is too long", work->entry,
-                        work->n);
-    rows = realloc(run->rows, work->n * work->side->n_vocab * sizeof *rows);
-    if (!rows)
-        return fail_run(run, "entry %zu: no memory for %zu rows of logits", work->entry, work->n);
-    run->rows = rows;
-    run->most_rows = work->n;
-    return true;
-}
-
-static void add_up(struct caption_work *work, const mmq_evaluation *evaluation)
-{
-    size_t n, n_top, i;
-    const double *logprobs = mmq_evaluation_logprobs(evaluation, &n);
-    const int32_t *top1 = mmq_evaluation_top1(evaluation, &n_top);
-
-    for (i = 0; i < n && i < work->n; i++)
-        work->nll_sum -= logprobs[i];
-    for (i = 0; i < n_top && i < work->n; i++)
-        work->top1 += top1[i] == work->ids[i];
-}
-
-static bool evaluate_caption(struct caption_work *work, const mmq_image *image)
-{
-    struct eval_run *run = work->run;
     struct one_prompt p;
-    mmq_evaluation *evaluation = NULL;
-    mmq_evaluate_request request = {.struct_size = sizeof request,
-                                    .prompt = &p.prompt,
-                                    .targets = work->ids,
-                                    .n_targets = work->n};
 
-    set_prompt(&p, work->side->chat_template, image, describe);
-    if (work->keep || work->compare) {
-        request.on_logits = take_row;
-        request.logits_user = work;
-    }
-    run->error[0] = '\0';
-    if (mmq_evaluate(&evaluation, work->side->session, &request) == MMQ_OK) {
-        add_up(work, evaluation);
-        mmq_evaluation_free(evaluation);
-        return true;
-    }
-    if (run->error[0] == '\0') /* take_row() tells its own */
-        fail_entry(run, work->entry, "the caption");
-    return false;
-}
-
-/* Measure the entry's first caption after `image`. */
-static bool force_caption(struct caption_work *work, const mmq_image *image)
-{
-    bool done = make_tokens(work) && prepare_rows(work) && evaluate_caption(work, image);
-
-    free(work->ids);
-    work->ids = NULL;
-    return done;
+    snprintf(text, sizeof text, " %s", run->record.entries[index].caption);
+    set_prompt(&p, side->chat_template, image, describe);
+    return eval_force_text(&run->force, out, &side->m, &p.form.prompt, text, logits) ||
+           fail_entry(run, index, "the caption", run->force.error);
 }
 
 static bool own_caption(struct eval_run *run, const mmq_image *image, size_t j)
 {
     bool two = run->settings.candidate != NULL;
+    struct eval_forced forced;
     int i;
 
     for (i = 0; i < (two ? 2 : 1); i++) {
         struct eval_side *side = &run->side[i];
-        struct caption_work work = {
-            .run = run, .side = side, .entry = j, .keep = two && i == 0, .compare = two && i == 1};
+        enum eval_logits logits = i == 1 ? EVAL_COMPARE : two ? EVAL_KEEP : EVAL_IGNORE;
 
-        if (!force_caption(&work, image))
+        if (!force_caption(run, side, j, image, &forced, logits))
             return false;
-        eval_tally_caption(&side->tally, &run->record.entries[j], j, work.nll_sum, work.n,
-                           work.top1);
+        eval_tally_caption(&side->tally, &run->record.entries[j], j, forced.nll_sum, forced.tokens,
+                           forced.top1);
     }
     return true;
 }
 
 static bool wrong_caption(struct eval_run *run, const mmq_image *image, size_t owner)
 {
-    struct caption_work work = {.run = run, .side = run->measured, .entry = owner};
+    struct eval_forced forced;
 
-    if (!force_caption(&work, image))
+    if (!force_caption(run, run->measured, owner, image, &forced, EVAL_IGNORE))
         return false;
     eval_tally_wrong_picture(&run->measured->tally, &run->record.entries[owner], owner,
-                             work.nll_sum, work.n);
+                             forced.nll_sum, forced.tokens);
     return true;
 }
 
@@ -363,11 +178,11 @@ static bool greedy_caption(struct eval_run *run, const mmq_image *image, size_t 
     struct one_prompt p;
     mmq_result *result = NULL;
     mmq_generate_request request = {
-        .struct_size = sizeof request, .prompt = &p.prompt, .max_new_tokens = MOST_NEW_TOKENS};
+        .struct_size = sizeof request, .prompt = &p.form.prompt, .max_new_tokens = MOST_NEW_TOKENS};
 
     set_prompt(&p, side->chat_template, image, describe);
-    if (mmq_generate(&result, side->session, &request) != MMQ_OK)
-        return fail_entry(run, j, "the greedy caption");
+    if (mmq_generate(&result, side->m.session, &request) != MMQ_OK)
+        return fail_entry(run, j, "the greedy caption", mmq_last_error_message());
     eval_tally_greedy(&side->tally, &run->record.entries[j], mmq_result_text(result));
     mmq_result_free(result);
     return true;
@@ -383,7 +198,7 @@ static int32_t take_margin(void *user, size_t index, const float *logits, size_t
 {
     struct margin *margin = user;
 
-    if (index != 0 || n_vocab != margin->side->n_vocab)
+    if (index != 0 || n_vocab != margin->side->m.n_vocab)
         return 1;
     margin->value = (double)logits[margin->side->yes] - (double)logits[margin->side->no];
     return 0;
@@ -400,13 +215,13 @@ static bool questions(struct eval_run *run, const mmq_image *image, size_t j)
         struct margin margin = {.side = side, .value = NAN};
         mmq_evaluation *evaluation = NULL;
         mmq_evaluate_request request = {.struct_size = sizeof request,
-                                        .prompt = &p.prompt,
+                                        .prompt = &p.form.prompt,
                                         .on_logits = take_margin,
                                         .logits_user = &margin};
 
         set_prompt(&p, side->chat_template, image, entry->questions[i].text);
-        if (mmq_evaluate(&evaluation, side->session, &request) != MMQ_OK)
-            return fail_entry(run, j, "a question");
+        if (mmq_evaluate(&evaluation, side->m.session, &request) != MMQ_OK)
+            return fail_entry(run, j, "a question", mmq_last_error_message());
         mmq_evaluation_free(evaluation);
         eval_tally_question(&side->tally, &entry->questions[i], j, margin.value);
     }
@@ -427,9 +242,9 @@ bool eval_run_picture(struct eval_run *run, size_t j)
 
     if ((size_t)snprintf(path, sizeof path, "%s/images/%s", run->settings.data,
                          run->record.entries[j].file) >= sizeof path)
-        return fail_run(run, "--data: the path is too long");
+        return EVAL_FAIL(run, "--data: the path is too long");
     if (mmq_image_read_file(&image, path, NULL) != MMQ_OK)
-        return fail_entry(run, j, "the picture");
+        return fail_entry(run, j, "the picture", mmq_last_error_message());
     if (j < run->n)
         done = own_caption(run, image, j);
     if (done && owner < run->n)

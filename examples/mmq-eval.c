@@ -1,5 +1,6 @@
-/* mmq-eval: how well a model speaks about pictures, against a record of reference figures, and how
- * far a candidate's next-token distributions are from a reference's. */
+/* mmq-eval: how well a model speaks about pictures, against questions with their answers or a
+ * record of reference figures, and how far a candidate's next-token distributions are from a
+ * reference's. */
 #define _POSIX_C_SOURCE 200809L
 #include <string.h>
 #include <time.h>
@@ -7,18 +8,32 @@
 
 #include "common.h"
 #include "eval_print.h"
-#include "eval_run.h"
 
 static const char usage[] =
     "usage: mmq-eval REFERENCE [CANDIDATE] --data DIR [options]\n"
     "\n"
-    "DIR holds record.json and images/. Prints the caption loss with the right and with a wrong\n"
-    "picture, the accuracy of yes/no answers and how many greedy captions equal the record's: of\n"
-    "the candidate when one is given, else of the reference; with a candidate also the divergence\n"
-    "KL(reference || candidate) at the captions' tokens.\n"
+    "DIR holds either questions.jsonl, with the pictures beside it, or record.json and images/.\n"
     "\n"
-    "  --data DIR          the pictures and the record\n"
-    "  --limit N           the first N pictures (default: all)\n"
+    "Questions, one line each of {\"images\": [...], \"question\", \"answer\", \"kind\"}, are "
+    "answered\n"
+    "greedily: by the candidate when one is given, else by the reference. An answer scores 1 when\n"
+    "it equals the true one but for blanks at the ends; one of kind \"describe\" scores the F1 of\n"
+    "its items between \", \". Prints the mean score (exact_match) and that of each kind "
+    "(by_kind).\n"
+    "\n"
+    "Of a record: the caption loss with the right and with a wrong picture, the accuracy of "
+    "yes/no\n"
+    "answers and how many greedy captions equal the record's.\n"
+    "\n"
+    "With a candidate also the divergence KL(reference || candidate) at the tokens of the true\n"
+    "answers, or of the captions.\n"
+    "\n"
+    "  --data DIR          the pictures and the questions or the record\n"
+    "  --limit N           the first N questions or pictures (default: all)\n"
+    "  --max-tokens N      end the answer to a question after N tokens (default 128)\n"
+    "  --grey              a grey picture of the same size in place of each: what is chance\n"
+    "  --answers FILE      write a JSON line per question: it, the answer given and its score\n"
+    "  --context N         tokens that a session holds (default: what pictures and words need)\n"
     "  --threads N         of the CPU (default: all)\n"
     "  --isa NAME          c, avx2 or avx512 (default: the best there is)\n"
     "  --json              one object instead of a table\n";
@@ -32,7 +47,7 @@ static double seconds_now(void)
 }
 
 /* "[####    ] 12/500 pictures, 7:31 left" on stderr, only when it is a terminal. */
-static void show_pictures(size_t done, size_t total, double seconds)
+static void show_done(const char *what, size_t done, size_t total, double seconds)
 {
     enum { WIDTH = 30 };
     static const char bar[] = "##############################";
@@ -41,11 +56,19 @@ static void show_pictures(size_t done, size_t total, double seconds)
 
     if (!isatty(STDERR_FILENO))
         return;
-    fprintf(stderr, "\r[%-30.*s] %zu/%zu pictures", filled, bar, done, total);
+    fprintf(stderr, "\r[%-30.*s] %zu/%zu %s", filled, bar, done, total, what);
     if (done == total)
         fputs("             \n", stderr);
     else if (done > 0)
         fprintf(stderr, ", %d:%02d left ", (int)left / 60, (int)left % 60);
+}
+
+/* The bar ends where the work does. */
+static bool end_early(void)
+{
+    if (isatty(STDERR_FILENO))
+        fputc('\n', stderr);
+    return false;
 }
 
 static bool run_pictures(struct eval_run *run)
@@ -55,21 +78,32 @@ static bool run_pictures(struct eval_run *run)
 
     for (j = 0; j < run->record.n; j++)
         total += eval_run_needs(run, j);
-    show_pictures(0, total, 0);
+    show_done("pictures", 0, total, 0);
     for (j = 0; j < run->record.n; j++) {
         if (!eval_run_needs(run, j))
             continue;
-        if (!eval_run_picture(run, j)) {
-            if (isatty(STDERR_FILENO))
-                fputc('\n', stderr);
-            return false;
-        }
-        show_pictures(++done, total, seconds_now() - begin);
+        if (!eval_run_picture(run, j))
+            return end_early();
+        show_done("pictures", ++done, total, seconds_now() - begin);
     }
     return true;
 }
 
-static int evaluate(const struct eval_settings *settings, bool json)
+static bool run_questions(struct quiz_run *run)
+{
+    double begin = seconds_now();
+    size_t i;
+
+    show_done("questions", 0, run->n, 0);
+    for (i = 0; i < run->n; i++) {
+        if (!quiz_run_question(run, i))
+            return end_early();
+        show_done("questions", i + 1, run->n, seconds_now() - begin);
+    }
+    return quiz_run_finish(run);
+}
+
+static int evaluate_record(const struct eval_settings *settings, bool json)
 {
     struct eval_run run;
     double begin = seconds_now();
@@ -78,21 +112,66 @@ static int evaluate(const struct eval_settings *settings, bool json)
     if (!eval_run_open(&run, settings) || !run_pictures(&run)) {
         fprintf(stderr, "mmq-eval: %s\n", run.error);
     } else {
-        (json ? eval_print_json : eval_print_table)(&run, seconds_now() - begin);
+        (json ? eval_print_captions_json : eval_print_captions)(&run, seconds_now() - begin);
         code = finish_output("mmq-eval", EXIT_DONE);
     }
     eval_run_close(&run);
     return code;
 }
 
+static int evaluate_quiz(const struct eval_settings *settings, bool json)
+{
+    struct quiz_run run;
+    double begin = seconds_now();
+    int code = EXIT_FAILED;
+
+    if (!quiz_run_open(&run, settings) || !run_questions(&run)) {
+        fprintf(stderr, "mmq-eval: %s\n", run.error);
+    } else {
+        (json ? eval_print_quiz_json : eval_print_quiz)(&run, seconds_now() - begin);
+        code = finish_output("mmq-eval", EXIT_DONE);
+    }
+    quiz_run_close(&run);
+    return code;
+}
+
+static bool holds(const char *folder, const char *name)
+{
+    char path[4096];
+
+    return (size_t)snprintf(path, sizeof path, "%s/%s", folder, name) < sizeof path &&
+           access(path, F_OK) == 0;
+}
+
+static int evaluate(const struct eval_settings *settings, bool json)
+{
+    bool record = holds(settings->data, "record.json");
+    bool quiz = holds(settings->data, "questions.jsonl");
+
+    if (record == quiz) {
+        fprintf(stderr, "mmq-eval: %s holds %s record.json %s questions.jsonl\n", settings->data,
+                record ? "both" : "neither", record ? "and" : "nor");
+        return EXIT_FAILED;
+    }
+    if (record && (settings->grey || settings->answers)) {
+        fprintf(stderr, "mmq-eval: --grey and --answers are for questions, not for a record\n");
+        return EXIT_USAGE;
+    }
+    return (quiz ? evaluate_quiz : evaluate_record)(settings, json);
+}
+
 int main(int argc, char **argv)
 {
-    struct eval_settings settings = {0};
+    struct eval_settings settings = {.max_tokens = 128};
     int64_t limit = INT64_MAX;
     bool json = false, help = false;
     const struct option_row rows[] = {
         {"--data", .text = &settings.data},
         {"--limit", .number = &limit},
+        {"--max-tokens", .count = &settings.max_tokens},
+        {"--grey", .flag = &settings.grey},
+        {"--answers", .text = &settings.answers},
+        {"--context", .count = &settings.context},
         {"--threads", .count = &settings.n_threads},
         {"--isa", .text = &settings.isa},
         {"--json", .flag = &json},

@@ -20,11 +20,12 @@ static const char usage[] =
     "search'\n"
     "  --method M          of rules that name none: rtn (default), search\n"
     "  --plan              print what would be done, and stop\n"
+    "  --device D          what packs: cpu (default), cuda:0; the bytes are the same\n"
     "  --chunk-bytes N     of f32 rows in hand at once (default 4 MiB)\n"
     "  --json              the report, or the plan, as JSON on stdout\n";
 
 struct settings {
-    const char *format, *policy, *method;
+    const char *format, *policy, *method, *device;
     int64_t chunk;
     bool plan, json, help;
 };
@@ -75,6 +76,7 @@ static int quantize(const mmq_model *model, const struct settings *s, const char
         .chunk_bytes = (uint64_t)s->chunk,
         .on_progress = show_progress,
         .progress_user = (void *)"quantizing",
+        .device = s->device,
     };
     mmq_report *report = NULL;
     int code = EXIT_DONE;
@@ -97,15 +99,22 @@ int main(int argc, char **argv)
     const char *operands[2] = {NULL, NULL};
     struct settings s = {0};
     const struct option_row rows[] = {
-        {"--format", .text = &s.format},       {"--policy", .text = &s.policy},
-        {"--method", .text = &s.method},       {"--plan", .flag = &s.plan},
-        {"--chunk-bytes", .number = &s.chunk}, {"--json", .flag = &s.json},
-        {"--help", .flag = &s.help},           {NULL},
+        {"--format", .text = &s.format},
+        {"--policy", .text = &s.policy},
+        {"--method", .text = &s.method},
+        {"--plan", .flag = &s.plan},
+        {"--device", .text = &s.device},
+        {"--chunk-bytes", .number = &s.chunk},
+        {"--json", .flag = &s.json},
+        {"--help", .flag = &s.help},
+        {NULL},
     };
     int n = read_arguments(argc, argv, rows, operands, 2), code;
+    mmq_load_options load = {.struct_size = sizeof load};
     mmq_model *model = NULL;
     char *policy;
 
+    load.device = s.device ? s.device : "cpu";
     if (s.help) {
         fputs(usage, stdout);
         return EXIT_DONE;
@@ -122,7 +131,7 @@ int main(int argc, char **argv)
     policy = s.format ? strdup(s.format) : read_policy("mmq-quantize", s.policy);
     if (!policy)
         return EXIT_FAILED;
-    if (mmq_load(&model, operands[0], NULL) != MMQ_OK)
+    if (mmq_load(&model, operands[0], &load) != MMQ_OK)
         code = report_failure("mmq-quantize");
     else
         code = s.plan ? show_plan(model, &s, policy) : quantize(model, &s, policy, operands[1]);

@@ -425,6 +425,8 @@ typedef struct mmq_quantize_options {
     const mmq_cancel *cancel; /* NULL: none */
     const char *method;       /* of rules that name none: NULL or "rtn", "search" */
     const mmq_plan *plan;     /* instead of `format`: made for a model of the same tensors */
+    const char *device;       /* that packs: NULL: the CPU, by the source's threads; "auto", "cpu",
+                                 "cuda:0". The bytes do not depend on it. */
 } mmq_quantize_options;
 
 /*
@@ -445,6 +447,8 @@ typedef struct mmq_quantize_options {
  *   MMQ_ERR_EXISTS       out_path exists
  *   MMQ_ERR_FORMAT       a weight is NaN or infinite: the message names tensor and index
  *   MMQ_ERR_IO           the folder cannot be written
+ *   MMQ_ERR_NO_DEVICE    there is no such device to pack on
+ *   MMQ_ERR_LIMIT        the source's memory limit of that device leaves no room for a chunk
  *   MMQ_ERR_CANCELLED, MMQ_ERR_CALLBACK
  */
 MMQ_API mmq_status mmq_quantize_layerwise(mmq_model **quantized, const mmq_model *source,

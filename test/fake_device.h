@@ -382,9 +382,22 @@ static void fake_check_weight(const struct fake_device *d, const struct mmqi_run
 
 /* Everything that the segments read or write is the device's own. */
 static void fake_check_run(const struct fake_device *d, const struct mmqi_graph *graph,
-                           const struct mmqi_run *run, int32_t begin, int32_t end)
+                           const struct mmqi_plan *plan, const struct mmqi_run *run, int32_t begin,
+                           int32_t end)
 {
-    fake_own(d, run->arena, 1);
+    uint64_t arena_bytes = 1;
+
+    for (int32_t s = begin; s < end; s++)
+        for (int32_t i = mmqi_graph_segment_at(graph, s)->begin;
+             i < mmqi_graph_segment_at(graph, s)->end; i++) {
+            const struct mmqi_node *node = mmqi_graph_node_at(graph, i);
+            const int32_t values[3] = {node->out, node->in[0], node->in[1]};
+
+            for (int k = 0; k < 3; k++)
+                if (values[k] >= 0 && mmqi_plan_end(plan, values[k]) > arena_bytes)
+                    arena_bytes = mmqi_plan_end(plan, values[k]);
+        }
+    fake_own(d, run->arena, (size_t)arena_bytes);
     fake_own(d, run->spans, 1);
     for (int i = 0; i < MMQI_N_INDEX; i++)
         fake_own(d, run->index[i], 1);
@@ -416,7 +429,7 @@ static int32_t fake_execute(struct mmqi_stream *stream, const struct mmqi_graph 
 
     if (status != MMQ_OK)
         return status;
-    fake_check_run(s->device, graph, run, begin, end);
+    fake_check_run(s->device, graph, plan, run, begin, end);
     fake_enter(s->device);
     status = mmqi_cpu_backend.execute(s->inner, graph, plan, run, begin, end);
     fake_leave(s->device);

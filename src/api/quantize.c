@@ -1,4 +1,6 @@
 /* mmq_quantize_layerwise and its report. */
+#include <string.h>
+
 #include "api/api.h"
 #include "core/mem.h"
 #include "quant/apply.h"
@@ -51,6 +53,26 @@ static int32_t take_choices(struct mmqi_quantize_options *out, struct mmqi_quant
     return status;
 }
 
+/* The host of the device that packs, to be released: the source's own where it has it. NULL without
+ * a device. */
+static int32_t take_host(struct mmqi_quantize_options *out, const mmq_model *source,
+                         const char *device)
+{
+    struct mmqi_host_options options = {.device = device, .runtime = source->host->runtime};
+    int32_t place;
+
+    if (!device)
+        return MMQ_OK;
+    if (strchr(device, '='))
+        return mmqi_fail(MMQ_ERR_INVALID, "mmq_quantize_layerwise: one device packs, no map");
+    place = mmqi_host_find_place(source->host, device);
+    if (place < 0)
+        return mmqi_host_create(&out->host, mmqi_backends, &options);
+    out->host = mmqi_host_retain(source->host);
+    out->place = place;
+    return MMQ_OK;
+}
+
 /*
  * Quantize into handles that are there before the work begins: once a folder has its name, nothing
  * can fail any more. `model` and `report` are NULL where none is wanted.
@@ -63,6 +85,8 @@ static int32_t quantize(mmq_model *model, const mmq_model *source, const mmq_qua
     struct mmqi_quant_plan *made = NULL;
     int32_t status = take_choices(&core, &made, source->core, o);
 
+    if (status == MMQ_OK)
+        status = take_host(&core, source, o->device);
     if (status == MMQ_OK) {
         core.out_path = o->out_path;
         core.chunk_bytes = o->chunk_bytes;
@@ -73,6 +97,7 @@ static int32_t quantize(mmq_model *model, const mmq_model *source, const mmq_qua
         status = mmqi_quantize(model ? &model->core : NULL, source->core, &core,
                                report ? &report->core : NULL);
     }
+    mmqi_host_release(core.host);
     mmqi_quant_plan_free(made);
     return status;
 }

@@ -49,8 +49,8 @@ struct mmqi_device_options {
     int32_t isa;            /* enum mmqi_isa; one that the machine lacks is MMQ_ERR_UNSUPPORTED */
     struct mmqi_pool *pool; /* the CPU's threads; outlives the device */
     const struct mmqi_backend_host *host; /* for a backend in a library of its own */
-    const struct mmqi_log *log; /* NULL: none; outlives the device */
-    struct mmqi_fault fault;    /* for tests */
+    const struct mmqi_log *log;           /* NULL: none; outlives the device */
+    struct mmqi_fault fault;              /* for tests */
 };
 
 /* What there is, before a device is opened. */

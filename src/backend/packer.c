@@ -1,6 +1,6 @@
 /*
- * Packing by chunks; and by slices of a chunk, on the host. Slices are whole steps of the format, so
- * their bytes are disjoint, and depend on sizes alone.
+ * Packing by chunks; and by slices of a chunk, on the host. Slices are whole steps of the format,
+ * so their bytes are disjoint, and depend on sizes alone.
  */
 #include "backend/packer.h"
 

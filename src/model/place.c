@@ -3,8 +3,8 @@
  *
  * Matrices are placed as their canonical block; vectors and constants as f32, converted exactly.
  * Small buffers of host memory carry everything, so placing costs the device's bytes and no more. A
- * matrix whose format is not the stored one is packed on its way by the device, a chunk of rows at a
- * time: with memory of its own, that takes some of it as long as weights are placed.
+ * matrix whose format is not the stored one is packed on its way by the device, a chunk of rows at
+ * a time: with memory of its own, that takes some of it as long as weights are placed.
  */
 #include <string.h>
 

@@ -25,7 +25,8 @@ struct mmqi_declare {
 /* "at.name" into `out`; false where it does not fit. */
 bool mmqi_join_name(char out[MMQI_MAX_WEIGHT_NAME], const char *at, const char *name);
 
-/* A tensor of rank 1 to MMQI_MAX_WEIGHT_RANK; as a matrix it has shape[0] rows (a vector one row). */
+/* A tensor of rank 1 to MMQI_MAX_WEIGHT_RANK; as a matrix it has shape[0] rows (a vector one
+ * row). */
 void mmqi_declare_weight(struct mmqi_declare *d, const char *name, int32_t role, int32_t rank,
                          const int64_t *shape);
 /* A matrix [rows, cols] of role LINEAR, with "name.bias" [rows] if `bias`. */

@@ -100,18 +100,18 @@ static int32_t measure_weight(struct job *job, int32_t i)
 /* What packs, and its memory; given back by close_packing(). */
 static int32_t open_packing(struct job *job)
 {
-    struct mmqi_host *device = job->options->device;
+    struct mmqi_host *host = job->options->host;
     uint64_t bytes = job->report->device_bytes;
     int32_t status;
 
     if (bytes == 0)
         return MMQ_OK;
-    status = mmqi_host_take_at(device, 0, bytes, "packing weights");
+    status = mmqi_host_take_at(host, job->options->place, bytes, "packing weights");
     if (status != MMQ_OK)
         return status;
     status = mmqi_packing_open(&job->packing, bytes);
     if (status != MMQ_OK)
-        mmqi_host_give_at(device, 0, bytes);
+        mmqi_host_give_at(host, job->options->place, bytes);
     return status;
 }
 
@@ -121,7 +121,7 @@ static void close_packing(struct job *job)
 
     mmqi_packing_close(&job->packing);
     if (bytes > 0)
-        mmqi_host_give_at(job->options->device, 0, bytes);
+        mmqi_host_give_at(job->options->host, job->options->place, bytes);
 }
 
 static int32_t make_buffers(struct job *job)
@@ -390,9 +390,9 @@ int32_t mmqi_quantize(struct mmqi_model **quantized, const struct mmqi_model *so
     struct job job = {.source = source, .options = options, .packing = {.pool = options->pool}};
     int32_t status;
 
-    if (options->device) {
-        job.packing.backend = options->device->place[0].at.backend;
-        job.packing.device = options->device->place[0].at.device;
+    if (options->host) {
+        job.packing.backend = options->host->place[options->place].at.backend;
+        job.packing.device = options->host->place[options->place].at.device;
     }
     if (quantized)
         *quantized = NULL;

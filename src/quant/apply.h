@@ -19,9 +19,10 @@ struct mmqi_quantize_options {
     uint64_t chunk_bytes;
     uint64_t shard_bytes;   /* of one file of weights; 0: 4 GiB */
     struct mmqi_pool *pool; /* packs the rows of a chunk together; NULL: this thread alone */
-    /* Its first place packs instead: a chunk of rows and its bytes are taken of its budget. NULL:
-     * the pool does. */
-    struct mmqi_host *device;
+    /* Its device at `place` packs instead, and memory for a chunk and its bytes is taken of that
+     * budget. NULL: the pool packs. */
+    struct mmqi_host *host;
+    int32_t place;
     /* Nonzero ends the work with MMQ_ERR_CALLBACK; NULL: none. */
     int32_t (*progress)(void *user, uint64_t done, uint64_t total);
     void *progress_user;

@@ -89,6 +89,8 @@ struct mmqi_layout {
     uint64_t bytes; /* of the whole block, padding included */
 };
 
+struct mmqi_table4;
+
 struct mmqi_format_info {
     const char *name; /* "f32", "bf16", "int8", "nf4", "nf4-32-nested", "int4-g64-bf16" ... */
     int32_t format;
@@ -99,6 +101,7 @@ struct mmqi_format_info {
     bool nested;         /* TABLE4: absmax is part 1 as u8 codes, parts 2 and 3 decode them */
     int32_t scale_dtype; /* INT4: MMQI_F16 or MMQI_BF16 */
     const float *table;  /* TABLE4: 16 values */
+    const struct mmqi_table4 *coding; /* TABLE4: how codes are chosen, format_block.h */
     /* MMQ_ERR_LIMIT where sizes would wrap. rows, cols >= 0. */
     int32_t (*layout)(struct mmqi_layout *layout, int64_t rows, int64_t cols);
     /* Smallest number of rows whose parts end at whole bytes and whole blocks. */

@@ -227,7 +227,7 @@ struct mmqi_scale_type {
     int32_t bf16; /* else f16 */
 };
 
-MMQI_ALWAYS_INLINE struct mmqi_scale_type mmqi_scale_type(int32_t dtype)
+MMQI_ALWAYS_INLINE struct mmqi_scale_type mmqi_scale_type_of(int32_t dtype)
 {
     struct mmqi_scale_type f16 = {65504.0f, 0x1p-24f, 0}, bf16 = {0x1.1p124f, 0x1p-133f, 1};
 

@@ -81,7 +81,7 @@ static struct mmqi_int4_grid pack_group(uint8_t *codes, const float *w, int64_t 
 static void pack_groups(uint8_t *const part[], const float *w, int64_t rows, int64_t cols,
                         int32_t method, int64_t group, int32_t dtype)
 {
-    const struct mmqi_scale_type type = mmqi_scale_type(dtype);
+    const struct mmqi_scale_type type = mmqi_scale_type_of(dtype);
     int64_t row_bytes = cols / 2 + cols % 2, at = 0;
 
     for (int64_t row = 0; row < rows; row++)
@@ -102,7 +102,7 @@ static void pack_groups(uint8_t *const part[], const float *w, int64_t rows, int
 static void unpack_groups(float *w, const uint8_t *const part[], int64_t cols, int64_t begin,
                           int64_t n, int64_t group, int32_t dtype)
 {
-    const struct mmqi_scale_type type = mmqi_scale_type(dtype);
+    const struct mmqi_scale_type type = mmqi_scale_type_of(dtype);
     int64_t row_bytes = cols / 2 + cols % 2, groups = count_groups(cols, group), end = begin + n;
 
     while (begin < end) {

@@ -1,7 +1,7 @@
 /*
  * Four numbers side by side, as packing computes: a vector of the compiler's in C; in C++, and so
- * in CUDA, a struct with the same operators. Every operation is that of IEEE on each lane by itself,
- * so both give the same bits (CUDA: with --fmad=false).
+ * in CUDA, a struct with the same operators. Every operation is that of IEEE on each lane by
+ * itself, so both give the same bits (CUDA: with --fmad=false).
  */
 #ifndef MMQI_QUANT_FORMAT_LANES_H
 #define MMQI_QUANT_FORMAT_LANES_H

@@ -200,7 +200,7 @@ static void unpack_blocks(float *w, const uint8_t *const part[], int64_t begin, 
     X(FP4_32_NESTED, fp4, "fp4-32-nested", 32, true)                                               \
     X(FP4_128_NESTED, fp4, "fp4-128-nested", 128, true)
 
-#define FUNCTIONS(ID, coding, text, size, is_nested)                                               \
+#define FUNCTIONS(ID, table4, text, size, is_nested)                                               \
     static int32_t layout_##ID(struct mmqi_layout *layout, int64_t rows, int64_t cols)             \
     {                                                                                              \
         return layout_blocks(layout, rows, cols, size, is_nested);                                 \
@@ -212,18 +212,18 @@ static void unpack_blocks(float *w, const uint8_t *const part[], int64_t begin, 
     static void pack_##ID(uint8_t *const part[], const float *w, int64_t rows, int64_t cols,       \
                           int32_t method)                                                          \
     {                                                                                              \
-        pack_blocks(part, w, rows, cols, method, size, &mmqi_##coding##_coding);                   \
+        pack_blocks(part, w, rows, cols, method, size, &mmqi_##table4##_coding);                   \
     }                                                                                              \
     static void unpack_##ID(float *w, const uint8_t *const part[], int64_t rows, int64_t cols,     \
                             int64_t begin, int64_t n)                                              \
     {                                                                                              \
         (void)rows;                                                                                \
         (void)cols;                                                                                \
-        unpack_blocks(w, part, begin, n, size, is_nested, mmqi_##coding##_table);                  \
+        unpack_blocks(w, part, begin, n, size, is_nested, mmqi_##table4##_table);                  \
     }
 FORMATS(FUNCTIONS)
 
-#define INFO(ID, coding, text, size, is_nested)                                                    \
+#define INFO(ID, table4, text, size, is_nested)                                                    \
     {                                                                                              \
         .name = text,                                                                              \
         .format = MMQI_FORMAT_##ID,                                                                \
@@ -231,7 +231,8 @@ FORMATS(FUNCTIONS)
         .dtype = MMQI_U8,                                                                          \
         .block = size,                                                                             \
         .nested = is_nested,                                                                       \
-        .table = mmqi_##coding##_table,                                                            \
+        .table = mmqi_##table4##_table,                                                            \
+        .coding = &mmqi_##table4##_coding,                                                         \
         .layout = layout_##ID,                                                                     \
         .row_step = row_step_##ID,                                                                 \
         .pack = pack_##ID,                                                                         \

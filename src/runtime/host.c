@@ -72,11 +72,16 @@ static int32_t find_backend(struct mmqi_host *host, const struct mmqi_backend **
 
 /* ---- places ---- */
 
-static int32_t find_place(const struct mmqi_host *host, const char *name)
+int32_t mmqi_host_find_place(const struct mmqi_host *host, const char *device)
 {
-    for (int32_t i = 0; i < host->n_places; i++)
-        if (strcmp(host->place[i].name, name) == 0)
+    size_t size = strlen(device);
+
+    for (int32_t i = 0; i < host->n_places; i++) {
+        const char *name = host->place[i].name, *rest = name + size;
+
+        if (strncmp(name, device, size) == 0 && (*rest == '\0' || strcmp(rest, ":0") == 0))
             return i;
+    }
     return -1;
 }
 
@@ -104,7 +109,7 @@ static int32_t open_place(struct mmqi_host *host, int32_t *at,
     if (status != MMQ_OK)
         return status;
     name_place(place.name, place.at.backend, how.index);
-    *at = find_place(host, place.name);
+    *at = mmqi_host_find_place(host, place.name);
     if (*at >= 0)
         return MMQ_OK;
     if (host->n_places == MMQI_MAX_PLACES)

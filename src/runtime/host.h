@@ -72,6 +72,10 @@ const char *mmqi_host_describe(const struct mmqi_host *host);
 /* The runtime's log, for mmqi_log(); NULL where there is none. */
 const struct mmqi_log *mmqi_host_log(const struct mmqi_host *host);
 
+/* The place of a device that this host has; -1 for another one. "cuda" is "cuda:0"; "auto" names
+ * none. */
+int32_t mmqi_host_find_place(const struct mmqi_host *host, const char *device);
+
 /* Count bytes [n_places] against the budgets, all or none; MMQ_ERR_LIMIT tells `what` needs them,
  * and what is left. Any thread. */
 int32_t mmqi_host_take(struct mmqi_host *host, const uint64_t *bytes, const char *what);

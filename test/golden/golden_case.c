@@ -3,8 +3,8 @@
  *
  * Each DIR has the form of a golden case: model/ (a checkpoint), golden.json and the tensors it
  * names. Sessions run in `exact` mode, on the CPU or the device named ("cuda:0"), whose library is
- * TEST_CUDA_LIBRARY where that is set. One line per case; exit status 0 only if every case holds. A case that is absent, or of a
- * family that the library does not run, does not hold.
+ * TEST_CUDA_LIBRARY where that is set. One line per case; exit status 0 only if every case holds. A
+ * case that is absent, or of a family that the library does not run, does not hold.
  */
 #include <jansson.h>
 #include <math.h>

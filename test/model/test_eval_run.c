@@ -10,6 +10,7 @@
 #include "../../examples/eval_record.c"
 #include "../../examples/eval_run.c"
 #include "../../examples/eval_figures.c"
+#include "../../examples/eval_model.c"
 
 enum { N_ENTRIES = 3 };
 
@@ -80,7 +81,7 @@ static bool run_all(struct eval_run *run, const struct data *data, const char *c
 /* One caption after one picture by a session that holds nothing, from raw text. */
 static double nll_alone(const struct eval_run *run, size_t caption, size_t picture, size_t *tokens)
 {
-    mmq_model *model = run->side[0].model;
+    mmq_model *model = run->side[0].m.model;
     mmq_session *session;
     mmq_image *image;
     mmq_evaluation *evaluation;
@@ -177,8 +178,8 @@ START_TEST(a_candidate_that_is_the_reference_does_not_diverge)
     ck_assert_msg(run_all(&run, &data, source_path("test/golden/llava_tiny/model"), SIZE_MAX), "%s",
                   run.error);
     ck_assert_ptr_eq(run.measured, &run.side[1]);
-    ck_assert_uint_eq(run.divergence.n, run.side[0].tally.tokens);
-    figures = eval_divergence_figures(&run.divergence);
+    ck_assert_uint_eq(run.force.divergence.n, run.side[0].tally.tokens);
+    figures = eval_divergence_figures(&run.force.divergence);
     ck_assert_double_eq(figures.mean_kl, 0);
     ck_assert_double_eq(figures.kl_p999, 0);
     ck_assert_double_eq(figures.top1_agreement, 1);
@@ -191,25 +192,24 @@ END_TEST
 /* Logits as a callback of the library gives them, in place of a model. */
 START_TEST(rows_of_another_shape_or_not_finite_end_the_run)
 {
-    struct eval_run run = {.n_rows = 2};
-    struct eval_side side = {.n_vocab = 2};
-    struct caption_work work = {.run = &run, .side = &side, .entry = 7, .keep = true, .n = 2};
+    struct eval_force force = {.n_rows = 2};
+    struct eval_model model = {.n_vocab = 2};
+    struct force_work work = {.force = &force, .m = &model, .logits = EVAL_KEEP, .n = 2};
     const float row[] = {0, 1, 2}, broken[] = {NAN, NAN};
 
     ck_assert(prepare_rows(&work));
     ck_assert_int_eq(take_row(&work, 1, row, 2), 0);
     ck_assert_int_eq(take_row(&work, 2, row, 2), 1);
     ck_assert_int_eq(take_row(&work, 0, row, 3), 1);
-    ck_assert_ptr_nonnull(strstr(run.error, "entry 7"));
-    work.keep = false;
-    work.compare = true;
+    ck_assert_ptr_nonnull(strstr(force.error, "another shape"));
+    work.logits = EVAL_COMPARE;
     ck_assert_int_eq(take_row(&work, 1, row, 2), 0);
     ck_assert_int_eq(take_row(&work, 1, broken, 2), 1);
-    ck_assert_ptr_nonnull(strstr(run.error, "not finite"));
+    ck_assert_ptr_nonnull(strstr(force.error, "not finite"));
     work.n = 3;
     ck_assert(!prepare_rows(&work));
-    ck_assert_ptr_nonnull(strstr(run.error, "2 and 3 tokens"));
-    eval_run_close(&run);
+    ck_assert_ptr_nonnull(strstr(force.error, "2 and 3 tokens"));
+    eval_force_free(&force);
 }
 END_TEST
 

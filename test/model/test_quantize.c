@@ -8,9 +8,10 @@
 #include <check.h>
 #include <jansson.h>
 
+#include "backend/packer.h"
 #include "core/dtype.h"
 #include "core/os.h"
-#include "backend/packer.h"
+#include "mmq.h"
 #include "quantizing.h"
 
 /* Every preset, some formats, and a policy of rules with everything in it. */
@@ -23,8 +24,8 @@ static const char *const policies[] = {
     "fp4-32 search",
     "int4-g32-bf16 search",
     "vision.* = fp4-128-nested search; language.* = nf4-32-nested; projector.* = nf4-128",
-    "vision.* = nf4; projector.* = f32; language.layers.*.mlp.* = int8\n"
-    "language.{embed,head} = int8 # and the rest as it is",
+    ("vision.* = nf4; projector.* = f32; language.layers.*.mlp.* = int8\n"
+     "language.{embed,head} = int8 # and the rest as it is"),
 };
 static const size_t n_policies = sizeof policies / sizeof *policies;
 
@@ -206,6 +207,82 @@ START_TEST(the_files_do_not_depend_on_chunks_or_threads)
 }
 END_TEST
 
+enum { N_ISAS = 3 };
+
+/* The tiny model with the kernels of one instruction set; NULL where the machine lacks it. */
+static mmq_model *load_for(const char *isa)
+{
+    mmq_load_options options = {.struct_size = sizeof options, .isa = isa, .n_threads = 1};
+    mmq_model *model = NULL;
+    mmq_status status = mmq_load(&model, tiny_path(), &options);
+    mmq_model_facts facts = {.struct_size = sizeof facts};
+
+    if (status == MMQ_ERR_UNSUPPORTED) {
+        printf("SKIPPED: %s\n", mmq_last_error_message());
+        return NULL;
+    }
+    ck_assert_msg(status == MMQ_OK, "%s", mmq_last_error_message());
+    ck_assert_int_eq(mmq_model_place(model), MMQ_OK); /* the kernels are in use */
+    ck_assert_int_eq(mmq_model_info(&facts, model), MMQ_OK);
+    ck_assert_str_eq(facts.device, support_text("cpu %s, 1 thread", isa));
+    return model;
+}
+
+static void check_instruction_sets(mmq_model *const models[N_ISAS], const struct mmqi_model *source,
+                                   const char *policy)
+{
+    mmq_quantize_options options = {
+        .struct_size = sizeof options, .format = policy, .out_path = "out"};
+
+    quantize(source, policy, "expected", false);
+    for (int k = 0; k < N_ISAS; k++) {
+        if (!models[k])
+            continue;
+        ck_assert_msg(mmq_quantize_layerwise(NULL, models[k], &options, NULL) == MMQ_OK, "%s: %s",
+                      policy, mmq_last_error_message());
+        same_files("out/model.safetensors", "expected/model.safetensors");
+        same_files("out/config.json", "expected/config.json");
+        ck_assert_int_eq(system("rm -r out"), 0);
+    }
+    ck_assert_int_eq(system("rm -r expected"), 0);
+}
+
+/* Rules that give each kind of matrix another format and method, in turn from *turn on. False when
+ * every format had its turn with both. */
+static bool next_rules(char rules[1024], int32_t *turn)
+{
+    static const char *const kinds[] = {"vision.*.attn", "vision.*.mlp", "projector",
+                                        "language.*.attn", "language.*.mlp"};
+    const struct mmqi_format_info *info = mmqi_format_info(*turn / 2);
+    size_t n = 0;
+
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds && info; k++) {
+        n += (size_t)snprintf(rules + n, 1024 - n, "%s.* = %s %s; ", kinds[k], info->name,
+                              *turn % 2 && !info->is_float ? "search" : "rtn");
+        info = mmqi_format_info(++*turn / 2);
+    }
+    return n > 0;
+}
+
+START_TEST(the_files_do_not_depend_on_instruction_sets)
+{
+    mmq_model *models[N_ISAS] = {load_for("c"), load_for("avx2"), load_for("avx512")};
+    struct mmqi_model *source = open_model(tiny_path());
+    char rules[1024];
+    int32_t turn = 0;
+
+    ck_assert_ptr_nonnull(models[0]);
+    for (size_t f = 0; f < n_policies; f++)
+        check_instruction_sets(models, source, policies[f]);
+    while (next_rules(rules, &turn))
+        check_instruction_sets(models, source, rules);
+    ck_assert_int_eq(turn, 2 * MMQI_N_FORMATS);
+    mmqi_model_close(source);
+    for (int k = 0; k < N_ISAS; k++)
+        mmq_model_free(models[k]);
+}
+END_TEST
+
 START_TEST(shards_hold_the_same_weights)
 {
     struct mmqi_model *source = open_model(tiny_path()), *model, *reloaded;
@@ -362,6 +439,7 @@ int main(void)
     tcase_add_test(tests, every_chosen_weight_is_what_its_format_packs_and_nothing_else_is_changed);
     tcase_add_test(tests, rows_read_from_a_packed_folder_are_what_its_bytes_unpack_to);
     tcase_add_test(tests, the_files_do_not_depend_on_chunks_or_threads);
+    tcase_add_test(tests, the_files_do_not_depend_on_instruction_sets);
     tcase_add_test(tests, shards_hold_the_same_weights);
     tcase_add_test(tests, what_is_kept_is_copied_byte_for_byte);
     tcase_add_test(tests, a_source_in_another_format_is_refused_and_one_in_the_same_is_copied);

@@ -90,8 +90,42 @@ mkdir "$work/here" "$work/here/nf4"
 expect 'a folder named as a format is not in its way' 0 '*nf4*tensors change*' '' \
     bash -c 'cd "$1" && "$2" "$3" --policy nf4' - "$work/here" \
     "$(realpath "$bin/mmq-inspect")" "$PWD/$model"
-expect 'mmq-eval tells which record is missing' 1 '' 'mmq-eval: *record.json*' \
-    "$bin/mmq-eval" "$model" --data "$work"
+expect 'mmq-eval tells that a folder holds neither questions nor a record' 1 '' \
+    'mmq-eval: *neither record.json nor questions.jsonl' "$bin/mmq-eval" "$model" --data "$work"
+quiz=$work/quiz
+mkdir "$quiz"
+cp "$case"/images/rings.jpg "$case"/images/steps.png "$quiz"
+cat >"$quiz/questions.jsonl" <<'END'
+{"images": ["rings.jpg"], "question": "How many rings?", "answer": "3", "kind": "count"}
+{"images": ["rings.jpg"], "question": "What is there?", "answer": "a, b", "kind": "describe"}
+{"images": ["steps.png", "rings.jpg"], "question": "Which is larger?", "answer": "x", "kind": "\"q\""}
+END
+eval=("$bin/mmq-eval" "$model" --data "$quiz" --max-tokens 4)
+expect 'mmq-eval answers questions, by kind' 0 '*3 questions, *count *1 *describe *1 *all *3 *' '' \
+    "${eval[@]}"
+expect 'mmq-eval --limit takes the first questions' 0 '*2 questions, *all *2 *' '' \
+    "${eval[@]}" --limit 2
+expect 'mmq-eval --grey says so' 0 '*3 questions about grey pictures, *' '' "${eval[@]}" --grey
+expect 'mmq-eval compares a candidate at the true answers' 0 \
+    '*"exact_match": 0,*"mean_kl": *"kl_p99": *"top1_agreement": *"tokens": *' '' \
+    "$bin/mmq-eval" "$model" "$work/int8" --data "$quiz" --max-tokens 4 --json
+expect 'mmq-eval writes the answers given' 0 '*all *' '' "${eval[@]}" --answers "$work/answers"
+expect 'compare_answers.py finds a file of answers equal to itself' 0 \
+    '*count * 1 *100.00*describe * 1 *100.00*"q" * 1 *100.00*all * 3 *100.00*' '' \
+    "${PYTHON:-python3}" test/tools/compare_answers.py "$work/answers" "$work/answers"
+sed -i 's/"given": "[^"]*/"given": " b, a, c /' "$work/answers"
+expect 'compare_answers.py scores a description by its items' 0 '*describe * 80.00 *80.00*' '' \
+    "${PYTHON:-python3}" test/tools/compare_answers.py "$work/answers" "$work/answers"
+expect 'mmq-eval needs a number of tokens' 2 '' "*'many'*" "${eval[@]}" --max-tokens many
+sed -i '2s/"kind"/"sort"/' "$quiz/questions.jsonl"
+expect 'a bad question is told by file and line' 1 '' \
+    "mmq-eval: $quiz/questions.jsonl:2: 'kind' is missing" "${eval[@]}"
+mv "$quiz/questions.jsonl" "$work/questions"
+cp "$work/questions" "$quiz/record.json"
+expect 'mmq-eval has no answers of a record' 2 '' 'mmq-eval: *not for a record' "${eval[@]}" --grey
+mv "$work/questions" "$quiz/questions.jsonl"
+expect 'mmq-eval tells that a folder holds both questions and a record' 1 '' \
+    'mmq-eval: *both record.json and questions.jsonl' "${eval[@]}"
 
 bench=("$bin/mmq-bench" --random llava-tiny --prompt 40 --decode 4 --buffer 8 --repeat 1)
 expect 'mmq-bench tells memory, prefill, decoding and pictures' 0 \
@@ -106,9 +140,12 @@ expect 'mmq-bench runs a folder' 0 "*prefill    3? rows*" '' \
 expect 'mmq-bench tells the shapes that there are' 2 '' '*llava-1b*' "$bin/mmq-bench" --random llava-2b
 expect 'mmq-bench refuses no tries' 2 '' 'usage: *' "${bench[@]}" --repeat 0
 
+rm "$quiz/record.json"
+sed -i '2s/"sort"/"kind"/' "$quiz/questions.jsonl"
 json_is_valid() { "${PYTHON:-python3}" -m json.tool >/dev/null; }
 for command in "${describe[*]} --max-tokens 4 --json" "$bin/mmq-inspect $model --json" \
-    "$bin/mmq-quantize $model $work/nf4 --format nf4 --json" "${bench[*]} --json"; do
+    "$bin/mmq-quantize $model $work/nf4 --format nf4 --json" "${bench[*]} --json" \
+    "${eval[*]} --json" "$bin/mmq-eval $model $model --data $quiz --json"; do
     if $command 2>/dev/null | json_is_valid; then
         echo "PASS: JSON of $(basename "${command%% *}")"
     else

@@ -101,7 +101,7 @@ START_TEST(all_vectors_of_the_llama2_tokenizer_hold)
 }
 END_TEST
 
-/* Files of their own beside the checkout, unpacked by make: NFC, patterns, merges that are ignored. */
+/* Files beside the checkout, unpacked by make: NFC, patterns, merges that are ignored. */
 static const char *const packed[] = {"qwen2_5", "minicpm_v4_5", "llama3_2", "mistral_nemo"};
 
 START_TEST(all_vectors_of_the_packed_tokenizers_hold)
