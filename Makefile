@@ -61,7 +61,7 @@ endif
 DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
 DEP_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES)) -lpthread -ldl -lm
 # Read only where tests are built, so that the library needs neither package.
-TEST_CFLAGS = $(shell $(PKG_CONFIG) --cflags check jansson libpng libturbojpeg) -Itest -DSOURCE_ROOT='"$(CURDIR)"' \
+TEST_CFLAGS = $(shell $(PKG_CONFIG) --cflags check jansson libpng libturbojpeg) -Itest -DSOURCE_ROOT='"$(CURDIR)"' -DBUILD_FOLDER='"$B"' \
 	-DSPEED_COUNTS=$(if $(filter release,$(config)),1,0)
 TEST_LIBS = $(shell $(PKG_CONFIG) --libs check jansson libpng libturbojpeg)
 
@@ -188,6 +188,30 @@ $(CUDA_SO): $(CUDA_OBJ) $B/cuda/objects cuda/libmmq-cuda.map
 		-Wl,--version-script,cuda/libmmq-cuda.map -Wl,--no-undefined -Wl,-z,relro,-z,now \
 		-Wl,--as-needed $(LDFLAGS) -L$(CUDA_LIB) -Wl,-rpath,'$$ORIGIN:$(CUDA_LIB)' -lcublasLt -lcudart -lm
 
+# The kernels on the host, for TEST_CUDA_LIBRARY: what they compute and touch, without a device.
+EMULATED_SO := $B/lib/libmmq-emulated.so
+EMULATED_CU := $(filter-out cuda/probe.cu cuda/pack%,$(wildcard cuda/*.cu))
+EMULATED_OBJ := $(EMULATED_CU:%.cu=$B/emulated/%.cu.o) \
+	$(patsubst %.c,$B/emulated/%.c.o,$(wildcard test/emulated/*.c) cuda/scratch.c src/core/dtype.c $(CUDA_SHARED))
+EMULATED_C = $(filter-out -Wstrict-prototypes -Wmissing-prototypes,$(BASE)) -I. -Itest -isystem $(CUDA_HOME)/include
+$B/emulated/%.cu.o: %.cu test/emulated/emulate.h $B/cuda/flags
+	@mkdir -p $(@D)
+	$(call say,CXX)$(CXX) $(filter-out -std=gnu11 -Wshadow,$(EMULATED_C)) -std=gnu++17 -Wno-unused-function -Wno-unknown-pragmas -fno-exceptions -fno-rtti \
+		-include test/emulated/emulate.h -MMD -MP -x c++ -c -o $@ $<
+$B/emulated/%.c.o: %.c $B/cuda/flags
+	@mkdir -p $(@D)
+	$(call say,CC)$(CC) $(EMULATED_C) -MMD -MP -c -o $@ $<
+$(EMULATED_SO): $(EMULATED_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) -shared -o $@ $(EMULATED_OBJ) $(SANITIZE) $(LDFLAGS) -lpthread -lm
+
+# Needs the headers of CUDA and a C++ compiler, nothing to link and no device.
+OP_SUITES := $(patsubst test/%.c,$B/test/%,$(wildcard test/ops/test_*.c))
+.PHONY: check-emulated
+check-emulated: $(EMULATED_SO) $(OP_SUITES) ## run the op suites on the CUDA kernels, emulated on the host
+	@status=0; for suite in $(OP_SUITES); do TEST_DEVICE=cuda:0 TEST_CUDA_LIBRARY=$(CURDIR)/$(EMULATED_SO) \
+		$$suite || status=1; done; exit $$status
+
 .PHONY: cuda
 cuda: ## build the CUDA backend where nvcc is: CUDA_ARCHS='80 90a' NVCC=...
 	$(if $(NVCC),,$(error there is no nvcc: NVCC=/path/to/nvcc))
@@ -293,6 +317,23 @@ check: all $(RUNS) ## build and run every test
 .PHONY: unit
 unit: $(SUITE_RUNS) ## build and run the Check suites alone
 	@test/tools/sum_up.sh $(RESULTS) $(foreach run,$(SUITE_RUNS),$(call suite_name,$(run)))
+
+# What test/gpu/run.sh runs; libraries that a machine may lack lie beside, so that the build folder
+# can be taken to one that has a device and no compiler.
+GPU_PROGRAMS := $(addprefix $B/test/,ops/test_device ops/test_rows ops/test_matmul ops/test_attention \
+	ops/test_ops model/test_cuda_library model/test_split golden/golden_case)
+.PHONY: gpu-programs
+gpu-programs: $(GPU_PROGRAMS) examples ## build all that check-gpu runs, without running it
+	+@$(MAKE) --no-print-directory cuda
+	@mkdir -p $B/needed
+	@ldd $(GPU_PROGRAMS) $(PROGRAMS) | awk '$$2 == "=>" && $$3 !~ /lib(c|m|pthread|dl|rt)\.so|libmmq/ {print $$3}' | \
+		sort -u | xargs -r cp -uL -t $B/needed
+
+DEVICE ?= cuda:0
+GPU_SUITES ?=
+.PHONY: check-gpu
+check-gpu: gpu-programs ## build all, run ops, golden cases, model tests and benches on DEVICE=cuda:0
+	@test/gpu/run.sh $B $(DEVICE) $(GPU_SUITES)
 
 # The suites that mean something without a decoder, each in a build of its own.
 DECODER_SUITES := unit/test_image model/test_api model/test_runtime

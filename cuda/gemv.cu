@@ -49,39 +49,121 @@ struct piece {
     uint32_t a, b; /* TABLE4: absmax; nested: its code and absmax's scale; INT4: scale, zero */
 };
 
-/* W's numbers are read once: they need not stay in the caches. */
-static __device__ inline uint4 read_once(const uint8_t *p)
+#ifndef MMQI_EMULATED
+/* 16 bytes that are read once, so need not stay in the caches; zeros, and no access, where they are
+ * not there. As one instruction under a predicate: a branch would cost moves of the result. */
+static __device__ inline uint4 read_codes(const uint8_t *p, bool is_there)
 {
-    return __ldcs(reinterpret_cast<const uint4 *>(p));
+    uint4 v;
+
+    asm volatile("{\n\t.reg .pred there;\n\tsetp.ne.u32 there, %5, 0;\n\t"
+                 "mov.u32 %0, 0;\n\tmov.u32 %1, 0;\n\tmov.u32 %2, 0;\n\tmov.u32 %3, 0;\n\t"
+                 "@there ld.global.cs.v4.u32 {%0, %1, %2, %3}, [%4];\n\t}"
+                 : "=&r"(v.x), "=&r"(v.y), "=&r"(v.z), "=&r"(v.w)
+                 : "l"(p), "r"((uint32_t)is_there));
+    return v;
 }
 
-template <int kCode>
-static __device__ inline struct piece load_piece(const struct weight_view &w, int64_t n,
-                                                 int64_t run)
+/* kBytes of 1, 2 or 4 of a scale, likewise. */
+template <int kBytes> static __device__ inline uint32_t read_scale(const uint8_t *p, bool is_there)
 {
-    constexpr int kRun = run_of(kCode);
-    struct piece p = {};
-    int64_t at, block;
+    uint32_t v;
 
-    if (run * kRun >= w.cols)
-        return p;
-    at = n * w.cols + run * kRun;
+    if (kBytes == 4)
+        asm volatile("{\n\t.reg .pred there;\n\tsetp.ne.u32 there, %2, 0;\n\tmov.u32 %0, 0;\n\t"
+                     "@there ld.global.u32 %0, [%1];\n\t}"
+                     : "=&r"(v)
+                     : "l"(p), "r"((uint32_t)is_there));
+    else if (kBytes == 2)
+        asm volatile("{\n\t.reg .pred there;\n\tsetp.ne.u32 there, %2, 0;\n\tmov.u32 %0, 0;\n\t"
+                     "@there ld.global.u16 %0, [%1];\n\t}"
+                     : "=&r"(v)
+                     : "l"(p), "r"((uint32_t)is_there));
+    else
+        asm volatile("{\n\t.reg .pred there;\n\tsetp.ne.u32 there, %2, 0;\n\tmov.u32 %0, 0;\n\t"
+                     "@there ld.global.u8 %0, [%1];\n\t}"
+                     : "=&r"(v)
+                     : "l"(p), "r"((uint32_t)is_there));
+    return v;
+}
+
+/* x as the compiler must not compute it anew, which it otherwise does in every step. */
+static __device__ inline uint32_t kept(uint32_t x)
+{
+    asm volatile("" : "+r"(x));
+    return x;
+}
+#endif
+
+/* Where the rows of W of a block begin: the same for its threads. Whatever lies further is less
+ * than 2^32 away. */
+struct source {
+    const uint8_t *codes, *scales, *more; /* part 0, part 1, part 2 */
+    uint32_t more_shift;                  /* nested: blocks from `more`'s first scale to `scales` */
+    uint32_t row_bytes;
+    int64_t row0, block0; /* first row; the scale of its first element */
+};
+
+template <int kCode>
+static __device__ inline struct source find_source(const struct weight_view &w, int64_t row0)
+{
+    struct source s = {};
+
+    s.row0 = row0;
+    s.row_bytes = (uint32_t)(w.cols / run_of(kCode) * RUN_BYTES);
+    s.codes = w.part[0] + row0 * s.row_bytes;
     if (has_table(kCode)) {
-        p.codes = read_once(w.part[0] + at / 2);
-        block = at >> w.shift;
-        if (kCode == CODE_NESTED4) {
-            p.a = w.part[1][block];
-            p.b = reinterpret_cast<const uint32_t *>(w.part[2])[block / MMQI_NESTED_BLOCK];
-        } else {
-            p.a = reinterpret_cast<const uint32_t *>(w.part[1])[block];
-        }
+        s.block0 = (row0 * w.cols) >> w.shift;
+        s.scales = w.part[1] + s.block0 * (kCode == CODE_NESTED4 ? 1 : 4);
+        s.more = w.part[2] + s.block0 / MMQI_NESTED_BLOCK * 4;
+        s.more_shift = (uint32_t)(s.block0 % MMQI_NESTED_BLOCK);
     } else if (kCode == CODE_INT4) {
-        p.codes = read_once(w.part[0] + at / 2);
-        block = n * int4_groups(w) + (run * kRun >> w.shift);
-        p.a = reinterpret_cast<const uint16_t *>(w.part[1])[block];
-        p.b = w.part[2][block];
-    } else {
-        p.codes = read_once(w.part[0] + at * (RUN_BYTES / kRun));
+        s.block0 = row0 * int4_groups(w);
+        s.scales = w.part[1] + s.block0 * 2;
+        s.more = w.part[2] + s.block0;
+    }
+    return s;
+}
+
+/* Of a lane's first run of a row: how far it and its scale are from where the block begins. Steps
+ * are whole blocks, so both move on by the same amount from step to step. */
+struct cursor {
+    uint32_t codes, scale;
+};
+
+template <int kCode>
+static __device__ inline struct cursor find_cursor(const struct weight_view &w,
+                                                   const struct source &s, int64_t row, int lane)
+{
+    struct cursor c = {(uint32_t)(row - s.row0) * s.row_bytes + RUN_BYTES * lane, 0};
+
+    if (has_table(kCode))
+        c.scale = (uint32_t)(((row * w.cols + run_of(kCode) * lane) >> w.shift) - s.block0);
+    else if (kCode == CODE_INT4)
+        c.scale = (uint32_t)(row * int4_groups(w) + ((run_of(kCode) * lane) >> w.shift) - s.block0);
+    c.codes = kept(c.codes);
+    c.scale = kept(c.scale);
+    return c;
+}
+
+/* Zeros where there is no such run. */
+template <int kCode>
+static __device__ inline struct piece load_piece(const struct source &s, struct cursor c, int step,
+                                                 uint32_t blocks /* of a step */, bool is_there)
+{
+    struct piece p = {};
+    uint32_t at = c.scale + step * blocks;
+
+    p.codes = read_codes(s.codes + (c.codes + (uint32_t)step * (RUN_BYTES * LANES)), is_there);
+    if (kCode == CODE_TABLE4)
+        p.a = read_scale<4>(s.scales + at * 4, is_there);
+    if (kCode == CODE_NESTED4) {
+        p.a = read_scale<1>(s.scales + at, is_there);
+        p.b = read_scale<4>(s.more + (at + s.more_shift) / MMQI_NESTED_BLOCK * 4, is_there);
+    }
+    if (kCode == CODE_INT4) {
+        p.a = read_scale<2>(s.scales + at * 2, is_there);
+        p.b = read_scale<1>(s.more + at, is_there);
     }
     return p;
 }
@@ -94,13 +176,13 @@ template <int kByte> static __device__ inline float float_of_byte(uint32_t x)
     return __uint_as_float(__byte_perm(x, 0x4b000000u, 0x7440 + kByte));
 }
 
-/* The pair of the byte at bits [8 * kByte, ...), from the copy that starts at `pairs`. */
-template <int kByte>
-static __device__ inline float2 pair_of_byte(const unsigned char *pairs, uint32_t x)
+/* The pair of byte kByte of x, from the copy that begins `copy` bytes into shared memory. */
+template <int kByte> static __device__ inline float2 pair_of_byte(uint32_t x, uint32_t copy)
 {
+    MMQI_SHARED(unsigned char, pairs);
     uint32_t offset = kByte == 0 ? x << 7 : x >> (kByte == 0 ? 0 : 8 * kByte - 7);
 
-    return *reinterpret_cast<const float2 *>(pairs + (offset & 0x7f80u));
+    return *reinterpret_cast<const float2 *>(pairs + ((offset & 0x7f80u) | copy));
 }
 
 static __device__ inline uint32_t word_of(const uint4 &v, int i)
@@ -111,8 +193,7 @@ static __device__ inline uint32_t word_of(const uint4 &v, int i)
 /* Numbers [4 i, 4 i + 4) of the run; `zero` is 2^23 + the code that means 0. i is a constant where
  * this is unrolled. */
 template <int kCode>
-static __device__ inline float4 four_of(const uint4 &codes, int i, float zero,
-                                        const unsigned char *pairs)
+static __device__ inline float4 four_of(const uint4 &codes, int i, float zero, uint32_t copy)
 {
     uint32_t x, low, high;
     float2 a, b;
@@ -144,8 +225,8 @@ static __device__ inline float4 four_of(const uint4 &codes, int i, float zero,
         return make_float4(float_of_byte<2>(low) - zero, float_of_byte<2>(high) - zero,
                            float_of_byte<3>(low) - zero, float_of_byte<3>(high) - zero);
     }
-    a = i % 2 == 0 ? pair_of_byte<0>(pairs, x) : pair_of_byte<2>(pairs, x);
-    b = i % 2 == 0 ? pair_of_byte<1>(pairs, x) : pair_of_byte<3>(pairs, x);
+    a = i % 2 == 0 ? pair_of_byte<0>(x, copy) : pair_of_byte<2>(x, copy);
+    b = i % 2 == 0 ? pair_of_byte<1>(x, copy) : pair_of_byte<3>(x, copy);
     return make_float4(a.x, a.y, b.x, b.y);
 }
 
@@ -208,7 +289,7 @@ static __device__ inline float piece_scale(const struct piece &p, const struct w
 /* One run of one row of W, for kX rows of x; `xs` is the step's first float4 of row 0. */
 template <int kCode, int kX>
 static __device__ inline void add_run(float acc[kX], const struct piece &p, float scale,
-                                      const float4 *xs, int stride, const unsigned char *pairs)
+                                      const float4 *xs, int stride, uint32_t copy)
 {
     constexpr int kQuads = run_of(kCode) / 4;
     constexpr bool kScaled = has_table(kCode) || kCode == CODE_INT4;
@@ -220,7 +301,7 @@ static __device__ inline void add_run(float acc[kX], const struct piece &p, floa
         sum[r] = kScaled ? 0.0f : acc[r];
 #pragma unroll
     for (int i = 0; i < kQuads; i++) {
-        float4 c = four_of<kCode>(p.codes, i, zero, pairs);
+        float4 c = four_of<kCode>(p.codes, i, zero, copy);
 #pragma unroll
         for (int r = 0; r < kX; r++) {
             float4 x = xs[r * stride + i * LANES + (lane ^ (i & 7))];
@@ -262,20 +343,25 @@ static __global__ __launch_bounds__(THREADS,
 {
     constexpr int kRun = run_of(kCode), kStep = kRun * LANES;
     MMQI_SHARED(unsigned char, memory);
-    const unsigned char *pairs = memory + threadIdx.x % PAIR_COPIES * sizeof(float2);
+    uint32_t copy = threadIdx.x % PAIR_COPIES * sizeof(float2);
     float *map = reinterpret_cast<float *>(memory + PAIR_BYTES);
     float4 *xs = reinterpret_cast<float4 *>(memory + table_bytes(kCode));
     int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
-    int64_t first = ((int64_t)blockIdx.x * WARPS + warp) * kRows, row[kRows];
-    int steps = (int)ceil_div(p.w.cols, kStep), stride = chunk * kStep / 4;
+    int64_t row0 = (int64_t)blockIdx.x * (WARPS * kRows), first = row0 + warp * kRows;
+    int steps = (int)ceil_div(p.w.cols, kStep), runs = (int)(p.w.cols / kRun);
+    int stride = chunk * kStep / 4;
+    uint32_t blocks = (uint32_t)kStep >> p.w.shift;
+    struct source source = find_source<kCode>(p.w, row0);
+    struct cursor at[kRows];
     struct piece now[2][kRows];
     float acc[kRows][kX] = {}, offset = 0.0f;
 
 #pragma unroll
     for (int i = 0; i < kRows; i++) {
-        row[i] = first + i < p.w.rows ? first + i : p.w.rows - 1;
-        now[0][i] = load_piece<kCode>(p.w, row[i], lane);
-        now[1][i] = load_piece<kCode>(p.w, row[i], LANES + lane);
+        at[i] =
+            find_cursor<kCode>(p.w, source, first + i < p.w.rows ? first + i : p.w.rows - 1, lane);
+        now[0][i] = load_piece<kCode>(source, at[i], 0, blocks, lane < runs);
+        now[1][i] = load_piece<kCode>(source, at[i], 1, blocks, LANES + lane < runs);
     }
     if (has_table(kCode))
         fill_pairs(reinterpret_cast<float2 *>(memory), p.w);
@@ -283,23 +369,25 @@ static __global__ __launch_bounds__(THREADS,
         map[threadIdx.x] = p.w.map[threadIdx.x];
         offset = reinterpret_cast<const float *>(p.w.part[3])[0];
     }
-    for (int t = 0; t < steps; t += 2) {
-        if (t % chunk == 0) {
-            __syncthreads();
-            fill_x<kRun, kX>(xs, p.x, (int64_t)t * kStep, chunk * kStep);
-            __syncthreads();
-        }
-#pragma unroll
-        for (int h = 0; h < 2; h++) {
-            const float4 *step = xs + (t % chunk + h) * (kStep / 4);
-#pragma unroll
-            for (int i = 0; i < kRows; i++) {
-                float scale = piece_scale<kCode>(now[h][i], p.w, map, offset);
+    for (int begin = 0; begin < steps; begin += chunk) {
+        int end = begin + chunk < steps ? begin + chunk : steps;
+        const float4 *step = xs;
 
-                add_run<kCode, kX>(acc[i], now[h][i], scale, step, stride, pairs);
-                now[h][i] = load_piece<kCode>(p.w, row[i], (int64_t)(t + 2 + h) * LANES + lane);
+        __syncthreads();
+        fill_x<kRun, kX>(xs, p.x, (int64_t)begin * kStep, chunk * kStep);
+        __syncthreads();
+        for (int t = begin; t < end; t += 2)
+#pragma unroll
+            for (int h = 0; h < 2; h++, step += kStep / 4) {
+                bool is_there = (t + 2 + h) * LANES + lane < runs;
+#pragma unroll
+                for (int i = 0; i < kRows; i++) {
+                    float scale = piece_scale<kCode>(now[h][i], p.w, map, offset);
+
+                    add_run<kCode, kX>(acc[i], now[h][i], scale, step, stride, copy);
+                    now[h][i] = load_piece<kCode>(source, at[i], t + 2 + h, blocks, is_there);
+                }
             }
-        }
     }
     __syncthreads();
     store_sums<kRows, kX>(p, first,

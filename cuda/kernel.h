@@ -15,7 +15,9 @@
 
 #include "cuda/cuda.h"
 
-enum { WARP = 32, ALL_LANES = 0xffffffffu };
+#define ALL_LANES 0xffffffffu
+
+enum { WARP = 32 };
 
 #ifndef MMQI_EMULATED
 /* Bytes of a block's shared memory whose size the launch tells. */

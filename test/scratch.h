@@ -34,7 +34,7 @@ __attribute__((unused)) static void scratch_leave(void)
 
     ck_assert_ptr_nonnull(getcwd(path, sizeof path));
     ck_assert_ptr_nonnull(strstr(path, "/build/tmp/scratch-"));
-    ck_assert_int_eq(chdir(SOURCE_ROOT), 0);
+    ck_assert_int_eq(chdir(source_root()), 0);
     snprintf(command, sizeof command, "rm -rf '%s'", path);
     ck_assert_int_eq(system(command), 0);
 }

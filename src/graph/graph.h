@@ -182,8 +182,8 @@ struct mmqi_run {
     const struct mmqi_span *spans; /* per row of the attention's q */
     const struct mmqi_kv *kv;      /* [layers] of the cache; NULL for a tower */
     const struct mmqi_run_weight *weights;
-    /* Read with atomics after each segment; nonzero ends the run with MMQ_ERR_CANCELLED. NULL: none.
-     * A compiled run reads it once. */
+    /* Read with atomics after each segment, once by a compiled run; nonzero ends the run with
+     * MMQ_ERR_CANCELLED. NULL: none. */
     const int32_t *cancelled;
     /* Called after each segment with its first live-out, for bisecting against goldens; a status
      * other than MMQ_OK ends the run with it. Such a run is never compiled. NULL: none. */

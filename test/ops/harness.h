@@ -7,7 +7,7 @@
  * pattern, so a kernel that reads it spoils its result, and one that writes it is seen.
  *
  * TEST_DEVICE names another device than the CPU ("cuda:0"), TEST_CUDA_LIBRARY the library of its
- * backend (without it, the one built in this tree). Tests for each instruction set run once then.
+ * backend (without it, the one of this build). Tests for each instruction set run once then.
  */
 #ifndef TEST_OPS_HARNESS_H
 #define TEST_OPS_HARNESS_H
@@ -19,7 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "backend/host.h"
 #include "backend/loader.h"
@@ -53,17 +52,9 @@ struct target {
 
 __attribute__((unused)) static const char *cuda_library(void)
 {
-    static const char *const places[] = {"build/release/lib", "build/debug/lib", "lib"};
-    const char *named = getenv("TEST_CUDA_LIBRARY"), *path;
+    const char *named = getenv("TEST_CUDA_LIBRARY");
 
-    if (named && *named)
-        return named;
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        path = support_text("%s/libmmq-cuda.so", source_path(places[i]));
-        if (access(path, R_OK) == 0)
-            return path;
-    }
-    return "no libmmq-cuda.so is built";
+    return named && *named ? named : source_path(BUILD_FOLDER "/lib/libmmq-cuda.so");
 }
 
 /* The device of that name, without a stream: t->pool, t->device, t->backend, t->ops. */
@@ -97,14 +88,24 @@ static const char *test_device(void)
     return name && *name ? name : "cpu";
 }
 
+/* TEST_MODE "fast" opens streams of that mode; MMQI_MODE_EXACT without it. */
+__attribute__((unused)) static int32_t test_mode(void)
+{
+    const char *mode = getenv("TEST_MODE");
+
+    return mode && strcmp(mode, "fast") == 0 ? MMQI_MODE_FAST : MMQI_MODE_EXACT;
+}
+
 /* False, and a line that says so, where the machine lacks the instruction set. On a device that is
  * not the CPU the plain C's turn is the device's, and the others are passed over. */
 __attribute__((unused)) static bool target_open(struct target *t, int32_t isa, int32_t threads,
                                                 int64_t max_cols)
 {
     struct mmqi_loaded loaded = {0}; /* its code stays in the process */
-    struct mmqi_stream_options needs = {
-        .max_cols = max_cols, .max_product = 4 << 20, .max_heads = max_cols};
+    struct mmqi_stream_options needs = {.mode = test_mode(),
+                                        .max_cols = max_cols,
+                                        .max_product = INT64_C(32) << 20,
+                                        .max_heads = max_cols};
     int32_t status;
 
     if (strcmp(test_device(), "cpu") != 0 && isa != MMQI_ISA_C && isa != MMQI_ISA_AUTO)
@@ -321,6 +322,26 @@ __attribute__((unused)) static struct weight weight_new(struct target *t, int32_
     ck_assert_int_eq(t->backend->pack(t->device, &w.mat, w.block, &w.layout), MMQ_OK);
     free(absmax);
     free(source);
+    return w;
+}
+
+/* Bytes of the format that no one packed, for timing: codes at random, scales all alike. */
+__attribute__((unused)) static struct weight weight_any(struct target *t, int32_t format,
+                                                        int64_t rows, int64_t cols)
+{
+    const struct mmqi_format_info *info = mmqi_format_info(format);
+    struct weight w = {.mat = {.format = format, .rows = rows, .cols = cols}};
+    uint64_t state = 1;
+
+    ck_assert_int_eq(info->layout(&w.layout, rows, cols), MMQ_OK);
+    w.host = malloc(w.layout.bytes + 8);
+    memset(w.host, 0x3c, w.layout.bytes); /* a small number in f32, bf16 and f16 */
+    for (uint64_t i = 0; !info->is_float && i + 8 <= w.layout.part[0].bytes; i += 8) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        memcpy(w.host + w.layout.part[0].offset + i, &state, 8);
+    }
+    w.block = device_copy(t, w.host, w.layout.bytes);
+    ck_assert_int_eq(t->backend->pack(t->device, &w.mat, w.block, &w.layout), MMQ_OK);
     return w;
 }
 

@@ -434,7 +434,7 @@ static struct product_case product_case(const struct both *x, const struct both_
     return c;
 }
 
-/* The product with the first `rows` rows of x, for each of `rows`: few take another way than many. */
+/* The product with each of these numbers of rows: few take another way than many. */
 static void product_on_both(int32_t format, const struct shape *s, const int64_t *rows,
                             int32_t n_rows, bool with_bias)
 {

@@ -1,7 +1,8 @@
 /*
  * `test_ops --time [ISA [THREADS [NAME]]]`: how long each op (whose name holds NAME) takes on each
  * instruction set, beside the rates that the same process reaches: reading memory, and fused
- * multiply-adds. ISA "all": every one; THREADS 0: one per processor.
+ * multiply-adds. ISA "all": every one; THREADS 0: one per processor. On a device (TEST_DEVICE,
+ * TEST_MODE) the shapes are those of a real model, beside the rate at which it copies.
  */
 #ifndef TEST_OPS_TIMING_H
 #define TEST_OPS_TIMING_H
@@ -85,6 +86,17 @@ static void fma_chunk(void *arg, int64_t chunk, int32_t worker)
 #endif
 }
 
+/*
+ * Calls that are timed as one: a device's are queued, and the last is waited for. Their time is
+ * that of a call within a queue, without the way there.
+ */
+enum { QUEUED = 20 };
+
+static int64_t calls_of(const struct target *t)
+{
+    return t->backend->host_memory ? 1 : QUEUED;
+}
+
 /* Seconds of the fastest of several calls. */
 static double fastest(void (*call)(void *arg), void *arg)
 {
@@ -116,6 +128,32 @@ static void run_rate(void *arg)
     struct rate_call *call = arg;
 
     mmqi_pool_run(call->t->pool, call->chunks, call->fn, call->probe);
+}
+
+/* Of a device of its own memory: copying there, bytes read and written. */
+static void copy_on_device(void *arg)
+{
+    struct rate_call *call = arg;
+    struct target *t = call->t;
+    char *memory = (char *)(uintptr_t)call->probe->data;
+
+    ck_assert_int_eq(t->backend->copy(t->device, memory, memory + READ_BYTES, READ_BYTES), MMQ_OK);
+}
+
+static struct rates measure_device(struct target *t)
+{
+    struct probe probe = {0};
+    struct rate_call call = {.t = t, .probe = &probe};
+    struct rates rates = {0};
+    void *memory;
+
+    ck_assert_int_eq(t->backend->alloc(t->device, &memory, 2 * (size_t)READ_BYTES), MMQ_OK);
+    probe.data = memory;
+    rates.read = 2.0 * READ_BYTES / fastest(copy_on_device, &call);
+    t->backend->free(t->device, memory);
+    printf("%-8s %-38s %10s %23s %8.1f GB/s\n", t->backend->name, "the device: copying", "", "",
+           rates.read * 1e-9);
+    return rates;
 }
 
 static struct rates measure_rates(struct target *t, int32_t isa)
@@ -267,6 +305,44 @@ static const struct timed_op timed_ops[] = {
     ROWS("pick [1 x 49152]", time_pick, 1, 49152, 0),
 };
 
+/* Of LLaVA around Llama-3-8B and its tower, for devices; weights of a decoding step are beyond any
+ * cache. */
+#define DECODE(name, format)                                                                       \
+    GEMM(name " [1 x 4096] x 57344", 1, 4096, 57344, format),                                      \
+        GEMM(name " [1 x 14336] x 16384", 1, 14336, 16384, format)
+#define PROMPT(name, format)                                                                       \
+    GEMM(name " [2048 x 4096] x 14336", 2048, 4096, 14336, format),                                \
+        GEMM(name " [2048 x 14336] x 4096", 2048, 14336, 4096, format)
+
+static const struct timed_op device_ops[] = {
+    DECODE("nf4", MMQI_FORMAT_NF4),
+    DECODE("nf4-nested", MMQI_FORMAT_NF4_NESTED),
+    DECODE("int4-g64", MMQI_FORMAT_INT4_G64),
+    DECODE("int8", MMQI_FORMAT_INT8),
+    DECODE("bf16", MMQI_FORMAT_BF16),
+    GEMM("nf4 [1 x 4096] x 4096", 1, 4096, 4096, MMQI_FORMAT_NF4),
+    GEMM("nf4 [1 x 4096] x 1024", 1, 4096, 1024, MMQI_FORMAT_NF4),
+    GEMM("nf4 [1 x 1536] x 8960", 1, 1536, 8960, MMQI_FORMAT_NF4),
+    GEMM("nf4 [4 x 4096] x 57344", 4, 4096, 57344, MMQI_FORMAT_NF4),
+    PROMPT("nf4", MMQI_FORMAT_NF4),
+    PROMPT("int4-g64", MMQI_FORMAT_INT4_G64),
+    PROMPT("int8", MMQI_FORMAT_INT8),
+    PROMPT("bf16", MMQI_FORMAT_BF16),
+    GEMM("bf16 [577 x 1024] x 4096", 577, 1024, 4096, MMQI_FORMAT_BF16),
+    {"attention 1 of 1000, 32/8 heads of 128", time_attention, 1, 4096, 1000, 0, 32, 8, 0},
+    {"attention causal 2048, 32/8 of 128", time_attention, 2048, 4096, 2048, 0, 32, 8, 1},
+    {"attention 577 of 577, 16 heads of 64", time_attention, 577, 1024, 577, 0, 16, 16, 0},
+    ROWS("add [2048 x 4096]", time_add, 2048, 4096, 0),
+    ROWS("rms_norm [1 x 4096]", time_rms_norm, 1, 4096, 0),
+    ROWS("rms_norm [2048 x 4096]", time_rms_norm, 2048, 4096, 0),
+    ROWS("layer_norm [577 x 1024]", time_layer_norm, 577, 1024, 0),
+    ROWS("silu gate [1 x 14336]", time_gate, 1, 14336, MMQI_ACT_SILU),
+    ROWS("silu gate [2048 x 14336]", time_gate, 2048, 14336, MMQI_ACT_SILU),
+    ROWS("quick_gelu [577 x 4096]", time_activate, 577, 4096, MMQI_ACT_QUICK_GELU),
+    {"rope [2048 x 4096], 32 heads", time_rope, 2048, 4096, 0, 0, 32, 32, 0},
+    ROWS("pick [1 x 128256]", time_pick, 1, 128256, 0),
+};
+
 /* Spans: everything, or causal where op->act is 1. */
 static void prepare_attention(struct timed *c)
 {
@@ -289,7 +365,9 @@ static void call_timed(void *arg)
 {
     struct timed *c = arg;
 
-    c->op->run(c);
+    for (int64_t i = calls_of(c->t); i > 0; i--)
+        c->op->run(c);
+    ck_assert_int_eq(c->t->backend->stream_wait(c->t->stream), MMQ_OK);
 }
 
 static void time_op(struct target *t, int32_t isa, const struct timed_op *op, struct rates rates)
@@ -308,7 +386,8 @@ static void time_op(struct target *t, int32_t isa, const struct timed_op *op, st
         positions[r] = r;
     c.index = device_copy(t, positions, (size_t)op->rows * sizeof *positions);
     if (op->run == time_matmul) {
-        c.w = weight_new(t, op->format, op->n, op->cols, 6);
+        c.w = t->backend->host_memory ? weight_new(t, op->format, op->n, op->cols, 6)
+                                      : weight_any(t, op->format, op->n, op->cols);
         flops = 2.0 * (double)op->rows * (double)op->cols * (double)op->n;
         bytes = (double)c.w.layout.bytes;
     } else if (op->run == time_attention) {
@@ -317,15 +396,16 @@ static void time_op(struct target *t, int32_t isa, const struct timed_op *op, st
     } else {
         bytes = 8.0 * (double)op->rows * (double)op->cols;
     }
-    seconds = fastest(call_timed, &c);
+    seconds = fastest(call_timed, &c) / (double)calls_of(t);
     if (flops > 0)
         snprintf(flop_text, sizeof flop_text, "%8.1f GFLOP/s (%3.0f%%)", flops / seconds * 1e-9,
                  rates.fma > 0 ? 100 * flops / seconds / rates.fma : 0.0);
     if (bytes > 0)
         snprintf(byte_text, sizeof byte_text, "%8.1f GB/s (%3.0f%%)", bytes / seconds * 1e-9,
                  100 * bytes / seconds / rates.read);
-    printf("%-8s %-38s %8.1fus %23s %20s\n", isa_name(isa), op->name, seconds * 1e6, flop_text,
-           byte_text);
+    printf("%-8s %-38s %8.1fus %23s %20s\n",
+           t->backend->host_memory ? isa_name(isa) : t->backend->name, op->name, seconds * 1e6,
+           flop_text, byte_text);
     fflush(stdout);
     if (c.w.block)
         weight_free(t, &c.w);
@@ -347,21 +427,31 @@ struct timed_choice {
     int32_t threads;        /* 0: one per processor */
 };
 
+static void time_list(struct target *t, int32_t isa, const struct timed_op *ops, size_t n,
+                      const struct timed_choice *choice)
+{
+    struct rates rates = t->backend->host_memory ? measure_rates(t, isa) : measure_device(t);
+
+    for (size_t i = 0; i < n; i++)
+        if (!choice->name || strstr(ops[i].name, choice->name))
+            time_op(t, isa, &ops[i], rates);
+}
+
 static void time_all(const struct timed_choice *choice)
 {
     struct target t;
-    struct rates rates;
 
     for (int32_t i = 0; i < N_ISAS; i++) {
         if (choice->isa && strcmp(choice->isa, isa_name(all_isas[i])) != 0)
             continue;
-        if (!target_open(&t, all_isas[i], choice->threads, 49152))
+        if (!target_open(&t, all_isas[i], choice->threads, 131072))
             continue;
-        printf("%s\n", t.backend->describe(t.device));
-        rates = measure_rates(&t, all_isas[i]);
-        for (size_t o = 0; o < sizeof timed_ops / sizeof *timed_ops; o++)
-            if (!choice->name || strstr(timed_ops[o].name, choice->name))
-                time_op(&t, all_isas[i], &timed_ops[o], rates);
+        printf("%s, %s mode\n", t.backend->describe(t.device),
+               test_mode() == MMQI_MODE_FAST ? "fast" : "exact");
+        if (t.backend->host_memory)
+            time_list(&t, all_isas[i], timed_ops, sizeof timed_ops / sizeof *timed_ops, choice);
+        else
+            time_list(&t, all_isas[i], device_ops, sizeof device_ops / sizeof *device_ops, choice);
         target_close(&t);
     }
 }

@@ -1,0 +1,264 @@
+/*
+ * libmmq-emulated.so: the kernels of cuda/ on the host, behind the table of the CUDA backend, for
+ * TEST_DEVICE=cuda:0 TEST_CUDA_LIBRARY=.../libmmq-emulated.so. It tests what kernels compute and
+ * touch, not the CUDA runtime around them: memory is the host's, every op is done when it returns.
+ *
+ * EMULATED_COMPUTE (90) and EMULATED_SHARED (232448) choose another device, as 75 and 65536.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cuda/cuda.h"
+
+/* ---- what kernels call of the CUDA backend ---- */
+
+int32_t mmqi_cuda_launched(struct mmqi_stream *s, const char *what)
+{
+    (void)s, (void)what;
+    return MMQ_OK;
+}
+
+int32_t mmqi_cuda_check(struct mmqi_device *device, cudaError_t error, const char *what)
+{
+    if (error == cudaSuccess)
+        return MMQ_OK;
+    return mmqi_cuda_fail(device, MMQ_ERR_DEVICE, "%s: error %d", what, (int)error);
+}
+
+int32_t mmqi_cuda_check_lt(struct mmqi_device *device, cublasStatus_t error, const char *what)
+{
+    if (error == CUBLAS_STATUS_SUCCESS)
+        return MMQ_OK;
+    return mmqi_cuda_fail(device, MMQ_ERR_DEVICE, "%s: error %d", what, (int)error);
+}
+
+cudaError_t mmqi_cuda_fault(struct mmqi_device *device, bool is_alloc)
+{
+    (void)device, (void)is_alloc;
+    return cudaSuccess;
+}
+
+int32_t mmqi_cuda_fail(struct mmqi_device *device, int32_t status, const char *format, ...)
+{
+    char line[256];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    return device->host->fail(status, line);
+}
+
+/* ---- devices ---- */
+
+static int setting(const char *name, int otherwise)
+{
+    const char *value = getenv(name);
+
+    return value && *value ? atoi(value) : otherwise;
+}
+
+static int32_t emulated_count(const struct mmqi_backend_host *host, int32_t *n)
+{
+    (void)host;
+    *n = 1;
+    return MMQ_OK;
+}
+
+static int32_t emulated_info(const struct mmqi_backend_host *host, int32_t index,
+                             struct mmqi_device_info *info)
+{
+    (void)host, (void)index;
+    memset(info, 0, sizeof *info);
+    snprintf(info->name, sizeof info->name, "emulated");
+    info->compute[0] = setting("EMULATED_COMPUTE", 90) / 10;
+    return MMQ_OK;
+}
+
+static int32_t emulated_open(struct mmqi_device **out, const struct mmqi_device_options *options)
+{
+    struct mmqi_device *device = calloc(1, sizeof *device);
+
+    *out = device;
+    if (!device)
+        return options->host->fail(MMQ_ERR_NOMEM, "no memory for an emulated device");
+    device->host = options->host;
+    device->n_multiprocessors = 132;
+    device->compute = setting("EMULATED_COMPUTE", 90);
+    device->shared_bytes = (size_t)setting("EMULATED_SHARED", 227 * 1024);
+    return MMQ_OK;
+}
+
+static void emulated_close(struct mmqi_device *device)
+{
+    free(device);
+}
+
+static const char *emulated_describe(const struct mmqi_device *device)
+{
+    (void)device;
+    return "emulated";
+}
+
+static int32_t emulated_alloc(struct mmqi_device *device, void **out, size_t size)
+{
+    size_t rounded = (size + MMQI_CUDA_ALIGN - 1) / MMQI_CUDA_ALIGN * MMQI_CUDA_ALIGN;
+
+    *out = aligned_alloc(MMQI_CUDA_ALIGN, rounded ? rounded : MMQI_CUDA_ALIGN);
+    if (!*out)
+        return mmqi_cuda_fail(device, MMQ_ERR_NOMEM, "no memory for %zu bytes", size);
+    memset(*out, 0xff, rounded); /* NaN */
+    return MMQ_OK;
+}
+
+static void emulated_free(struct mmqi_device *device, void *memory)
+{
+    (void)device;
+    free(memory);
+}
+
+static int32_t emulated_move(struct mmqi_device *device, void *dst, const void *src, size_t size)
+{
+    (void)device;
+    if (size > 0)
+        memmove(dst, src, size);
+    return MMQ_OK;
+}
+
+static int32_t emulated_pack(struct mmqi_device *device, struct mmqi_wmat *w, void *block,
+                             const struct mmqi_layout *layout)
+{
+    (void)device;
+    memset(w->part, 0, sizeof w->part);
+    for (int32_t i = 0; i < layout->n_parts; i++)
+        w->part[i] = (const uint8_t *)block + layout->part[i].offset;
+    return MMQ_OK;
+}
+
+static int32_t emulated_pack_rows(struct mmqi_device *device, const struct mmqi_pack_job *job)
+{
+    device->host->format_info(job->format)
+        ->pack(job->part, job->w, job->rows, job->cols, job->method);
+    return MMQ_OK;
+}
+
+static void emulated_memory(struct mmqi_device *device, struct mmqi_device_memory *memory)
+{
+    (void)device;
+    memset(memory, 0, sizeof *memory);
+}
+
+static int64_t emulated_fault(struct mmqi_device *device, struct mmqi_fault fault)
+{
+    (void)device, (void)fault;
+    return 0;
+}
+
+/* ---- streams ---- */
+
+static size_t emulated_stream_bytes(const struct mmqi_device *device,
+                                    const struct mmqi_stream_options *options)
+{
+    return mmqi_cuda_scratch_bytes(device, options);
+}
+
+static void emulated_stream_close(struct mmqi_stream *stream)
+{
+    if (stream)
+        free(stream->scratch);
+    free(stream);
+}
+
+static int32_t emulated_stream_open(struct mmqi_device *device,
+                                    const struct mmqi_stream_options *options,
+                                    struct mmqi_stream **out)
+{
+    struct mmqi_stream *stream = calloc(1, sizeof *stream);
+    void *scratch = NULL;
+    int32_t status = MMQ_ERR_NOMEM;
+
+    if (stream) {
+        stream->device = device;
+        stream->options = *options;
+        if (setting("EMULATED_FAST", 0))
+            stream->options.mode = MMQI_MODE_FAST;
+        stream->scratch_bytes = mmqi_cuda_scratch_bytes(device, &stream->options);
+        status = emulated_alloc(device, &scratch, stream->scratch_bytes);
+        stream->scratch = scratch;
+    }
+    *out = status == MMQ_OK ? stream : NULL;
+    if (status != MMQ_OK)
+        free(stream);
+    return status;
+}
+
+static int32_t emulated_stream_wait(struct mmqi_stream *stream)
+{
+    (void)stream;
+    return MMQ_OK;
+}
+
+static const struct mmqi_ops emulated_ops = {
+    .embed = mmqi_cuda_embed,
+    .place_rows = mmqi_cuda_place_rows,
+    .copy = mmqi_cuda_copy,
+    .add = mmqi_cuda_add,
+    .layer_norm = mmqi_cuda_layer_norm,
+    .rms_norm = mmqi_cuda_rms_norm,
+    .matmul = mmqi_cuda_matmul,
+    .activate = mmqi_cuda_activate,
+    .gate = mmqi_cuda_gate,
+    .rope = mmqi_cuda_rope,
+    .store_kv = mmqi_cuda_store_kv,
+    .attention = mmqi_cuda_attention,
+    .patches = mmqi_cuda_patches,
+    .pick = mmqi_cuda_pick,
+};
+
+static int32_t emulated_execute(struct mmqi_stream *stream, const struct mmqi_graph *graph,
+                                const struct mmqi_plan *plan, const struct mmqi_run *run,
+                                int32_t begin, int32_t end)
+{
+    return stream->device->host->graph_execute(stream, &emulated_ops, graph, plan, run, begin, end);
+}
+
+static const struct mmqi_backend emulated_backend = {
+    .name = "cuda",
+    .fast = true,
+    .count = emulated_count,
+    .info = emulated_info,
+    .open = emulated_open,
+    .close = emulated_close,
+    .describe = emulated_describe,
+    .alloc = emulated_alloc,
+    .free = emulated_free,
+    .upload = emulated_move,
+    .download = emulated_move,
+    .copy = emulated_move,
+    .pack = emulated_pack,
+    .pack_rows = emulated_pack_rows,
+    .memory = emulated_memory,
+    .fault = emulated_fault,
+    .stream_open = emulated_stream_open,
+    .stream_wait = emulated_stream_wait,
+    .stream_close = emulated_stream_close,
+    .stream_bytes = emulated_stream_bytes,
+    .execute = emulated_execute,
+    .ops = &emulated_ops,
+};
+
+__attribute__((visibility("default"))) int32_t
+mmqi_cuda_backend(uint32_t abi, const struct mmqi_backend_host *host,
+                  const struct mmqi_backend **out);
+
+int32_t mmqi_cuda_backend(uint32_t abi, const struct mmqi_backend_host *host,
+                          const struct mmqi_backend **out)
+{
+    (void)host;
+    if (abi != MMQI_BACKEND_ABI)
+        return MMQ_ERR_UNSUPPORTED;
+    *out = &emulated_backend;
+    return MMQ_OK;
+}

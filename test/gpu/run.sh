@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Every suite that means something on a device, in one go: run.sh BUILD [DEVICE [SUITE...]], from the
+# root of the tree. BUILD (build/release) holds the programs and lib/libmmq-cuda.so, as `make
+# check-gpu` or `make gpu-programs` made them, here or elsewhere; libraries that lie in BUILD/needed
+# (gpu-programs puts them there) are used before the system's. DEVICE: cuda:0 without it.
+#
+# SUITE: ops, suites, time, golden, model, bench, sanitizer (by hand: it takes long); without, all
+# but the last. Each writes BUILD/gpu/NAME.log and closes with one line, "SUMMARY NAME: ..."; nothing
+# ends the run, and the exit status tells whether a suite failed.
+set -u
+build=$1 device=${2:-cuda:0}
+shift $(($# < 2 ? $# : 2))
+wanted=${*:-ops suites golden model time bench}
+logs=$build/gpu
+status=0
+mkdir -p "$logs"
+export TEST_DEVICE=$device TEST_SOURCE_ROOT=$PWD TEST_CUDA_LIBRARY=$PWD/$build/lib/libmmq-cuda.so
+export CK_TIMEOUT_MULTIPLIER=20 CK_DEFAULT_TIMEOUT=120
+# Where the CUDA libraries may lie, beside what the system knows.
+for folder in "$PWD/$build/needed" /usr/local/cuda/lib64 \
+    "$(find / -xdev -name libcublasLt.so.13 -printf '%h\n' -quit 2>/dev/null)" \
+    "$(find / -xdev -name libcudart.so.13 -printf '%h\n' -quit 2>/dev/null)"; do
+    [ -d "$folder" ] && LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folder
+done
+export LD_LIBRARY_PATH=${LD_LIBRARY_PATH-}
+
+suite() { # suite NAME COMMAND...: its log, the lines that matter, and its summary
+    local name=$1 begin=$SECONDS rc
+    shift
+    "$@" >"$logs/$name.log" 2>&1 </dev/null
+    rc=$?
+    grep -aE '^(BAD|FAIL|SKIPPED)|:[FE]:|DOES NOT HOLD|: holds$|bound$|ERROR SUMMARY' "$logs/$name.log" |
+        cut -c1-300 | head -n 60
+    echo "SUMMARY $name: $([ $rc -eq 0 ] && echo ok || echo "FAILED, status $rc"), $((SECONDS - begin)) s," \
+        "$(grep -aE '^[0-9]+%: Checks|passed, [0-9]+ failed' "$logs/$name.log" | tr '\n' ' ')"
+    [ $rc -eq 0 ] || status=1
+}
+
+wants() { # wants NAME
+    case " $wanted " in *" $1 "*) return 0 ;; *) return 1 ;; esac
+}
+
+shared=$(ls -d shared ../shared ../../shared 2>/dev/null | head -n 1)
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null
+wants ops && suite ops "$build/test/ops/test_device"
+if wants suites; then
+    for name in rows matmul attention; do
+        suite "suite-$name" "$build/test/ops/test_$name"
+    done
+fi
+if wants golden; then
+    for case in test/golden/*/golden.json ${shared:+"$shared"/golden/{llava,qwen2_vl}*/golden.json}; do
+        [ -f "$case" ] || continue
+        case=$(dirname "$case")
+        suite "golden-$(basename "$case")" "$build/test/golden/golden_case" --device "$device" "$case"
+    done
+fi
+if wants model; then
+    for name in cuda_library split device; do
+        [ -x "$build/test/model/test_$name" ] && suite "model-$name" "$build/test/model/test_$name"
+    done
+fi
+if wants time; then
+    for mode in exact fast; do
+        suite "time-$mode" env TEST_MODE=$mode CK_FORK=no "$build/test/ops/test_ops" --time
+        cat "$logs/time-$mode.log"
+    done
+fi
+if wants bench && "$build/examples/mmq-bench" --help 2>/dev/null | grep -q -- --device; then
+    for format in nf4 int4 int8 bf16; do
+        suite "bench-$format" "$build/examples/mmq-bench" --random "${BENCH_SHAPE:-llava-8b}" \
+            --format $format --device "$device" --prompt 2048
+        cat "$logs/bench-$format.log"
+    done
+fi
+if wants sanitizer; then
+    for tool in memcheck racecheck initcheck synccheck; do
+        suite "sanitizer-$tool" compute-sanitizer --tool $tool --error-exitcode 9 \
+            "$build/test/ops/test_device"
+    done
+fi
+exit $status
