@@ -353,7 +353,8 @@ typedef struct mmq_memory {
     uint64_t kv_cache;    /* keys and values of one session */
     uint64_t activations; /* arenas, pictures, logits and indices of one session */
     uint64_t scratch;     /* of kernels, one session */
-    uint64_t total;       /* of the model with one session: exactly what will be taken */
+    uint64_t total;       /* of the model with one session, or of its weights while they are packed,
+                             where that is more: exactly the most that will be taken */
     uint64_t staging;     /* host memory beside them, where values go from one device to another */
 } mmq_memory;
 

@@ -198,7 +198,8 @@ void mmqi_split_clear(struct mmqi_split *split); /* accepts all zeros */
 
 /* Bytes that placing will take at a place: exact. */
 uint64_t mmqi_model_place_bytes(const struct mmqi_model *model, int32_t place);
-/* Bytes beside them, while weights are placed: for rows that a device with memory of its own packs. */
+/* Bytes beside them, while weights are placed: for rows that a device with memory of its own
+ * packs. */
 uint64_t mmqi_model_pack_bytes(const struct mmqi_model *model, int32_t place,
                                const struct mmqi_backend *backend);
 /* Place every weight; `places` [split.n_places] are copied, their devices stay the caller's and

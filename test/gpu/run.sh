@@ -4,13 +4,13 @@
 # check-gpu` or `make gpu-programs` made them, here or elsewhere; libraries that lie in BUILD/needed
 # (gpu-programs puts them there) are used before the system's. DEVICE: cuda:0 without it.
 #
-# SUITE: ops, suites, time, golden, model, bench, sanitizer (by hand: it takes long); without, all
+# SUITE: ops, pack, suites, time, golden, model, bench, sanitizer (by hand: it takes long); without, all
 # but the last. Each writes BUILD/gpu/NAME.log and closes with one line, "SUMMARY NAME: ..."; nothing
 # ends the run, and the exit status tells whether a suite failed.
 set -u
 build=$1 device=${2:-cuda:0}
 shift $(($# < 2 ? $# : 2))
-wanted=${*:-ops suites golden model time bench}
+wanted=${*:-ops pack suites golden model time bench}
 logs=$build/gpu
 status=0
 mkdir -p "$logs"
@@ -43,6 +43,10 @@ wants() { # wants NAME
 shared=$(ls -d shared ../shared ../../shared 2>/dev/null | head -n 1)
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null
 wants ops && suite ops "$build/test/ops/test_device"
+if wants pack; then
+    suite pack "$build/test/ops/test_pack_rows"
+    grep -a 'million weights' "$logs/pack.log"
+fi
 if wants suites; then
     for name in rows matmul attention; do
         suite "suite-$name" "$build/test/ops/test_$name"
@@ -77,6 +81,8 @@ if wants sanitizer; then
     for tool in memcheck racecheck initcheck synccheck; do
         suite "sanitizer-$tool" compute-sanitizer --tool $tool --error-exitcode 9 \
             "$build/test/ops/test_device"
+        suite "sanitizer-$tool-pack" compute-sanitizer --tool $tool --error-exitcode 9 \
+            "$build/test/ops/test_pack_rows"
     done
 fi
 exit $status

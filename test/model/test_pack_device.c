@@ -111,15 +111,16 @@ static struct mmqi_host far_host(void)
 {
     memset(&far, 0, sizeof far);
     far.calls_left = -1;
-    return (struct mmqi_host){
-        .backend = &far_backend, .mutex = mmqi_os_mutex_create(), .limit = UINT64_MAX};
+    return (struct mmqi_host){.place = {{.at = {.backend = &far_backend}, .limit = UINT64_MAX}},
+                              .n_places = 1,
+                              .mutex = mmqi_os_mutex_create()};
 }
 
 static void check_given_back(struct mmqi_host *host)
 {
     ck_assert_int_eq(far.n_blocks, 0);
     ck_assert_uint_eq(far.taken, 0);
-    ck_assert_uint_eq(host->used, 0);
+    ck_assert_uint_eq(host->place[0].used, 0);
     mmqi_os_mutex_free(host->mutex);
 }
 
@@ -248,9 +249,9 @@ static void check_placed(const struct mmqi_model *placed, const struct mmqi_mode
         for (int32_t k = 0; k < w->layout.n_parts; k++) {
             uint8_t *want = part_bytes(made, i, k);
 
-            ck_assert_msg(
-                memcmp(hide(placed->placed[i].mat.part[k]), want, w->layout.part[k].bytes) == 0,
-                "%s, part %d", w->name, k);
+            ck_assert_msg(memcmp(hide(placed->placed[0].weights[i].mat.part[k]), want,
+                                 w->layout.part[k].bytes) == 0,
+                          "%s, part %d", w->name, k);
             free(want);
         }
     }
@@ -267,12 +268,12 @@ START_TEST(placing_on_a_device_packs_there_with_no_more_memory_than_told)
         uint64_t bytes, beside;
 
         ck_assert_msg(mmqi_quant_at_load(model, policies[i]) == MMQ_OK, "%s", mmqi_message());
-        bytes = mmqi_model_place_bytes(model);
-        beside = mmqi_model_pack_bytes(model, &far_backend);
+        bytes = mmqi_model_place_bytes(model, 0);
+        beside = mmqi_model_pack_bytes(model, 0, &far_backend);
         ck_assert_uint_gt(beside, 0);
-        ck_assert_uint_eq(mmqi_model_pack_bytes(model, &mmqi_cpu_backend), 0);
+        ck_assert_uint_eq(mmqi_model_pack_bytes(model, 0, &mmqi_cpu_backend), 0);
         far.peak = 0;
-        ck_assert_msg(mmqi_model_place(model, &far_backend, NULL, NULL, NULL) == MMQ_OK, "%s",
+        ck_assert_msg(mmqi_model_place(model, &host.place[0].at, NULL, NULL) == MMQ_OK, "%s",
                       mmqi_message());
         ck_assert_uint_eq(far.taken, bytes);
         ck_assert_uint_eq(far.peak, bytes + beside);
@@ -296,13 +297,13 @@ START_TEST(a_budget_without_room_for_a_chunk_is_refused_before_anything_is_taken
 
     ck_assert_int_eq(mmqi_quantize(&model, source, &options, &report), MMQ_OK);
     mmqi_model_close(model);
-    host.limit = report->device_bytes - 1;
+    host.place[0].limit = report->device_bytes - 1;
     far.peak = 0;
     ck_assert_int_eq(mmqi_quantize(&model, source, &options, NULL), MMQ_ERR_LIMIT);
     ck_assert_ptr_nonnull(strstr(mmqi_message(), "packing weights: needs "));
     ck_assert_ptr_null(model);
     ck_assert_uint_eq(far.peak, 0);
-    host.limit = report->device_bytes;
+    host.place[0].limit = report->device_bytes;
     ck_assert_int_eq(mmqi_quantize(&model, source, &options, NULL), MMQ_OK);
     mmqi_model_close(model);
     mmqi_report_free(report);
@@ -330,7 +331,7 @@ START_TEST(whichever_call_of_the_device_fails_quantizing_tells_and_gives_all_bac
         ck_assert_ptr_null(model);
         ck_assert_int_ne(access("far", F_OK), 0);
         ck_assert_int_eq(far.n_blocks, 0);
-        ck_assert_uint_eq(host.used, 0);
+        ck_assert_uint_eq(host.place[0].used, 0);
     }
     ck_assert_int_gt(n, 20);
     mmqi_model_close(model);
@@ -349,7 +350,7 @@ START_TEST(whichever_call_of_the_device_fails_placing_tells_and_gives_all_back)
     ck_assert_int_eq(mmqi_quant_at_load(model, "vision.* = fp4-nested; language.* = int4"), MMQ_OK);
     for (; status != MMQ_OK; n++) {
         far.calls_left = n;
-        status = mmqi_model_place(model, &far_backend, NULL, NULL, NULL);
+        status = mmqi_model_place(model, &host.place[0].at, NULL, NULL);
         if (status == MMQ_OK)
             break;
         ck_assert_msg(status == MMQ_ERR_NOMEM || status == MMQ_ERR_DEVICE, "%d: %s", status,

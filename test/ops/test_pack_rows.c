@@ -226,8 +226,10 @@ static uint8_t *pack_chunks(int32_t format, const float *w, const struct mmqi_pa
 
     ck_assert_int_eq(mmqi_packer_open(&packer, format, MMQI_METHOD_SEARCH, ROWS, COLS, by), MMQ_OK);
     block = calloc(1, packer.layout.bytes);
-    if (placed)
+    if (placed) {
         went(rig.backend->alloc(rig.device, &there, packer.layout.bytes), "alloc");
+        went(rig.backend->upload(rig.device, there, block, packer.layout.bytes), "zeros");
+    }
     for (int64_t begin = 0, n; begin < ROWS; begin += n) {
         struct mmqi_packed_rows at;
 
