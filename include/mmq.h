@@ -514,7 +514,8 @@ typedef struct mmq_message {
 /*
  * What to say to the model: the whole conversation (messages), put into words by the checkpoint's
  * own chat template, or raw text. In raw text every picture stands where the model's image marker
- * ("<image>") does, in order; as many markers as pictures.
+ * does ("<image>"; Qwen2-VL: "<|vision_start|><|image_pad|><|vision_end|>"), in order; as many
+ * markers as pictures.
  */
 typedef struct mmq_prompt {
     size_t struct_size;
