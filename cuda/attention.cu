@@ -168,10 +168,13 @@ static __global__ __launch_bounds__(THREADS) void attention_kernel(struct attent
     int dim = a.kv.head_dim, mine = (int)threadIdx.x / LANES;
     float *qs = memory, *rows = qs + QUERIES * dim;
     float *p = rows + KEYS * (dim + 1) + mine * (KEYS + 1), o[kDims] = {}, again;
-    struct query q = find_query(a);
-    struct mmqi_span all = all_spans(q);
     int64_t values = a.kv.page_rows * a.kv.n_heads * dim;
+    struct mmqi_span all;
+    struct query q;
 
+    wait_for_inputs();
+    q = find_query(a);
+    all = all_spans(q);
     for (int d = (int)threadIdx.x % LANES; d < dim; d += LANES)
         qs[mine * dim + d] = q.row < 0 ? 0.0f : row_of(a.q, q.row)[(int64_t)q.head * dim + d];
     for (int32_t base = all.begin / KEYS * KEYS; base < all.end; base += KEYS) {
@@ -199,6 +202,7 @@ static __global__ void join_kernel(struct attention a)
     const float *parts = a.partial + (row * a.n_heads + head) * SPLITS * (dim + 2), *part;
     float most = -INFINITY, sum = 0.0f, o, factor[SPLITS];
 
+    wait_for_inputs();
 #pragma unroll
     for (int i = 0; i < SPLITS; i++)
         most = fmaxf(most, parts[i * (dim + 2) + dim]);

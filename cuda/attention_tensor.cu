@@ -299,12 +299,16 @@ static __global__ __launch_bounds__(THREADS) void tensor_attention_kernel(struct
     __shared__ __align__(16) uint16_t values[kDim * (SLOTS + PAD)];
     int mine = (int)threadIdx.x / WARP * 16 + (int)threadIdx.x % WARP / 4;
     struct place place[2] = {place_of(a, mine), place_of(a, mine + 8)};
-    struct mmqi_span span[2] = {span_of(a, place[0]), span_of(a, place[1])};
     struct running run[2] = {{-INFINITY, 0.0f}, {-INFINITY, 0.0f}};
-    struct all_spans all = find_spans(a);
     float o[kDim / 8][4] = {}, t[SLOTS / 8][4], again[2], scale = a.scale * 1.44269504f;
     uint32_t q[kDim / 16][4];
+    struct mmqi_span span[2];
+    struct all_spans all;
 
+    wait_for_inputs();
+    span[0] = span_of(a, place[0]);
+    span[1] = span_of(a, place[1]);
+    all = find_spans(a);
     load_queries<kDim>(q, a, place);
     for (int32_t base = all.begin / SLOTS * SLOTS; base < all.end; base += SLOTS) {
         if (!any_meets(all, base, base + SLOTS))

@@ -15,6 +15,7 @@ static __global__ void add_kernel(struct mmqi_mat y, struct mmqi_mat a, struct m
 {
     int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
 
+    wait_for_inputs();
     if (col >= y.cols)
         return;
     for (int64_t r = blockIdx.y; r < y.rows; r += gridDim.y)
@@ -47,6 +48,7 @@ static __global__ void activate_kernel(struct mmqi_mat y, struct mmqi_mat x, int
 {
     int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
 
+    wait_for_inputs();
     if (col >= y.cols)
         return;
     for (int64_t r = blockIdx.y; r < y.rows; r += gridDim.y)
@@ -67,6 +69,7 @@ static __global__ void gate_kernel(struct mmqi_mat y, struct mmqi_mat gate, stru
 {
     int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
 
+    wait_for_inputs();
     if (col >= y.cols)
         return;
     for (int64_t r = blockIdx.y; r < y.rows; r += gridDim.y)
@@ -92,6 +95,7 @@ static __global__ void rope_kernel(struct mmqi_mat x, struct mmqi_rope rope,
     int32_t i = pair % half, axis = 0;
     float angle, c, s, a, b, *at;
 
+    wait_for_inputs();
     if (pair >= rope.n_heads * half)
         return;
     if (rope.axis)

@@ -369,6 +369,7 @@ static __global__ __launch_bounds__(THREADS,
         map[threadIdx.x] = p.w.map[threadIdx.x];
         offset = reinterpret_cast<const float *>(p.w.part[3])[0];
     }
+    wait_for_inputs(); /* W may be read before */
     for (int begin = 0; begin < steps; begin += chunk) {
         int end = begin + chunk < steps ? begin + chunk : steps;
         const float4 *step = xs;
@@ -404,6 +405,7 @@ __launch_bounds__(THREADS) void slow_gemv_kernel(const __grid_constant__ product
     const float *x = row_of(p.x, blockIdx.y);
     float acc = 0.0f, s, sum = 0.0f;
 
+    wait_for_inputs();
     for (int64_t k = lane * run; n < p.w.rows && k < p.w.cols; k += LANES * run) {
         end = k + run < p.w.cols ? k + run : p.w.cols;
         if (p.w.scale == SCALE_RUN) {
@@ -460,22 +462,41 @@ static int32_t run_gemv(struct mmqi_stream *s, const struct product *p)
                   (int)chunk);
 }
 
-/* Rows of W per warp: as many as leave every multiprocessor a block. */
+/*
+ * Rows of W per warp: what should take the busiest multiprocessor least. A row costs its own
+ * lookups, and the reading of x from shared memory as much again, shared by a warp's rows.
+ */
+static int rows_of_warp(int64_t rows, int64_t processors)
+{
+    int64_t least = INT64_MAX, cost;
+    int best = 1;
+
+    for (int each = 4; each >= 1; each /= 2) {
+        cost = ceil_div(ceil_div(rows, WARPS * each), processors) * (each + 1);
+        if (cost < least) {
+            least = cost;
+            best = each;
+        }
+    }
+    return best;
+}
+
 template <int kCode> static int32_t run_code(struct mmqi_stream *s, const struct product *p)
 {
-    int64_t blocks = ceil_div(p->w.rows, WARPS), enough = s->device->n_multiprocessors * 9 / 10;
-
     if (p->x.rows > 4)
         return run_gemv<kCode, 1, 8>(s, p);
     if (p->x.rows > 2)
         return run_gemv<kCode, 1, 4>(s, p);
     if (p->x.rows > 1)
         return run_gemv<kCode, 2, 2>(s, p);
-    if (blocks / 4 >= enough)
+    switch (rows_of_warp(p->w.rows, s->device->n_multiprocessors)) {
+    case 4:
         return run_gemv<kCode, 4, 1>(s, p);
-    if (blocks / 2 >= enough)
+    case 2:
         return run_gemv<kCode, 2, 1>(s, p);
-    return run_gemv<kCode, 1, 1>(s, p);
+    default:
+        return run_gemv<kCode, 1, 1>(s, p);
+    }
 }
 
 static bool is_aligned(const struct weight_view *w)

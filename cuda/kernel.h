@@ -19,6 +19,11 @@
 
 enum { WARP = 32 };
 
+/* 0: one kernel after another, to measure or to bisect. */
+#ifndef MMQI_CUDA_OVERLAP
+#define MMQI_CUDA_OVERLAP 1
+#endif
+
 #ifndef MMQI_EMULATED
 /* Bytes of a block's shared memory whose size the launch tells. */
 #define MMQI_SHARED(type, name)                                                                    \
@@ -30,8 +35,34 @@ template <typename... P, typename... A>
 static inline int32_t launch(struct mmqi_stream *s, const char *what, void (*kernel)(P...),
                              dim3 grid, dim3 block, size_t shared, A... args)
 {
-    kernel<<<grid, block, shared, s->stream>>>(static_cast<P>(args)...);
-    return mmqi_cuda_launched(s, what);
+    cudaLaunchConfig_t config = {};
+    cudaLaunchAttribute overlap = {};
+
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.dynamicSmemBytes = shared;
+    config.stream = s->stream;
+    config.attrs = &overlap;
+    config.numAttrs = MMQI_CUDA_OVERLAP && s->device->compute >= 90;
+    cudaLaunchKernelEx(&config, kernel, static_cast<P>(args)...);
+    return mmqi_cuda_launched(s, what); /* which asks for the launch's error */
+}
+
+/*
+ * Kernels overlap where the device can (compute capability 9.0 on): the next one's blocks may be
+ * begun, to read weights and make tables, while this one's last blocks run. So every kernel of this
+ * folder that launch() starts calls wait_for_inputs() before it reads or writes what another kernel
+ * touches; it returns when all work before is done and seen. A kernel that did not would break the
+ * chain for those behind it.
+ */
+static __device__ inline void wait_for_inputs()
+{
+#if MMQI_CUDA_OVERLAP && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
 }
 
 /* Let a kernel be launched with so many bytes of dynamic shared memory. */

@@ -28,6 +28,7 @@ static __global__ __launch_bounds__(kThreads) void norm_kernel(struct norm n)
     int64_t cols = n.x.cols;
     float mean = 0.0f, sum = 0.0f, inverse, d;
 
+    wait_for_inputs();
     if (n.b) {
         for (int64_t i = threadIdx.x; i < cols; i += kThreads)
             sum = __fadd_rn(sum, x[i]);

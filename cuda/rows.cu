@@ -11,6 +11,7 @@ static __global__ void embed_kernel(struct mmqi_mat y, const __grid_constant__ w
 {
     int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
 
+    wait_for_inputs();
     if (col >= y.cols)
         return;
     for (int64_t r = blockIdx.y; r < y.rows; r += gridDim.y)
@@ -36,6 +37,7 @@ static __global__ void place_kernel(struct mmqi_mat y, struct mmqi_mat x, const 
 {
     int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, from;
 
+    wait_for_inputs();
     if (col >= y.cols)
         return;
     for (int64_t r = blockIdx.y; r < y.rows; r += gridDim.y) {
@@ -67,6 +69,7 @@ static __global__ void store_kv_kernel(struct mmqi_kv kv, struct mmqi_mat k, str
     int64_t width = (int64_t)kv.n_heads * kv.head_dim;
     uint32_t slot, page;
 
+    wait_for_inputs();
     if (col >= k.cols)
         return;
     for (int64_t r = blockIdx.y; r < k.rows; r += gridDim.y) {
@@ -97,6 +100,7 @@ static __global__ void patches_kernel(struct mmqi_mat y, const float *pixels,
     int32_t square, inside, top, left;
     int64_t channel, i, j;
 
+    wait_for_inputs();
     if (col >= y.cols)
         return;
     j = col % patch;
@@ -139,6 +143,7 @@ static __global__ __launch_bounds__(PICK_THREADS) void pick_kernel(int32_t *out,
     float best = 0.0f;
     int64_t at = -1;
 
+    wait_for_inputs();
     for (int64_t i = t; i < x.cols; i += PICK_THREADS)
         if (!isnan(row[i]) && (at < 0 || row[i] > best)) {
             best = row[i];

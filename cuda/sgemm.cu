@@ -108,6 +108,7 @@ static __global__ __launch_bounds__(THREADS) void sgemm_kernel(const __grid_cons
     int64_t runs = ceil_div(p.w.cols, run);
     float total[EACH][EACH] = {};
 
+    wait_for_inputs();
     for (int lane = 0; lane < LANES && lane < runs; lane++) {
         float acc[EACH][EACH] = {};
 

@@ -51,6 +51,7 @@ static __global__ void round_x_kernel(uint16_t *to, struct mmqi_mat x, int64_t f
     int64_t col = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * EIGHT;
     float v[EIGHT];
 
+    wait_for_inputs();
     if (col >= ld)
         return;
     for (int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
@@ -99,6 +100,7 @@ __launch_bounds__(THREADS) void round_w_kernel(uint16_t *to, const __grid_consta
     bool by_eight = (w.kind == MMQI_KIND_TABLE4 || w.kind == MMQI_KIND_INT4) && w.cols % 32 == 0;
     float v[EIGHT], scale;
 
+    wait_for_inputs();
     if (threadIdx.x < 16)
         table[threadIdx.x] = w.table[threadIdx.x];
     __syncthreads();
