@@ -51,6 +51,7 @@ static const struct mmqi_backend cuda_backend = {
     .pack = mmqi_cuda_pack,
     .pack_rows = mmqi_cuda_pack_rows,
     .memory = mmqi_cuda_memory,
+    .measure = mmqi_cuda_measure,
     .fault = mmqi_cuda_set_fault,
     .stream_open = mmqi_cuda_stream_open,
     .stream_wait = mmqi_cuda_stream_wait,

@@ -118,6 +118,10 @@ cudaError_t mmqi_cuda_fault(struct mmqi_device *device, bool is_alloc);
 size_t mmqi_cuda_scratch_bytes(const struct mmqi_device *device,
                                const struct mmqi_stream_options *options);
 
+/* ---- the slot measure (measure.cu) ---- */
+
+int32_t mmqi_cuda_measure(struct mmqi_device *device, uint64_t bytes, struct mmqi_rates *rates);
+
 /* ---- packing (pack.c): what the slot `pack` does ---- */
 
 int32_t mmqi_cuda_pack(struct mmqi_device *device, struct mmqi_wmat *w, void *block,

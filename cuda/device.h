@@ -7,6 +7,10 @@
 
 #include "cuda/cuda.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { MMQI_CUDA_LEAST_COMPUTE = 75 };
 
 /* A block of device memory that was taken. */
@@ -58,5 +62,9 @@ int32_t mmqi_cuda_execute(struct mmqi_stream *stream, const struct mmqi_graph *g
                           const struct mmqi_plan *plan, const struct mmqi_run *run, int32_t begin,
                           int32_t end);
 void mmqi_cuda_forget_compiled(struct mmqi_stream *stream); /* all of them */
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -1,16 +1,38 @@
 #include "bench_model.h"
 
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const struct bench_shape shapes[] = {
-    {"llava-tiny", {48, 100, 3, 3, 42, 14}, {96, 112, 3, 6, 2, 456, 455, 512}},
+    {"llava-tiny", false, {48, 100, 3, 3, 14, 42}, {96, 112, 3, 6, 2, 456, 455, 512, false}},
     /* CLIP ViT-L/14-336 and a decoder of TinyLlama's size */
-    {"llava-1b", {1024, 4096, 24, 16, 336, 14}, {2048, 5632, 22, 32, 4, 32000, 31999, 4096}},
-    {"llava-1.5-7b", {1024, 4096, 24, 16, 336, 14}, {4096, 11008, 32, 32, 32, 32064, 32000, 4096}},
+    {"llava-1b",
+     false,
+     {1024, 4096, 24, 16, 14, 336},
+     {2048, 5632, 22, 32, 4, 32000, 31999, 4096, false}},
+    {"llava-1.5-7b",
+     false,
+     {1024, 4096, 24, 16, 14, 336},
+     {4096, 11008, 32, 32, 32, 32064, 32000, 4096, false}},
+    /* the same tower, and Llama-3-8B's decoder */
+    {"llava-8b",
+     false,
+     {1024, 4096, 24, 16, 14, 336},
+     {4096, 14336, 32, 32, 8, 128320, 128257, 8192, false}},
+    {"qwen2-vl-tiny", true, {48, 192, 2, 3, 14, 112}, {96, 112, 3, 6, 2, 456, 455, 512, true}},
+    {"qwen2-vl-2b",
+     true,
+     {1280, 5120, 32, 16, 14, 448},
+     {1536, 8960, 28, 12, 2, 151936, 151655, 32768, true}},
+    {"qwen2-vl-7b",
+     true,
+     {1280, 5120, 32, 16, 14, 448},
+     {3584, 18944, 28, 28, 4, 152064, 151655, 32768, false}},
 };
+
+const char bench_shape_names[] = "llava-tiny, llava-1b, llava-1.5-7b, llava-8b, qwen2-vl-tiny, "
+                                 "qwen2-vl-2b, qwen2-vl-7b";
 
 const struct bench_shape *find_bench_shape(const char *name)
 {
@@ -27,7 +49,7 @@ struct tensor {
     char name[96];
     int fill;
     int n_dims;
-    int dims[4];
+    int dims[5];
     uint64_t begin, end; /* in the data of the file */
 };
 
@@ -66,9 +88,9 @@ static struct tensor *new_tensor(struct bench_model *model)
     return &model->tensors[model->n_tensors];
 }
 
-/* Add "PREFIX NAME" of up to four sizes; the first 0 ends them. */
+/* Add "PREFIX NAME" of up to five sizes; the first 0 ends them. */
 static bool add(struct bench_model *model, const char *prefix, const char *name, int fill,
-                const int dims[4])
+                const int dims[5])
 {
     struct tensor *t = new_tensor(model);
     uint64_t bytes = 2;
@@ -77,7 +99,7 @@ static bool add(struct bench_model *model, const char *prefix, const char *name,
         return false;
     snprintf(t->name, sizeof t->name, "%s%s", prefix, name);
     t->fill = fill;
-    for (t->n_dims = 0; t->n_dims < 4 && dims[t->n_dims] > 0; t->n_dims++) {
+    for (t->n_dims = 0; t->n_dims < 5 && dims[t->n_dims] > 0; t->n_dims++) {
         t->dims[t->n_dims] = dims[t->n_dims];
         bytes *= (uint64_t)dims[t->n_dims];
     }
@@ -94,8 +116,8 @@ static bool add_linear(struct bench_model *model, const char *prefix, const char
 
     snprintf(weight, sizeof weight, "%s.weight", name);
     snprintf(offset, sizeof offset, "%s.bias", name);
-    return add(model, prefix, weight, FILL_SMALL, (int[4]){rows, cols}) &&
-           (!bias || add(model, prefix, offset, FILL_SMALL, (int[4]){rows}));
+    return add(model, prefix, weight, FILL_SMALL, (int[5]){rows, cols}) &&
+           (!bias || add(model, prefix, offset, FILL_SMALL, (int[5]){rows}));
 }
 
 static bool add_norm(struct bench_model *model, const char *prefix, const char *name, int width,
@@ -105,8 +127,8 @@ static bool add_norm(struct bench_model *model, const char *prefix, const char *
 
     snprintf(weight, sizeof weight, "%s.weight", name);
     snprintf(offset, sizeof offset, "%s.bias", name);
-    return add(model, prefix, weight, FILL_ONE, (int[4]){width}) &&
-           (!bias || add(model, prefix, offset, FILL_SMALL, (int[4]){width}));
+    return add(model, prefix, weight, FILL_ONE, (int[5]){width}) &&
+           (!bias || add(model, prefix, offset, FILL_SMALL, (int[5]){width}));
 }
 
 static bool add_vision(struct bench_model *model, const struct bench_shape *shape)
@@ -114,11 +136,11 @@ static bool add_vision(struct bench_model *model, const struct bench_shape *shap
     const char *tower = "vision_tower.vision_model.";
     int w = shape->vision.width, side = shape->vision.image / shape->vision.patch;
     char layer[64];
-    bool ok = add(model, tower, "embeddings.class_embedding", FILL_SMALL, (int[4]){w}) &&
+    bool ok = add(model, tower, "embeddings.class_embedding", FILL_SMALL, (int[5]){w}) &&
               add(model, tower, "embeddings.patch_embedding.weight", FILL_SMALL,
-                  (int[4]){w, 3, shape->vision.patch, shape->vision.patch}) &&
+                  (int[5]){w, 3, shape->vision.patch, shape->vision.patch}) &&
               add(model, tower, "embeddings.position_embedding.weight", FILL_SMALL,
-                  (int[4]){side * side + 1, w}) &&
+                  (int[5]){side * side + 1, w}) &&
               add_norm(model, tower, "pre_layrnorm", w, true) &&
               add_norm(model, tower, "post_layernorm", w, true);
 
@@ -139,33 +161,84 @@ static bool add_vision(struct bench_model *model, const struct bench_shape *shap
                       shape->text.width, true);
 }
 
+/* Two frames, and squares of two by two patches. */
+static bool add_qwen2_vision(struct bench_model *model, const struct bench_shape *shape)
+{
+    int w = shape->vision.width;
+    char layer[64];
+    bool ok = add(model, "visual.", "patch_embed.proj.weight", FILL_SMALL,
+                  (int[5]){w, 3, 2, shape->vision.patch, shape->vision.patch});
+
+    for (int i = 0; i < shape->vision.layers && ok; i++) {
+        snprintf(layer, sizeof layer, "visual.blocks.%d.", i);
+        ok = add_norm(model, layer, "norm1", w, true) && add_norm(model, layer, "norm2", w, true) &&
+             add_linear(model, layer, "attn.qkv", 3 * w, w, true) &&
+             add_linear(model, layer, "attn.proj", w, w, true) &&
+             add_linear(model, layer, "mlp.fc1", shape->vision.mlp, w, true) &&
+             add_linear(model, layer, "mlp.fc2", w, shape->vision.mlp, true);
+    }
+    return ok && add_norm(model, "visual.", "merger.ln_q", w, true) &&
+           add_linear(model, "visual.", "merger.mlp.0", 4 * w, 4 * w, true) &&
+           add_linear(model, "visual.", "merger.mlp.2", shape->text.width, 4 * w, true);
+}
+
 static bool add_language(struct bench_model *model, const struct bench_shape *shape)
 {
+    const char *at = shape->qwen2_vl ? "model." : "language_model.model.";
+    bool bias = shape->qwen2_vl; /* of q, k and v */
     int w = shape->text.width, kv = w / shape->text.heads * shape->text.kv_heads;
     char layer[64];
-    bool ok =
-        add_linear(model, "language_model.model.", "embed_tokens", shape->text.vocab, w, false);
+    bool ok = add_linear(model, at, "embed_tokens", shape->text.vocab, w, false);
 
     for (int i = 0; i < shape->text.layers && ok; i++) {
-        snprintf(layer, sizeof layer, "language_model.model.layers.%d.", i);
+        snprintf(layer, sizeof layer, "%slayers.%d.", at, i);
         ok = add_norm(model, layer, "input_layernorm", w, false) &&
-             add_linear(model, layer, "self_attn.q_proj", w, w, false) &&
-             add_linear(model, layer, "self_attn.k_proj", kv, w, false) &&
-             add_linear(model, layer, "self_attn.v_proj", kv, w, false) &&
+             add_linear(model, layer, "self_attn.q_proj", w, w, bias) &&
+             add_linear(model, layer, "self_attn.k_proj", kv, w, bias) &&
+             add_linear(model, layer, "self_attn.v_proj", kv, w, bias) &&
              add_linear(model, layer, "self_attn.o_proj", w, w, false) &&
              add_norm(model, layer, "post_attention_layernorm", w, false) &&
              add_linear(model, layer, "mlp.gate_proj", shape->text.mlp, w, false) &&
              add_linear(model, layer, "mlp.up_proj", shape->text.mlp, w, false) &&
              add_linear(model, layer, "mlp.down_proj", w, shape->text.mlp, false);
     }
-    return ok && add_norm(model, "language_model.model.", "norm", w, false) &&
-           add_linear(model, "language_model.", "lm_head", shape->text.vocab, w, false);
+    if (ok && !shape->text.tied)
+        ok = add_linear(model, shape->qwen2_vl ? "" : "language_model.", "lm_head",
+                        shape->text.vocab, w, false);
+    return ok && add_norm(model, at, "norm", w, false);
 }
 
 /* ---- texts ---- */
 
+static void write_qwen2_config(FILE *out, const struct bench_shape *shape)
+{
+    int half = shape->text.width / shape->text.heads / 2, across = half * 3 / 8;
+
+    fprintf(out,
+            "{\"architectures\": [\"Qwen2VLForConditionalGeneration\"], \"model_type\": "
+            "\"qwen2_vl\",\n \"image_token_id\": %d, \"bos_token_id\": 1, \"eos_token_id\": 2,\n"
+            " \"hidden_size\": %d, \"intermediate_size\": %d, \"num_hidden_layers\": %d,\n"
+            " \"num_attention_heads\": %d, \"num_key_value_heads\": %d, \"vocab_size\": %d,\n"
+            " \"max_position_embeddings\": %d, \"rms_norm_eps\": 1e-06, \"rope_theta\": 1e6,\n",
+            shape->text.image_token, shape->text.width, shape->text.mlp, shape->text.layers,
+            shape->text.heads, shape->text.kv_heads, shape->text.vocab, shape->text.context);
+    fprintf(out,
+            " \"rope_scaling\": {\"type\": \"mrope\", \"mrope_section\": [%d, %d, %d]},\n"
+            " \"tie_word_embeddings\": %s, \"use_sliding_window\": false, \"torch_dtype\": "
+            "\"bfloat16\",\n \"vision_config\": {\"depth\": %d, \"embed_dim\": %d, "
+            "\"hidden_size\": %d,\n  \"in_chans\": 3, \"mlp_ratio\": %d, \"num_heads\": %d,\n"
+            "  \"patch_size\": %d, \"spatial_merge_size\": 2, \"temporal_patch_size\": 2}}\n",
+            half - 2 * across, across, across, shape->text.tied ? "true" : "false",
+            shape->vision.layers, shape->vision.width, shape->text.width,
+            shape->vision.mlp / shape->vision.width, shape->vision.heads, shape->vision.patch);
+}
+
 static void write_config(FILE *out, const struct bench_shape *shape)
 {
+    if (shape->qwen2_vl) {
+        write_qwen2_config(out, shape);
+        return;
+    }
     fprintf(out,
             "{\"architectures\": [\"LlavaForConditionalGeneration\"], \"model_type\": \"llava\",\n"
             " \"image_token_index\": %d, \"projector_hidden_act\": \"gelu\",\n"
@@ -199,12 +272,13 @@ static void write_special(FILE *out, int id, const char *content)
 static void write_tokenizer(FILE *out, const struct bench_shape *shape)
 {
     static const char *const first[] = {"<unk>", "<s>", "</s>"};
+    const char *image = shape->qwen2_vl ? "<|image_pad|>" : "<image>";
     int id;
 
     fputs("{\"version\": \"1.0\", \"added_tokens\": [", out);
     for (id = 0; id < 3; id++)
         write_special(out, id, first[id]);
-    write_special(out, shape->text.image_token, "<image>");
+    write_special(out, shape->text.image_token, image);
     fputs("],\n \"normalizer\": null, \"pre_tokenizer\": null,\n \"post_processor\": {\"type\": "
           "\"TemplateProcessing\", \"single\": [{\"SpecialToken\": {\"id\": \"<s>\", \"type_id\": "
           "0}},\n  {\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}], \"pair\": [{\"Sequence\": "
@@ -221,7 +295,7 @@ static void write_tokenizer(FILE *out, const struct bench_shape *shape)
         else if (id < 3 + 26)
             fprintf(out, "\"%c\": %d", 'a' + id - 3, id);
         else if (id == shape->text.image_token)
-            fprintf(out, "\"<image>\": %d", id);
+            fprintf(out, "\"%s\": %d", image, id);
         else
             fprintf(out, "\" word%d\": %d", id, id);
     }
@@ -232,6 +306,16 @@ static void write_preprocessor(FILE *out, const struct bench_shape *shape)
 {
     int side = shape->vision.image;
 
+    if (shape->qwen2_vl) {
+        fprintf(out,
+                "{\"image_processor_type\": \"Qwen2VLImageProcessor\", \"min_pixels\": 3136,\n"
+                " \"max_pixels\": %d, \"patch_size\": %d, \"merge_size\": 2,\n"
+                " \"temporal_patch_size\": 2,\n"
+                " \"image_mean\": [0.48145466, 0.4578275, 0.40821073],\n"
+                " \"image_std\": [0.26862954, 0.26130258, 0.27577711]}\n",
+                side * side, shape->vision.patch);
+        return;
+    }
     fprintf(out,
             "{\"image_processor_type\": \"CLIPImageProcessor\", \"do_resize\": true,\n"
             " \"size\": {\"shortest_edge\": %d}, \"resample\": 3, \"do_center_crop\": true,\n"
@@ -298,8 +382,8 @@ struct bench_model *open_bench_model(const struct bench_shape *shape)
 {
     struct bench_model *model = calloc(1, sizeof *model);
 
-    if (model && add_vision(model, shape) && add_language(model, shape) &&
-        write_texts(model, shape))
+    if (model && (shape->qwen2_vl ? add_qwen2_vision(model, shape) : add_vision(model, shape)) &&
+        add_language(model, shape) && write_texts(model, shape))
         return model;
     close_bench_model(model);
     return NULL;

@@ -1,25 +1,32 @@
 /*
- * A LLaVA checkpoint that lies nowhere: its text files are written into memory, and the bytes of
+ * A LLaVA or Qwen2-VL checkpoint that lies nowhere: its text files are written into memory, and the bytes of
  * its weights are made when they are read, by a generator that counts. So a model of real shapes
  * can be loaded, and quantized while it is loaded, where no 16-bit copy of it would fit.
  */
 #ifndef EXAMPLES_BENCH_MODEL_H
 #define EXAMPLES_BENCH_MODEL_H
 
+#include <stdbool.h>
+
 #include "mmq.h"
 
 struct bench_shape {
     const char *name;
+    bool qwen2_vl; /* else LLaVA */
     struct {
-        int width, mlp, layers, heads, image, patch;
-    } vision; /* CLIP */
+        int width, mlp, layers, heads, patch;
+        int image; /* its side; of Qwen2-VL: of the greatest picture */
+    } vision;      /* CLIP, or Qwen2-VL's own */
     struct {
         int width, mlp, layers, heads, kv_heads, vocab, image_token, context;
-    } text; /* Llama */
+        bool tied;
+    } text; /* Llama, or Qwen2 */
 };
 
-/* "llava-tiny", "llava-1b", "llava-1.5-7b"; NULL for another name. */
+/* NULL for another name. */
 const struct bench_shape *find_bench_shape(const char *name);
+/* The names, "llava-tiny, llava-1b ...". */
+extern const char bench_shape_names[];
 
 struct bench_model;
 

@@ -5,6 +5,57 @@
 #include <string.h>
 #include <time.h>
 
+/* ---- what the devices reach ---- */
+
+/* Seconds that a device's share of the weights takes at each rate; negative: not measured. */
+static mmq_status add_device(struct bench_rates *seconds, double *weights, const mmq_model *model,
+                             int32_t index, const char *mode, uint64_t bytes)
+{
+    mmq_session_options options = {.struct_size = sizeof options, .mode = mode};
+    mmq_device_memory memory = {.struct_size = sizeof memory};
+    mmq_rates rates = {.struct_size = sizeof rates};
+    mmq_status status = mmq_estimate_device(&memory, model, &options, index);
+    double share = (double)memory.weights + 1, product;
+
+    if (status == MMQ_OK)
+        status = mmq_measure_device(&rates, model, index, bytes);
+    if (status != MMQ_OK)
+        return status;
+    product =
+        strcmp(memory.mode, "fast") == 0 ? rates.fast_flop_per_second : rates.exact_flop_per_second;
+    *weights += share;
+    seconds->read += share / rates.read_bytes_per_second;
+    seconds->copy += share / rates.copy_bytes_per_second;
+    seconds->product =
+        product > 0 && seconds->product >= 0 ? seconds->product + share / product : -1;
+    return MMQ_OK;
+}
+
+static void take_most(double *most, double rate)
+{
+    if (rate > *most)
+        *most = rate;
+}
+
+mmq_status measure_rates(struct bench_rates *best, const mmq_model *model, const char *mode,
+                         uint64_t bytes)
+{
+    mmq_model_facts facts = {.struct_size = sizeof facts};
+    struct bench_rates seconds = {0, 0, 0};
+    double weights = 0;
+    mmq_status status = mmq_model_info(&facts, model);
+
+    for (int32_t i = 0; i < facts.n_devices && status == MMQ_OK; i++)
+        status = add_device(&seconds, &weights, model, i, mode, bytes);
+    if (status != MMQ_OK)
+        return status;
+    take_most(&best->read, weights / seconds.read);
+    take_most(&best->copy, weights / seconds.copy);
+    if (seconds.product > 0)
+        take_most(&best->product, weights / seconds.product);
+    return MMQ_OK;
+}
+
 /* ---- what there is ---- */
 
 static void count_format(struct bench_figures *figures, const mmq_tensor_facts *t)
@@ -239,7 +290,7 @@ static mmq_status open_session(mmq_session **out, mmq_model *model, int n_prompt
                                const struct bench_settings *settings)
 {
     mmq_model_facts facts = {.struct_size = sizeof facts};
-    mmq_session_options options = {.struct_size = sizeof options};
+    mmq_session_options options = {.struct_size = sizeof options, .mode = settings->mode};
     mmq_status status = mmq_model_info(&facts, model);
     int32_t text = n_prompt + settings->n_decode + SPARE_TOKENS;
     int32_t picture = settings->vision ? facts.image_rows + SPARE_TOKENS : 0;
@@ -262,6 +313,8 @@ mmq_status run_bench(struct bench_figures *figures, mmq_model *model,
         status = choose_prompt(&n_prompt, model, settings);
     if (status == MMQ_OK)
         status = open_session(&session, model, n_prompt, settings);
+    if (status == MMQ_OK)
+        figures->mode = mmq_session_mode(session);
     if (status == MMQ_OK && n_prompt > 0)
         text = make_prompt(&status, model, n_prompt, settings->letters);
     if (status == MMQ_OK && text)

@@ -19,16 +19,22 @@ bool eval_fail(char *error, size_t size, const char *format, ...)
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-bool eval_model_open(struct eval_model *m, const char *path, const struct eval_settings *settings,
+bool eval_model_open(struct eval_model *m, bool reference, const struct eval_settings *settings,
                      char *error, size_t size)
 {
+    const char *path = reference ? settings->reference : settings->candidate;
     mmq_load_options load = {
         .struct_size = sizeof load,
+        .device = settings->device,
         .n_threads = settings->n_threads,
         .isa = settings->isa,
     };
     mmq_model_facts facts = {.struct_size = sizeof facts};
 
+    if (reference && settings->reference_device)
+        load.device = settings->reference_device;
+    m->wanted_mode =
+        reference && settings->reference_mode ? settings->reference_mode : settings->mode;
     if (mmq_load(&m->model, path, &load) != MMQ_OK || mmq_model_info(&facts, m->model) != MMQ_OK)
         return eval_fail(error, size, "%s", mmq_last_error_message());
     m->device = facts.device;
@@ -44,12 +50,16 @@ bool eval_model_open(struct eval_model *m, const char *path, const struct eval_s
 mmq_status eval_model_session(struct eval_model *m, size_t n_images, int32_t n_answer,
                               int32_t context)
 {
-    mmq_session_options options = {.struct_size = sizeof options, .context = context};
+    mmq_session_options options = {
+        .struct_size = sizeof options, .context = context, .mode = m->wanted_mode};
     int64_t wanted = (int64_t)n_images * m->image_rows + EVAL_TEXT_TOKENS + n_answer;
+    mmq_status status;
 
     if (context == 0)
         options.context = wanted < m->max_context ? (int32_t)wanted : m->max_context;
-    return mmq_session_create(&m->session, m->model, &options);
+    status = mmq_session_create(&m->session, m->model, &options);
+    m->mode = mmq_session_mode(m->session);
+    return status;
 }
 
 void eval_model_close(struct eval_model *m)

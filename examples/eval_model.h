@@ -20,18 +20,21 @@ struct eval_settings {
     const char *reference, *candidate; /* folders; candidate NULL: the reference is measured */
     const char *data;                  /* the folder with the pictures and what is known of them */
     const char *isa;                   /* NULL: the best there is */
-    int32_t n_threads;                 /* 0: all */
-    size_t limit;                      /* of entries or questions */
-    int32_t max_tokens;                /* of an answer to a question */
-    int32_t context;                   /* tokens of a session; 0: what pictures and words need */
-    bool grey;                         /* questions see a grey picture in place of each */
-    const char *answers;               /* a file for the answers; NULL: none */
+    /* Of all models, and of the reference where it differs; NULL: the device's and library's own */
+    const char *device, *mode, *reference_device, *reference_mode;
+    int32_t n_threads;   /* 0: all */
+    size_t limit;        /* of entries or questions */
+    int32_t max_tokens;  /* of an answer to a question */
+    int32_t context;     /* tokens of a session; 0: what pictures and words need */
+    bool grey;           /* questions see a grey picture in place of each */
+    const char *answers; /* a file for the answers; NULL: none */
 };
 
 struct eval_model {
     mmq_model *model;
     mmq_session *session;
     const char *device;
+    const char *wanted_mode, *mode; /* the session's: asked for, and as it is */
     size_t n_vocab;
     int32_t eos;
     int32_t max_context, image_rows;
@@ -44,9 +47,9 @@ bool eval_fail(char *error, size_t size, const char *format, ...)
 /* Into the `error` of what `holder` points to; false. */
 #define EVAL_FAIL(holder, ...) eval_fail((holder)->error, sizeof(holder)->error, __VA_ARGS__)
 
-/* False with error told; eval_model_close() either way. The session is made by
+/* The reference or the candidate. False with error told; eval_model_close() either way. The session is made by
  * eval_model_session(). */
-bool eval_model_open(struct eval_model *m, const char *path, const struct eval_settings *settings,
+bool eval_model_open(struct eval_model *m, bool reference, const struct eval_settings *settings,
                      char *error, size_t size);
 /* A session for prompts of n_images pictures, words, and an answer of n_answer tokens, if the model
  * has so many; of `context` tokens when that is not 0. */

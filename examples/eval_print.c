@@ -9,7 +9,7 @@
 void eval_print_model(const char *name, const struct eval_model *m, const char *path,
                       const char *how)
 {
-    printf("%-10s %s (%s, exact, %s)\n", name, path, m->device, how);
+    printf("%-10s %s (%s, %s, %s)\n", name, path, m->device, m->mode, how);
 }
 
 void eval_print_divergence(struct eval_divergence *divergence, const char *tokens)

@@ -103,7 +103,7 @@ void eval_print_captions_json(struct eval_run *run, double seconds)
     }
     eval_print_text("reference", run->settings.reference);
     eval_print_text("device", run->measured->m.device);
-    eval_print_text("mode", "exact");
+    eval_print_text("mode", run->measured->m.mode);
     eval_print_count("pictures", tally->pictures);
     eval_print_count("tokens", tally->tokens);
     eval_print_count("token_counts_equal", tally->same_token_count);

@@ -54,7 +54,7 @@ void eval_print_quiz_json(struct quiz_run *run, double seconds)
     }
     eval_print_text("reference", run->settings.reference);
     eval_print_text("device", run->measured->device);
-    eval_print_text("mode", "exact");
+    eval_print_text("mode", run->measured->mode);
     eval_print_count("questions", run->tally.all.n);
     printf(" \"grey\": %s,\n", run->settings.grey ? "true" : "false");
     printf(" \"seconds\": %.3f\n}\n", seconds);

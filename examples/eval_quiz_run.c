@@ -17,10 +17,9 @@ static bool fail_question(struct quiz_run *run, size_t i, const char *what, cons
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-static bool open_side(struct quiz_run *run, struct eval_model *side, const char *path,
-                      size_t n_images)
+static bool open_side(struct quiz_run *run, struct eval_model *side, size_t n_images)
 {
-    if (!eval_model_open(side, path, &run->settings, run->error, sizeof run->error))
+    if (!eval_model_open(side, side == run->side, &run->settings, run->error, sizeof run->error))
         return false;
     return eval_model_session(side, n_images, run->settings.max_tokens, run->settings.context) ==
                MMQ_OK ||
@@ -34,10 +33,10 @@ static bool open_sides(struct quiz_run *run)
     for (i = 0; i < run->n; i++)
         if (run->quiz.items[i].n_images > most)
             most = run->quiz.items[i].n_images;
-    if (!open_side(run, &run->side[0], run->settings.reference, most))
+    if (!open_side(run, &run->side[0], most))
         return false;
     return !run->settings.candidate ||
-           (open_side(run, &run->side[1], run->settings.candidate, most) &&
+           (open_side(run, &run->side[1], most) &&
             eval_models_match(&run->side[0], &run->side[1], run->error, sizeof run->error));
 }
 

@@ -84,9 +84,12 @@ static mmq_status find_answers(struct eval_side *side)
     return status;
 }
 
-static bool open_side(struct eval_run *run, struct eval_side *side, const char *path)
+static bool open_side(struct eval_run *run, struct eval_side *side)
 {
-    if (!eval_model_open(&side->m, path, &run->settings, run->error, sizeof run->error))
+    bool reference = side == run->side;
+    const char *path = reference ? run->settings.reference : run->settings.candidate;
+
+    if (!eval_model_open(&side->m, reference, &run->settings, run->error, sizeof run->error))
         return false;
     if (try_chat_template(side) != MMQ_OK || find_answers(side) != MMQ_OK ||
         eval_model_session(&side->m, 1, 0, run->settings.context) != MMQ_OK)
@@ -109,10 +112,10 @@ bool eval_run_open(struct eval_run *run, const struct eval_settings *settings)
     if (!eval_record_read(&run->record, path))
         return EVAL_FAIL(run, "%s", run->record.error);
     run->n = settings->limit < run->record.n ? settings->limit : run->record.n;
-    if (!open_side(run, &run->side[0], settings->reference))
+    if (!open_side(run, &run->side[0]))
         return false;
     return !settings->candidate ||
-           (open_side(run, &run->side[1], settings->candidate) &&
+           (open_side(run, &run->side[1]) &&
             eval_models_match(&run->side[0].m, &run->side[1].m, run->error, sizeof run->error));
 }
 

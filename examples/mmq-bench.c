@@ -1,4 +1,4 @@
-/* mmq-bench: how fast a model runs, as a fraction of what the machine's memory gives. */
+/* mmq-bench: how fast a model runs, as a fraction of what its device reaches. */
 #define _GNU_SOURCE /* sched_getaffinity */
 #include <inttypes.h>
 #include <sched.h>
@@ -13,8 +13,8 @@ static const char usage[] =
     "       mmq-bench --random SHAPE [options]\n"
     "\n"
     "Measures prefill, decoding and pictures of a model, or of random weights of a real shape\n"
-    "(llava-1b, llava-1.5-7b, llava-tiny), beside the bandwidth of the memory with as many "
-    "threads.\n"
+    "(llava-1b, llava-1.5-7b, llava-8b, qwen2-vl-2b, qwen2-vl-7b; llava-tiny, qwen2-vl-tiny),\n"
+    "beside what the device reaches: memory with as many threads, and on CUDA large products.\n"
     "Every figure is the best of several tries.\n"
     "\n"
     "  --format F     quantize while loading: a format, a preset or rules (default: as stored;\n"
@@ -22,6 +22,8 @@ static const char usage[] =
     "  --prompt N     rows to prefill (default 512, or what fits)\n"
     "  --decode N     tokens to decode (default 32)\n"
     "  --no-vision    leave the pictures out\n"
+    "  --device D     cpu, cuda:0, or a device map (default: the best there is)\n"
+    "  --mode M       exact or fast (default: fast where the device has it)\n"
     "  --threads N    of the CPU (default: one per processor)\n"
     "  --isa NAME     c, avx2 or avx512 (default: the best there is)\n"
     "  --repeat N     tries (default 3)\n"
@@ -29,7 +31,7 @@ static const char usage[] =
     "  --json --csv   one object; or a line of names and one of figures\n";
 
 struct settings {
-    const char *random, *format, *isa;
+    const char *random, *format, *device, *mode, *isa;
     int32_t prompt, decode, threads, repeat, buffer;
     bool no_vision, json, csv, help;
 };
@@ -48,18 +50,22 @@ static int make_rows(struct row rows[MOST_ROWS], const struct bench_figures *f)
     double prefill_rate = f->prefill_seconds > 0 ? f->n_prompt / f->prefill_seconds : 0;
     double products = f->n_prompt * f->row_products + f->prompt_products;
     const struct row all[] = {
-        {"read_bytes_per_second", f->bandwidth.read},
-        {"copy_bytes_per_second", f->bandwidth.copy},
+        {"read_bytes_per_second", f->rates.read},
+        {"copy_bytes_per_second", f->rates.copy},
+        {"product_flop_per_second", f->rates.product},
         {"load_seconds", f->load_seconds},
         {"placed_bytes", (double)f->placed_bytes},
         {"prefill_rows", f->n_prompt},
         {"prefill_tokens_per_second", prefill_rate},
         {"prefill_flop_per_second", f->prefill_seconds > 0 ? products / f->prefill_seconds : 0},
+        {"fraction_of_product_rate", f->rates.product > 0 && f->prefill_seconds > 0
+                                         ? products / f->prefill_seconds / f->rates.product
+                                         : 0},
         {"decode_tokens", f->n_decode},
         {"decode_tokens_per_second", token_rate},
         {"weight_bytes_per_token", (double)f->token_bytes},
         {"weight_bytes_per_second", token_rate * (double)f->token_bytes},
-        {"fraction_of_read_bandwidth", token_rate * (double)f->token_bytes / f->bandwidth.read},
+        {"fraction_of_read_bandwidth", token_rate * (double)f->token_bytes / f->rates.read},
         {"pictures_per_second", f->encode_seconds > 0 ? 1 / f->encode_seconds : 0},
     };
 
@@ -76,7 +82,7 @@ static void print_json(const char *name, const char *device, const struct bench_
     print_json_string(stdout, name);
     fputs(", \"device\": ", stdout);
     print_json_string(stdout, device);
-    fputs(", \"mode\": \"exact\",\n \"formats\": {", stdout);
+    printf(", \"mode\": \"%s\",\n \"formats\": {", f->mode);
     for (i = 0; i < f->n_formats; i++)
         printf("%s\"%s\": %" PRIu64, i ? ", " : "", f->formats[i].name, f->formats[i].bytes);
     fputs("},\n \"products\": [", stdout);
@@ -103,33 +109,45 @@ static void print_csv(const char *name, const char *device, const struct bench_f
     fputs("model,device,mode,formats", stdout);
     for (i = 0; i < n; i++)
         printf(",%s", rows[i].name);
-    printf("\n\"%s\",\"%s\",exact,", name, device);
+    printf("\n\"%s\",\"%s\",%s,", name, device, f->mode);
     print_formats(f, " + ");
     for (i = 0; i < n; i++)
         printf(",%.6g", rows[i].value);
     putchar('\n');
 }
 
-static void print_text(const char *name, const char *device, const struct bench_figures *f)
+static void print_prefill(const struct bench_figures *f)
 {
     double products = f->n_prompt * f->row_products + f->prompt_products;
+    double rate = products / f->prefill_seconds;
+
+    printf("prefill    %d rows: %.1f tokens/s, %.1f GFLOP/s", f->n_prompt,
+           f->n_prompt / f->prefill_seconds, rate * 1e-9);
+    if (f->rates.product > 0)
+        printf(", %.1f %% of the products", rate / f->rates.product * 100);
+    putchar('\n');
+}
+
+static void print_text(const char *name, const char *device, const struct bench_figures *f)
+{
     double rate;
 
-    printf("%s on %s, exact mode\nweights    ", name, device);
+    printf("%s on %s, %s mode\nweights    ", name, device, f->mode);
     print_formats(f, ", ");
     printf("; placed %.1f MB in %.2f s\n", (double)f->placed_bytes * 1e-6, f->load_seconds);
-    printf("memory     read %.2f GB/s, copy %.2f GB/s\n", f->bandwidth.read * 1e-9,
-           f->bandwidth.copy * 1e-9);
+    printf("memory     read %.2f GB/s, copy %.2f GB/s\n", f->rates.read * 1e-9,
+           f->rates.copy * 1e-9);
+    if (f->rates.product > 0)
+        printf("products   %.1f TFLOP/s\n", f->rates.product * 1e-12);
     if (f->prefill_seconds > 0)
-        printf("prefill    %d rows: %.1f tokens/s, %.1f GFLOP/s\n", f->n_prompt,
-               f->n_prompt / f->prefill_seconds, products / f->prefill_seconds * 1e-9);
+        print_prefill(f);
     if (f->decode_seconds > 0) {
         rate = f->n_decode / f->decode_seconds;
         printf("decode     %d tokens: %.2f tokens/s, %.1f MB of weights each, %.2f GB/s, "
                "%.1f %% of the read bandwidth\n",
                f->n_decode, rate, (double)f->token_bytes * 1e-6,
                rate * (double)f->token_bytes * 1e-9,
-               rate * (double)f->token_bytes / f->bandwidth.read * 100);
+               rate * (double)f->token_bytes / f->rates.read * 100);
     }
     if (f->encode_seconds > 0)
         printf("pictures   %.3f a second\n", 1 / f->encode_seconds);
@@ -140,20 +158,21 @@ static int bench(mmq_model *model, const char *name, const struct settings *s)
     struct bench_settings settings = {
         .n_prompt = s->prompt,
         .n_decode = s->decode,
-        .n_threads = s->threads,
+        .mode = s->mode,
         .n_tries = s->repeat,
         .vision = !s->no_vision,
         .letters = s->random != NULL,
     };
     mmq_model_facts facts = {.struct_size = sizeof facts};
     struct bench_figures figures = {.n_prompt = 0};
-    size_t bytes = (size_t)s->buffer << 20;
+    uint64_t bytes = (uint64_t)s->buffer << 20;
 
-    /* Before and after: another program may have had the memory at one of them. */
-    if (!measure_bandwidth(&figures.bandwidth, bytes, settings.n_threads, settings.n_tries) ||
-        mmq_model_info(&facts, model) != MMQ_OK || run_bench(&figures, model, &settings) != MMQ_OK)
+    /* Before and after: another program may have had the device at one of them. */
+    if (mmq_model_info(&facts, model) != MMQ_OK ||
+        measure_rates(&figures.rates, model, s->mode, bytes) != MMQ_OK ||
+        run_bench(&figures, model, &settings) != MMQ_OK ||
+        measure_rates(&figures.rates, model, s->mode, bytes) != MMQ_OK)
         return report_failure("mmq-bench");
-    measure_bandwidth(&figures.bandwidth, bytes, settings.n_threads, settings.n_tries);
     if (s->json)
         print_json(name, facts.device, &figures);
     else if (s->csv)
@@ -167,6 +186,7 @@ static int load_and_bench(const char *name, const mmq_reader *reader, const stru
 {
     mmq_load_options load = {
         .struct_size = sizeof load,
+        .device = s->device,
         .n_threads = s->threads,
         .isa = s->isa,
         .on_progress = show_progress,
@@ -192,8 +212,7 @@ static int bench_random(const struct settings *s)
     int code;
 
     if (!shape) {
-        fprintf(stderr, "mmq-bench: no shape '%s': llava-1b, llava-1.5-7b, llava-tiny\n",
-                s->random);
+        fprintf(stderr, "mmq-bench: no shape '%s': %s\n", s->random, bench_shape_names);
         return EXIT_USAGE;
     }
     files = open_bench_model(shape);
@@ -231,6 +250,8 @@ int main(int argc, char **argv)
         {"--prompt", .count = &s.prompt},
         {"--decode", .count = &s.decode},
         {"--no-vision", .flag = &s.no_vision},
+        {"--device", .text = &s.device},
+        {"--mode", .text = &s.mode},
         {"--threads", .count = &s.threads},
         {"--isa", .text = &s.isa},
         {"--repeat", .count = &s.repeat},

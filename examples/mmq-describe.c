@@ -15,14 +15,17 @@ static const char usage[] =
     "  --max-tokens N      end the answer after N tokens (default 256)\n"
     "  --temperature T     0 is greedy (default); with --top-k N --top-p P --min-p P --seed N\n"
     "  --quantize P        pack the weights while they are loaded: nf4, int8, layered, or rules\n"
+    "  --device D          cpu, cuda:0, or a device map: '* = cpu; vision.* = cuda:0'\n"
+    "  --mode M            exact or fast (default: fast where the device has it)\n"
     "  --memory-limit N    bytes that weights and session may take\n"
+    "  --memory-limits L   the same by device: 'cuda:0 = 8GiB; cpu = 4GiB'\n"
     "  --context N         tokens that the session can hold\n"
     "  --threads N         of the CPU (default: all)\n"
     "  --isa NAME          c, avx2 or avx512 (default: the best there is)\n"
     "  --json              one object with answer, tokens and times\n";
 
 struct settings {
-    const char *prompt, *isa, *quantize;
+    const char *prompt, *device, *mode, *memory_limits, *isa, *quantize;
     int32_t max_tokens, top_k, context, threads;
     int64_t seed, memory_limit;
     float temperature, top_p, min_p;
@@ -66,6 +69,8 @@ static mmq_status open_all(struct run *run, const char **operands, int n, const 
 {
     mmq_load_options load = {
         .struct_size = sizeof load,
+        .device = s->device,
+        .memory_limits = s->memory_limits,
         .memory_limit = (uint64_t)s->memory_limit,
         .n_threads = s->threads,
         .isa = s->isa,
@@ -73,7 +78,8 @@ static mmq_status open_all(struct run *run, const char **operands, int n, const 
         .progress_user = (void *)"loading",
         .quantize = policy,
     };
-    mmq_session_options session = {.struct_size = sizeof session, .context = s->context};
+    mmq_session_options session = {
+        .struct_size = sizeof session, .context = s->context, .mode = s->mode};
     mmq_status status;
     int i;
 
@@ -134,9 +140,9 @@ static void print_json(const struct run *run)
     for (i = 0; i < n; i++)
         printf("%s%d", i ? ", " : "", (int)ids[i]);
     printf("], \"prompt_tokens\": %d, \"prefill_seconds\": %.6f, \"decode_seconds\": %.6f, "
-           "\"mode\": \"exact\", \"device\": \"%s\"}\n",
+           "\"mode\": \"%s\", \"device\": \"%s\"}\n",
            (int)facts.n_prompt, (double)facts.prefill_nanoseconds * 1e-9,
-           (double)facts.decode_nanoseconds * 1e-9, model.device);
+           (double)facts.decode_nanoseconds * 1e-9, mmq_session_mode(run->session), model.device);
 }
 
 int main(int argc, char **argv)
@@ -152,6 +158,9 @@ int main(int argc, char **argv)
         {"--min-p", .real = &s.min_p},
         {"--seed", .number = &s.seed},
         {"--quantize", .text = &s.quantize},
+        {"--device", .text = &s.device},
+        {"--mode", .text = &s.mode},
+        {"--memory-limits", .text = &s.memory_limits},
         {"--memory-limit", .number = &s.memory_limit},
         {"--context", .count = &s.context},
         {"--threads", .count = &s.threads},

@@ -34,6 +34,9 @@ static const char usage[] =
     "  --grey              a grey picture of the same size in place of each: what is chance\n"
     "  --answers FILE      write a JSON line per question: it, the answer given and its score\n"
     "  --context N         tokens that a session holds (default: what pictures and words need)\n"
+    "  --device D          cpu, cuda:0, or a device map (default: the best there is)\n"
+    "  --mode M            exact or fast (default: fast where the device has it)\n"
+    "  --reference-device D, --reference-mode M   of the reference, where they differ\n"
     "  --threads N         of the CPU (default: all)\n"
     "  --isa NAME          c, avx2 or avx512 (default: the best there is)\n"
     "  --json              one object instead of a table\n";
@@ -172,6 +175,10 @@ int main(int argc, char **argv)
         {"--grey", .flag = &settings.grey},
         {"--answers", .text = &settings.answers},
         {"--context", .count = &settings.context},
+        {"--device", .text = &settings.device},
+        {"--mode", .text = &settings.mode},
+        {"--reference-device", .text = &settings.reference_device},
+        {"--reference-mode", .text = &settings.reference_mode},
         {"--threads", .count = &settings.n_threads},
         {"--isa", .text = &settings.isa},
         {"--json", .flag = &json},

@@ -514,7 +514,8 @@ typedef struct mmq_message {
 /*
  * What to say to the model: the whole conversation (messages), put into words by the checkpoint's
  * own chat template, or raw text. In raw text every picture stands where the model's image marker
- * ("<image>") does, in order; as many markers as pictures.
+ * does ("<image>"; Qwen2-VL: "<|vision_start|><|image_pad|><|vision_end|>"), in order; as many
+ * markers as pictures.
  */
 typedef struct mmq_prompt {
     size_t struct_size;
@@ -675,6 +676,21 @@ MMQ_API mmq_status mmq_evaluate(mmq_evaluation **out, mmq_session *session,
 MMQ_API const double *mmq_evaluation_logprobs(const mmq_evaluation *evaluation, size_t *n);
 MMQ_API const int32_t *mmq_evaluation_top1(const mmq_evaluation *evaluation, size_t *n);
 MMQ_API void mmq_evaluation_free(mmq_evaluation *evaluation); /* accepts NULL */
+
+typedef struct mmq_rates {
+    size_t struct_size;
+    double read_bytes_per_second; /* reading memory from end to end */
+    double copy_bytes_per_second; /* one half of it over the other: bytes read and bytes written */
+    /* Multiplications and additions of a large dense product in each mode, by the vendor's library
+     * (CUDA: cuBLASLt, of bf16, or f16 before Ampere, and of f32). 0: not measured. */
+    double exact_flop_per_second, fast_flop_per_second;
+} mmq_rates;
+
+/* What device `index` of the model reaches now, to measure its speed against: the best of some
+ * tries over `bytes` of its memory (0: 1 GiB), which are taken of its budget while this runs.
+ * MMQ_ERR_NOT_FOUND past the last device; MMQ_ERR_LIMIT. Any thread. Since 0.1. */
+MMQ_API mmq_status mmq_measure_device(mmq_rates *rates, const mmq_model *model, int32_t index,
+                                      uint64_t bytes);
 
 #ifdef __cplusplus
 }

@@ -302,6 +302,11 @@ static void fake_memory(struct mmqi_device *device, struct mmqi_device_memory *m
     memory->total = FAKE_REGION;
 }
 
+static int32_t fake_measure(struct mmqi_device *device, uint64_t bytes, struct mmqi_rates *rates)
+{
+    return mmqi_cpu_backend.measure(fake_of(device)->inner, bytes, rates);
+}
+
 static int64_t fake_fault(struct mmqi_device *device, struct mmqi_fault fault)
 {
     struct fake_state *state = fake_of(device)->state;
@@ -443,9 +448,9 @@ static int32_t fake_execute(struct mmqi_stream *stream, const struct mmqi_graph 
         .info = fake_info, .open = fake_open, .close = fake_close, .describe = fake_describe,      \
         .alloc = fake_alloc, .free = fake_free, .upload = fake_upload, .download = fake_download,  \
         .copy = fake_copy, .pack = fake_pack, .pack_rows = fake_pack_rows, .memory = fake_memory,  \
-        .fault = fake_fault, .stream_open = fake_stream_open, .stream_wait = fake_stream_wait,     \
-        .stream_close = fake_stream_close, .stream_bytes = fake_stream_bytes,                      \
-        .execute = fake_execute,                                                                   \
+        .measure = fake_measure, .fault = fake_fault, .stream_open = fake_stream_open,             \
+        .stream_wait = fake_stream_wait, .stream_close = fake_stream_close,                        \
+        .stream_bytes = fake_stream_bytes, .execute = fake_execute,                                \
     }
 
 static const struct mmqi_backend fake_backend = FAKE_BACKEND(false);

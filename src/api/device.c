@@ -1,4 +1,4 @@
-/* mmq_device_count and mmq_device_info: what there is to load models on. */
+/* Devices: what there is to load models on, and how fast one is. */
 #include <stdio.h>
 #include <string.h>
 
@@ -47,5 +47,52 @@ mmq_status mmq_device_info(mmq_device_facts *facts, const mmq_runtime *runtime, 
         mmqi_os_memory(&f.total_bytes, &f.free_bytes);
     f.has_fast = listing.fast;
     MMQI_GIVE(facts, &f);
+    return MMQ_OK;
+}
+
+enum { MEASURED_BYTES = 1 << 30 };
+
+static int32_t measure(struct mmqi_rates *rates, struct mmqi_host *host, int32_t index,
+                       uint64_t bytes)
+{
+    const struct mmqi_place *at = &host->place[index].at;
+    int32_t status;
+
+    if (bytes > SIZE_MAX / 2)
+        return mmqi_fail(MMQ_ERR_LIMIT, "mmq_measure_device: %llu bytes are more than any memory",
+                         (unsigned long long)bytes);
+    status = mmqi_host_take_at(host, index, bytes, "measuring");
+    if (status != MMQ_OK)
+        return status;
+    status = at->backend->measure(at->device, bytes, rates);
+    mmqi_host_give_at(host, index, bytes);
+    return status;
+}
+
+mmq_status mmq_measure_device(mmq_rates *rates, const mmq_model *model, int32_t index,
+                              uint64_t bytes)
+{
+    const struct mmqi_mem_hooks *hooks;
+    struct mmqi_rates measured;
+    mmq_rates r = {0};
+    int32_t status = mmqi_clear_struct(rates, "mmq_rates");
+
+    if (status == MMQ_OK && !model)
+        status = mmqi_fail(MMQ_ERR_INVALID, "mmq_measure_device: model is NULL");
+    if (status == MMQ_OK && (index < 0 || index >= model->host->n_places))
+        status = mmqi_fail(MMQ_ERR_NOT_FOUND, "%s: it is on no device number %d", model->core->path,
+                           (int)index);
+    if (status != MMQ_OK)
+        return mmqi_model_failed(model, status);
+    hooks = mmqi_model_enter(model);
+    status = measure(&measured, model->host, index, bytes ? bytes : MEASURED_BYTES);
+    mmqi_mem_enter(hooks);
+    if (status != MMQ_OK)
+        return mmqi_model_failed(model, status);
+    r.read_bytes_per_second = measured.read;
+    r.copy_bytes_per_second = measured.copy;
+    r.exact_flop_per_second = measured.product[MMQI_MODE_EXACT];
+    r.fast_flop_per_second = measured.product[MMQI_MODE_FAST];
+    MMQI_GIVE(rates, &r);
     return MMQ_OK;
 }

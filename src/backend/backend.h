@@ -76,6 +76,13 @@ struct mmqi_stream_options {
     int64_t max_heads;   /* widest row of an attention's y: n_heads * head_dim */
 };
 
+/* What a device can do at best; 0: not measured. */
+struct mmqi_rates {
+    double read, copy; /* bytes per second; a copy's are those read and those written */
+    double product[2]; /* by enum mmqi_mode: multiplications and additions per second of a large
+                          dense product */
+};
+
 /* Rows to pack: as format->pack of quant/format.h, all of it memory of the device. */
 struct mmqi_pack_job {
     int32_t format, method; /* enum mmqi_format, enum mmqi_method */
@@ -115,6 +122,8 @@ struct mmqi_backend {
     /* Pack rows: the bytes that the CPU makes, to the bit. Done when it returns. */
     int32_t (*pack_rows)(struct mmqi_device *device, const struct mmqi_pack_job *job);
     void (*memory)(struct mmqi_device *device, struct mmqi_device_memory *memory);
+    /* Takes `bytes` of its memory while it measures: far more than caches hold. */
+    int32_t (*measure)(struct mmqi_device *device, uint64_t bytes, struct mmqi_rates *rates);
     /* Set the fault to come (kind NONE: none); returns the calls of that kind since the last. */
     int64_t (*fault)(struct mmqi_device *device, struct mmqi_fault fault);
     /* MMQ_ERR_UNSUPPORTED: a mode that this backend does not have. */

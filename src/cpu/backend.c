@@ -297,6 +297,7 @@ const struct mmqi_backend mmqi_cpu_backend = {
     .pack = cpu_pack,
     .pack_rows = cpu_pack_rows,
     .memory = cpu_memory,
+    .measure = mmqi_cpu_measure,
     .fault = cpu_fault,
     .stream_open = cpu_stream_open,
     .stream_wait = cpu_stream_wait,

@@ -171,4 +171,7 @@ int32_t mmqi_cpu_patches(struct mmqi_stream *s, const struct mmqi_mat *y, const 
                          const struct mmqi_patches *how);
 int32_t mmqi_cpu_pick(struct mmqi_stream *s, int32_t *out, const struct mmqi_mat *x);
 
+/* The slot `measure` (measure.c). */
+int32_t mmqi_cpu_measure(struct mmqi_device *device, uint64_t bytes, struct mmqi_rates *rates);
+
 #endif

@@ -2,7 +2,6 @@
 #include "model/tiny.h"
 
 /* The programs' sources belong to no library. */
-#include "../../examples/bench_memory.c"
 #include "../../examples/bench_model.c"
 #include "../../examples/bench_run.c"
 
@@ -51,7 +50,9 @@ END_TEST
 static const struct {
     const char *name;
     double parameters; /* in millions */
-} expected[] = {{"llava-tiny", 0.36}, {"llava-1b", 1412}, {"llava-1.5-7b", 7063}};
+} expected[] = {{"llava-tiny", 0.36},  {"llava-1b", 1412},    {"llava-1.5-7b", 7063},
+                {"llava-8b", 8356},    {"qwen2-vl-2b", 2209}, {"qwen2-vl-7b", 8291},
+                {"qwen2-vl-tiny", 0.4}};
 
 START_TEST(every_shape_is_a_checkpoint_that_loads)
 {
@@ -60,7 +61,7 @@ START_TEST(every_shape_is_a_checkpoint_that_loads)
     mmq_model_facts facts = {.struct_size = sizeof facts};
 
     ASSERT_OK(mmq_model_info(&facts, model));
-    ck_assert_str_eq(facts.family, "llava");
+    ck_assert_str_eq(facts.family, expected[_i].name[0] == 'q' ? "qwen2_vl" : "llava");
     ck_assert_double_eq_tol((double)facts.n_parameters * 1e-6, expected[_i].parameters,
                             expected[_i].parameters * 0.1);
     mmq_model_free(model);
@@ -78,12 +79,8 @@ static const char *const formats[] = {"bf16", "int8", "nf4", "int4"};
 
 START_TEST(a_bench_runs_what_it_says_and_counts_the_bytes_that_decoding_reads)
 {
-    const struct bench_settings settings = {.n_prompt = 50,
-                                            .n_decode = 5,
-                                            .n_threads = 2,
-                                            .n_tries = 2,
-                                            .vision = true,
-                                            .letters = true};
+    const struct bench_settings settings = {
+        .n_prompt = 50, .n_decode = 5, .n_tries = 2, .vision = true, .letters = true};
     struct bench_model *files = open_bench_model(find_bench_shape("llava-tiny"));
     mmq_model *model = load_shape(files, "tiny", _i > 0 ? formats[_i] : NULL);
     struct bench_figures f = {.n_prompt = 0};
@@ -91,10 +88,11 @@ START_TEST(a_bench_runs_what_it_says_and_counts_the_bytes_that_decoding_reads)
     uint64_t linears = 3 * (2 * 96 * 96 + 2 * 32 * 96 + 3 * 112 * 96), head = 456 * 96;
     uint64_t vectors = (3 * 2 + 1) * 96 * 4, least, most;
 
-    ck_assert(measure_bandwidth(&f.bandwidth, 1 << 22, 2, 2));
-    ck_assert_double_gt(f.bandwidth.read, 0);
-    ck_assert_double_gt(f.bandwidth.copy, 0);
+    ASSERT_OK(measure_rates(&f.rates, model, NULL, 1 << 22));
+    ck_assert_double_gt(f.rates.read, 0);
+    ck_assert_double_gt(f.rates.copy, 0);
     ASSERT_OK(run_bench(&f, model, &settings));
+    ck_assert_str_eq(f.mode, "exact");
     ck_assert_int_eq(f.n_prompt, 50);
     ck_assert_int_eq(f.n_decode, 5);
     ck_assert_double_gt(f.prefill_seconds, 0);
@@ -113,10 +111,27 @@ START_TEST(a_bench_runs_what_it_says_and_counts_the_bytes_that_decoding_reads)
 }
 END_TEST
 
+START_TEST(a_qwen2_vl_of_random_weights_runs_pictures_and_words)
+{
+    const struct bench_settings settings = {
+        .n_prompt = 50, .n_decode = 5, .n_tries = 1, .vision = true, .letters = true};
+    struct bench_model *files = open_bench_model(find_bench_shape("qwen2-vl-tiny"));
+    mmq_model *model = load_shape(files, "tiny", "int4-g32");
+    struct bench_figures f = {.n_prompt = 0};
+
+    ASSERT_OK(run_bench(&f, model, &settings));
+    ck_assert_int_eq(f.n_decode, 5);
+    ck_assert_double_gt(f.encode_seconds, 0);
+    ck_assert_uint_gt(f.token_bytes, 2 * 456 * 96); /* the tied head is read */
+    mmq_model_free(model);
+    close_bench_model(files);
+}
+END_TEST
+
 START_TEST(a_prompt_of_no_given_length_fits_the_context)
 {
     const struct bench_settings settings = {
-        .n_prompt = -1, .n_decode = 3, .n_threads = 1, .n_tries = 1, .letters = true};
+        .n_prompt = -1, .n_decode = 3, .n_tries = 1, .letters = true};
     struct bench_model *files = open_bench_model(find_bench_shape("llava-tiny"));
     mmq_model *model = load_shape(files, "tiny", NULL);
     mmq_model_facts facts = {.struct_size = sizeof facts};
@@ -159,8 +174,9 @@ int main(void)
 
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, bytes_do_not_depend_on_how_they_are_read);
-    tcase_add_loop_test(tests, every_shape_is_a_checkpoint_that_loads, 0, 3);
+    tcase_add_loop_test(tests, every_shape_is_a_checkpoint_that_loads, 0, 7);
     tcase_add_test(tests, an_unknown_shape_is_none);
+    tcase_add_test(tests, a_qwen2_vl_of_random_weights_runs_pictures_and_words);
     tcase_add_loop_test(tests, a_bench_runs_what_it_says_and_counts_the_bytes_that_decoding_reads,
                         0, sizeof formats / sizeof formats[0]);
     tcase_add_test(tests, a_prompt_of_no_given_length_fits_the_context);

@@ -645,6 +645,29 @@ START_TEST(finds_devices_of_several_kinds_by_number)
 }
 END_TEST
 
+START_TEST(measures_a_device_within_its_budget)
+{
+    mmq_load_options options = load_options("* = cpu; projector.* = fake:0");
+    mmq_rates rates = {.struct_size = sizeof rates};
+    mmq_model *model;
+
+    options.memory_limits = "cpu = 8MiB";
+    ASSERT_OK(load(&model, &families[0], &options));
+    ASSERT_OK(mmq_measure_device(&rates, model, 0, 8 << 20));
+    ck_assert(rates.read_bytes_per_second > 1e6 && rates.copy_bytes_per_second > 1e6);
+    ck_assert_uint_eq(estimate(model, 0).taken, 0);
+    ASSERT_OK(mmq_measure_device(&rates, model, 1, 1 << 20));
+    ASSERT_FAILS(MMQ_ERR_LIMIT, "measuring on cpu: needs 8388609 bytes",
+                 mmq_measure_device(&rates, model, 0, (8 << 20) + 1));
+    ck_assert(rates.read_bytes_per_second == 0);
+    ASSERT_FAILS(MMQ_ERR_LIMIT, "more than any memory",
+                 mmq_measure_device(&rates, model, 1, UINT64_MAX));
+    ASSERT_FAILS(MMQ_ERR_INVALID, "too few", mmq_measure_device(&rates, model, 1, 64));
+    ASSERT_FAILS(MMQ_ERR_NOT_FOUND, "device number 2", mmq_measure_device(&rates, model, 2, 0));
+    mmq_model_free(model);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("split");
@@ -676,6 +699,7 @@ int main(void)
     tcase_add_test(tests, runs_in_fast_mode_where_a_device_has_it_unless_told_otherwise);
     tcase_add_test(tests, refuses_fast_mode_where_no_device_has_it);
     tcase_add_test(tests, lists_the_devices_the_cpu_last);
+    tcase_add_test(tests, measures_a_device_within_its_budget);
     tcase_add_test(tests, finds_devices_of_several_kinds_by_number);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
