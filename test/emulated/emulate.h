@@ -4,9 +4,9 @@
  *
  * Included in front of every kernel file (-include). A block's threads are fibers (blocks.c): each
  * runs until it meets a barrier, in ascending order in even blocks and in descending order in odd
- * ones, so that a missing barrier shows. Shared memory is filled with NaN before each block, what lies
- * behind it is watched, and a misaligned vector load stops the program. Arithmetic is the host's, IEEE
- * and uncontracted; functions like expf may differ from a device's in their last bits.
+ * ones, so that a missing barrier shows. Shared memory is filled with NaN before each block, what
+ * lies behind it is watched, and a misaligned vector load stops the program. Arithmetic is the
+ * host's, IEEE and uncontracted; expf and its like may differ from a device's in their last bits.
  */
 #ifndef TEST_EMULATED_EMULATE_H
 #define TEST_EMULATED_EMULATE_H
