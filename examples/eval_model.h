@@ -47,8 +47,8 @@ bool eval_fail(char *error, size_t size, const char *format, ...)
 /* Into the `error` of what `holder` points to; false. */
 #define EVAL_FAIL(holder, ...) eval_fail((holder)->error, sizeof(holder)->error, __VA_ARGS__)
 
-/* The reference or the candidate. False with error told; eval_model_close() either way. The session is made by
- * eval_model_session(). */
+/* The reference or the candidate. False with error told; eval_model_close() either way. The session
+ * is made by eval_model_session(). */
 bool eval_model_open(struct eval_model *m, bool reference, const struct eval_settings *settings,
                      char *error, size_t size);
 /* A session for prompts of n_images pictures, words, and an answer of n_answer tokens, if the model

@@ -70,7 +70,8 @@ const struct mmqi_mem_hooks *mmqi_model_enter(const mmq_model *model);
 int32_t mmqi_take_session_options(struct mmqi_session_options *out,
                                   const mmq_session_options *options);
 
-/* mmq_load() with these backends, which end with NULL, in the place of the build's own: for tests. */
+/* mmq_load() with these backends, which end with NULL, in the place of the build's own: for
+ * tests. */
 int32_t mmqi_load(mmq_model **out, const char *path, const mmq_load_options *options,
                   const struct mmqi_backend *const *backends);
 

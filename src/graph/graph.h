@@ -153,8 +153,8 @@ void mmqi_plan_free(struct mmqi_plan *plan);            /* accepts NULL */
 uint64_t mmqi_plan_bytes(const struct mmqi_plan *plan); /* exact size of the arena */
 /* Byte offset of an arena value (slices: of their first row). */
 uint64_t mmqi_plan_offset(const struct mmqi_plan *plan, int32_t value);
-/* Byte of the arena where the memory of a value ends, at the greatest row counts; 0 for a value that
- * lies elsewhere. */
+/* Byte of the arena where the memory of a value ends, at the greatest row counts; 0 for a value
+ * that lies elsewhere. */
 uint64_t mmqi_plan_end(const struct mmqi_plan *plan, int32_t value);
 int64_t mmqi_plan_value_rows(const struct mmqi_plan *plan, const struct mmqi_extent *rows);
 int64_t mmqi_plan_max_rows(const struct mmqi_plan *plan, int32_t symbol); /* as planned for */

@@ -135,8 +135,8 @@ int32_t mmqi_session_match(struct mmqi_session *session, struct mmqi_tokens *tok
                            struct mmqi_image *const *images, size_t n_images, size_t max_keep,
                            int32_t *kept);
 
-/* The rows of the session's picture number `picture` through the tower to where they are placed, unless
- * they lie there already. mmqi_session_run() calls it. */
+/* The rows of the session's picture number `picture` through the tower to where they are placed,
+ * unless they lie there already. mmqi_session_run() calls it. */
 int32_t mmqi_session_encode(struct mmqi_session *session, int32_t picture,
                             const struct mmqi_watch *watch);
 

@@ -3,6 +3,7 @@
  * and what a device map may say. The devices are those of test/fake_device.h.
  */
 #include "fake_device.h"
+#include "meter.h"
 #include "tiny.h"
 
 #include "api/api.h"
@@ -559,6 +560,57 @@ START_TEST(a_lost_device_poisons_only_its_own_handles)
 }
 END_TEST
 
+/* The whole way on the host's blocks that are left; MMQ_OK when they sufficed. */
+static mmq_status ask_with_blocks(struct meter *meter, int64_t left, struct answer *answer)
+{
+    mmq_runtime_options how = {.struct_size = sizeof how,
+                               .alloc = meter_alloc,
+                               .free = meter_free,
+                               .memory_user = meter,
+                               .n_threads = 1,
+                               .cuda_library = ""};
+    mmq_load_options options = load_options("* = cpu; vision.* = fake:0; projector.* = fake:1");
+    mmq_session_options session_how = session_options();
+    mmq_session *session = NULL;
+    mmq_model *model = NULL;
+    mmq_runtime *runtime;
+    mmq_status status;
+
+    meter->left = INT64_MAX;
+    ASSERT_OK(mmq_runtime_create(&runtime, &how));
+    options.runtime = runtime;
+    options.memory_limits = "fake:* = 1GiB";
+    meter->left = left;
+    status = load(&model, &families[0], &options);
+    if (status == MMQ_OK)
+        status = mmq_session_create(&session, model, &session_how);
+    if (status == MMQ_OK)
+        status = ask(answer, session, &families[0]);
+    mmq_session_free(session);
+    mmq_model_free(model);
+    mmq_runtime_free(runtime);
+    ck_assert_int_eq(meter->live, 0);
+    nothing_is_held();
+    return status;
+}
+
+START_TEST(survives_the_host_without_memory_at_any_moment)
+{
+    struct answer want = answer_on(&families[0], "cpu"), answer;
+    struct meter meter = {0};
+    mmq_status status = MMQ_ERR_NOMEM;
+    int64_t left;
+
+    for (left = 0; status != MMQ_OK; left += left < 60 ? 1 : 17) {
+        status = ask_with_blocks(&meter, left, &answer);
+        ck_assert_msg(status == MMQ_OK || status == MMQ_ERR_NOMEM, "after %d blocks: %s: %s",
+                      (int)left, mmq_status_name(status), mmq_last_error_message());
+    }
+    ck_assert_int_gt(left, 200);
+    same_answer(&want, &answer, "with just enough blocks");
+}
+END_TEST
+
 /* ---- modes, devices ---- */
 
 START_TEST(runs_in_fast_mode_where_a_device_has_it_unless_told_otherwise)
@@ -695,6 +747,7 @@ int main(void)
     tcase_add_test(tests, survives_each_allocation_that_a_device_refuses);
     tcase_add_test(tests, survives_each_call_that_fails_on_a_device);
     tcase_add_test(tests, tells_that_a_device_is_lost_wherever_it_happens);
+    tcase_add_test(tests, survives_the_host_without_memory_at_any_moment);
     tcase_add_test(tests, a_lost_device_poisons_only_its_own_handles);
     tcase_add_test(tests, runs_in_fast_mode_where_a_device_has_it_unless_told_otherwise);
     tcase_add_test(tests, refuses_fast_mode_where_no_device_has_it);

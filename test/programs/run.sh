@@ -64,6 +64,14 @@ expect 'a model that is not there is told' 1 '' 'mmq-describe: no/such: *' \
     "$bin/mmq-describe" no/such "$case/images/rings.jpg"
 expect 'a picture that is not there is told' 1 '' 'mmq-describe: no.jpg: *' \
     "$bin/mmq-describe" "$model" no.jpg
+expect 'mmq-describe takes a device map and a mode' 0 '*"mode": "exact", "device": "cpu *' '' \
+    "${describe[@]}" --device '* = cpu' --mode exact --max-tokens 4 --json
+expect 'a device that is not there is told' 1 '' "mmq-describe: device 'tpu': *" \
+    "${describe[@]}" --device tpu
+expect 'a device map is told line and column' 1 '' 'mmq-describe: device map, line 1, column 10: *' \
+    "${describe[@]}" --device '* = cpu; audio.* = cpu'
+expect 'limits by device are kept' 1 '' 'mmq-describe: weights: needs *the limit of 1024 *' \
+    "${describe[@]}" --device cpu --memory-limits 'cpu = 1KiB'
 expect 'a memory limit is kept' 1 '' 'mmq-describe: weights: needs *' \
     "${describe[@]}" --memory-limit 1000
 expect 'mmq-inspect lists tensors' 0 '*language.head*' '' "$bin/mmq-inspect" "$model"
@@ -135,6 +143,10 @@ expect 'mmq-bench takes as many rows as fit where none are given' 0 '*prefill   
     "$bin/mmq-bench" --random llava-tiny --buffer 8 --repeat 1
 expect 'mmq-bench --csv is a line of names and one of figures' 0 \
     $'model,device,*pictures_per_second\n"llava-tiny",*' '' "${bench[@]}" --csv
+expect 'mmq-bench runs a Qwen2-VL of random weights' 0 '*decode     3 tokens*pictures*' '' \
+    "$bin/mmq-bench" --random qwen2-vl-tiny --format int4 --prompt 20 --decode 3 --buffer 8 --repeat 1
+expect 'mmq-bench takes a device and refuses a mode that it lacks' 1 '' "mmq-bench: session: mode 'fast'*" \
+    "${bench[@]}" --device cpu --mode fast
 expect 'mmq-bench runs a folder' 0 "*prefill    3? rows*" '' \
     "$bin/mmq-bench" "$model" --prompt 36 --decode 2 --buffer 8 --repeat 1 --no-vision
 expect 'mmq-bench tells the shapes that there are' 2 '' '*llava-1b*' "$bin/mmq-bench" --random llava-2b
