@@ -180,7 +180,7 @@ GOLDEN := $B/test/golden/golden_case
 COMMITTED_CASES := $(patsubst %/golden.json,%,$(wildcard test/golden/*/golden.json))
 # Families that are built; their cases lie beside the checkout and are skipped where they do not.
 SHARED := $(firstword $(wildcard ../shared ../../shared) ../shared)
-SHARED_CASES := llava llava_wide llava_v5
+SHARED_CASES := llava llava_wide llava_v5 qwen2_vl qwen2_vl_wide qwen2_vl_bf16 qwen2_vl_v5
 CASES ?= $(COMMITTED_CASES)
 
 # One target per suite, so that -j runs them side by side; each leaves its output and its exit
@@ -215,8 +215,16 @@ LLAMA2 := build/tokenizers/llama2/tokenizer.json
 $(LLAMA2): test/tools/llama2_tokenizer_json.py
 	@mkdir -p $(@D)
 	$(call say,GEN)$(PYTHON) $< $(SHARED)/data/tokenizers.tar.xz $@
-ifneq ($(and $(wildcard $(SHARED)/data/tokenizers.tar.xz),$(shell command -v $(PYTHON))),)
+PACKED_TOKENIZERS := $(patsubst %,build/tokenizers/%/tokenizer.json,qwen2_5 minicpm_v4_5 llama3_2 \
+	mistral_nemo)
+$(PACKED_TOKENIZERS): build/%: $(SHARED)/data/tokenizers.tar.xz
+	@mkdir -p $(@D)
+	$(call say,GEN)tar xJOf $< $* >$@
+ifneq ($(wildcard $(SHARED)/data/tokenizers.tar.xz),)
+run/$B/test/unit/test_tokenizer: $(PACKED_TOKENIZERS)
+ifneq ($(shell command -v $(PYTHON)),)
 run/$B/test/unit/test_tokenizer: $(LLAMA2)
+endif
 endif
 
 .PHONY: check

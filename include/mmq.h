@@ -248,7 +248,7 @@ typedef struct mmq_model_facts {
     int32_t vocab_size;    /* columns of the logits */
     int32_t max_context;   /* positions that the model was made for */
     int32_t hidden_size;
-    int32_t image_rows;  /* tokens that one picture takes */
+    int32_t image_rows;  /* tokens that one picture takes, the greatest where they differ */
     int32_t image_token; /* the id that stands for them */
     int32_t bos, pad;    /* -1: none */
     int32_t n_eos;
@@ -292,6 +292,9 @@ typedef struct mmq_session_options {
     int32_t chunk;    /* rows of a prompt run at once, 1 .. 4,096; 0: 512. More is faster and takes
                          more memory; the answer is the same. */
     const char *mode; /* NULL or "exact": f32 activations and accumulation */
+    int32_t image_rows; /* tokens of the greatest picture that the session takes, where pictures
+                           differ; 0: all that model and context allow. Fewer take less memory. */
+    int32_t reserved;   /* 0 */
 } mmq_session_options;
 
 typedef struct mmq_memory {
@@ -435,7 +438,8 @@ typedef struct mmq_message {
 /*
  * What to say to the model: the whole conversation (messages), put into words by the checkpoint's
  * own chat template, or raw text. In raw text every picture stands where the model's image marker
- * ("<image>") does, in order; as many markers as pictures.
+ * does ("<image>"; Qwen2-VL: "<|vision_start|><|image_pad|><|vision_end|>"), in order; as many
+ * markers as pictures.
  */
 typedef struct mmq_prompt {
     size_t struct_size;
@@ -531,6 +535,8 @@ typedef struct mmq_generate_request {
  * session holds prompt and answer but the last token. The caller owns *out. Since 0.1.
  *
  *   MMQ_ERR_INVALID       pictures and markers do not match in number
+ *   MMQ_ERR_LIMIT         a picture takes more tokens than the session's image_rows, or its sides
+ *                         differ more than the model's preprocessing takes
  *   MMQ_ERR_CONTEXT_FULL  the prompt is longer than the context (an answer that reaches the end
  *                         of the context is no error: its finish reason says so)
  *   MMQ_ERR_UNSUPPORTED   messages, but the checkpoint has no chat template, or none that runs here

@@ -64,8 +64,10 @@ struct mmqi_runtime *mmqi_runtime_of(const mmq_runtime *runtime); /* NULL is NUL
  */
 const struct mmqi_mem_hooks *mmqi_model_enter(const mmq_model *model);
 
-/* Of session options. MMQ_ERR_UNSUPPORTED: a mode that no device of this build has. */
-int32_t mmqi_check_mode(const char *mode);
+/* Session options in the runtime's terms. MMQ_ERR_UNSUPPORTED: a mode that no device of this build
+ * has. */
+int32_t mmqi_take_session_options(struct mmqi_session_options *out,
+                                  const mmq_session_options *options);
 
 /* The flag that runs watch; NULL for none. */
 const int32_t *mmqi_cancel_flag(const mmq_cancel *cancel);

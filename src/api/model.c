@@ -311,14 +311,10 @@ static int32_t lay_out_session(struct mmqi_session_layout *layout, const mmq_mod
 {
     const struct mmqi_mem_hooks *hooks;
     struct mmqi_session_options session_options;
-    mmq_session_options o;
-    int32_t status = MMQI_TAKE(&o, options, "mmq_session_options");
+    int32_t status = mmqi_take_session_options(&session_options, options);
 
-    if (status == MMQ_OK)
-        status = mmqi_check_mode(o.mode);
     if (status != MMQ_OK)
         return status;
-    session_options = (struct mmqi_session_options){o.context, o.chunk};
     hooks = mmqi_model_enter(model);
     status = mmqi_session_layout(layout, model->core, model->host->backend, model->host->device,
                                  &session_options);

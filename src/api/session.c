@@ -22,7 +22,7 @@ static int32_t session_failed(mmq_session *session, int32_t status)
     return status;
 }
 
-int32_t mmqi_check_mode(const char *mode)
+static int32_t check_mode(const char *mode)
 {
     if (mode && strcmp(mode, "exact") != 0)
         return mmqi_fail(strcmp(mode, "fast") == 0 ? MMQ_ERR_UNSUPPORTED : MMQ_ERR_INVALID,
@@ -30,19 +30,27 @@ int32_t mmqi_check_mode(const char *mode)
     return MMQ_OK;
 }
 
-static int32_t create(mmq_session *session, mmq_model *model, const mmq_session_options *options)
+int32_t mmqi_take_session_options(struct mmqi_session_options *out,
+                                  const mmq_session_options *options)
 {
-    struct mmqi_session_options session_options;
     mmq_session_options o;
     int32_t status = MMQI_TAKE(&o, options, "mmq_session_options");
 
     if (status == MMQ_OK)
-        status = mmqi_check_mode(o.mode);
+        status = check_mode(o.mode);
+    *out = (struct mmqi_session_options){o.context, o.chunk, o.image_rows};
+    return status;
+}
+
+static int32_t create(mmq_session *session, mmq_model *model, const mmq_session_options *options)
+{
+    struct mmqi_session_options session_options;
+    int32_t status = mmqi_take_session_options(&session_options, options);
+
     if (status == MMQ_OK)
         status = mmq_model_place(model);
     if (status != MMQ_OK)
         return status;
-    session_options = (struct mmqi_session_options){o.context, o.chunk};
     return mmqi_session_create(&session->core, model->core, model->host, &session_options);
 }
 

@@ -57,6 +57,28 @@ struct mmqi_span {
     int32_t begin, end;
 };
 
+/*
+ * How heads are turned by position. A row has a position on each of n_axes axes: one for text; the
+ * row and column of a patch; time, row and column (M-RoPE). Each frequency reads one of them.
+ */
+struct mmqi_rope {
+    int32_t n_heads, head_dim;
+    int32_t n_axes;
+    const float *inv_freq; /* [head_dim / 2] */
+    const int32_t *axis;   /* [head_dim / 2], of 0 .. n_axes - 1; NULL: all read axis 0 */
+};
+
+/*
+ * How pixels [channels, height, width] are cut into patches: [channels, frames, patch, patch] each,
+ * the same picture in every frame. The grid is visited by squares of merge x merge patches, squares
+ * row by row and patches row by row within one; merge 1 is the grid row by row. Pixels right of and
+ * below the last whole square are left out.
+ */
+struct mmqi_patches {
+    int32_t channels, height, width;
+    int32_t patch, frames, merge;
+};
+
 struct mmqi_ops {
     /* y[r] = table[ids[r]], unpacked; 0 <= ids[r] < table->rows. */
     int32_t (*embed)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_wmat *table,
@@ -85,10 +107,10 @@ struct mmqi_ops {
     int32_t (*gate)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *gate,
                     const struct mmqi_mat *up, int32_t act);
     /* Rotate each head of x in place by its row's position ("rotate half": pairs i and i +
-     * head_dim/2). inv_freq [head_dim/2]: angle = position * inv_freq[i] in f32 (the product
-     * rounded to f32, then cos and sin of that). */
-    int32_t (*rope)(struct mmqi_stream *s, const struct mmqi_mat *x, int32_t n_heads,
-                    int32_t head_dim, const int32_t *positions, const float *inv_freq);
+     * head_dim/2). positions [rows, n_axes]: angle = positions[r, axis[i]] * inv_freq[i] in f32
+     * (the product rounded to f32, then cos and sin of that). */
+    int32_t (*rope)(struct mmqi_stream *s, const struct mmqi_mat *x, const struct mmqi_rope *rope,
+                    const int32_t *positions);
     /* Write row r of k and v [rows, n_heads * head_dim] to slot slots[r]. */
     int32_t (*store_kv)(struct mmqi_stream *s, const struct mmqi_kv *kv, const struct mmqi_mat *k,
                         const struct mmqi_mat *v, const int32_t *slots);
@@ -97,10 +119,9 @@ struct mmqi_ops {
     int32_t (*attention)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *q,
                          int32_t n_heads, const struct mmqi_kv *kv, const struct mmqi_span *spans,
                          float scale);
-    /* Patches of pixels [channels, height, width], row-major over the grid: y[patch] = [channels,
-     * patch, patch]. */
+    /* y[i] = patch i of pixels. */
     int32_t (*patches)(struct mmqi_stream *s, const struct mmqi_mat *y, const float *pixels,
-                       int32_t channels, int32_t height, int32_t width, int32_t patch);
+                       const struct mmqi_patches *how);
     /* out[r] = index of the greatest x[r, :]; the lowest index wins a tie. */
     int32_t (*pick)(struct mmqi_stream *s, int32_t *out, const struct mmqi_mat *x);
 };

@@ -160,15 +160,15 @@ int32_t mmqi_cpu_activate(struct mmqi_stream *s, const struct mmqi_mat *y, const
                           int32_t act);
 int32_t mmqi_cpu_gate(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *gate,
                       const struct mmqi_mat *up, int32_t act);
-int32_t mmqi_cpu_rope(struct mmqi_stream *s, const struct mmqi_mat *x, int32_t n_heads,
-                      int32_t head_dim, const int32_t *positions, const float *inv_freq);
+int32_t mmqi_cpu_rope(struct mmqi_stream *s, const struct mmqi_mat *x, const struct mmqi_rope *rope,
+                      const int32_t *positions);
 int32_t mmqi_cpu_store_kv(struct mmqi_stream *s, const struct mmqi_kv *kv, const struct mmqi_mat *k,
                           const struct mmqi_mat *v, const int32_t *slots);
 int32_t mmqi_cpu_attention(struct mmqi_stream *s, const struct mmqi_mat *y,
                            const struct mmqi_mat *q, int32_t n_heads, const struct mmqi_kv *kv,
                            const struct mmqi_span *spans, float scale);
 int32_t mmqi_cpu_patches(struct mmqi_stream *s, const struct mmqi_mat *y, const float *pixels,
-                         int32_t channels, int32_t height, int32_t width, int32_t patch);
+                         const struct mmqi_patches *how);
 int32_t mmqi_cpu_pick(struct mmqi_stream *s, int32_t *out, const struct mmqi_mat *x);
 
 #endif

@@ -1,6 +1,7 @@
 /*
  * Rotary positions, "rotate half": in each head the pair (x[i], x[i + half])
- * turns by the angle position * inv_freq[i].
+ * turns by the angle position * inv_freq[i], where the row
+ * has a position on several axes, that on axis[i].
  *
  *   angle = position * inv_freq[i] rounded to f32; c = cos(angle), s = sin(angle)
  *   x[i]        = x[i] * c - x[i + half] * s
@@ -28,33 +29,42 @@ void mmqi_c_rotate(float *x, const float *c, const float *s, int64_t half)
 struct rope_args {
     const struct mmqi_stream *stream;
     const struct mmqi_mat *x;
-    int32_t n_heads, head_dim;
+    const struct mmqi_rope *rope;
     const int32_t *positions;
-    const float *inv_freq;
 };
+
+/* Cosine and sine of each frequency's angle at a row's positions [n_axes]. */
+static void make_turns(float *c, float *s, const struct mmqi_rope *rope, const int32_t *position)
+{
+    int64_t half = rope->head_dim / 2;
+    float angle;
+
+    for (int64_t i = 0; i < half; i++) {
+        angle = (float)position[rope->axis ? rope->axis[i] : 0] * rope->inv_freq[i];
+        c[i] = cosf(angle);
+        s[i] = sinf(angle);
+    }
+}
 
 static void rope_rows(void *arg, int64_t chunk, int32_t worker)
 {
     const struct rope_args *a = arg;
-    int64_t step = mmqi_cpu_row_step(a->x->cols), begin = chunk * step, half = a->head_dim / 2;
-    float *c = mmqi_cpu_worker_scratch(a->stream, worker), *s = c + half, angle;
+    const struct mmqi_rope *rope = a->rope;
+    int64_t step = mmqi_cpu_row_step(a->x->cols), begin = chunk * step, half = rope->head_dim / 2;
+    float *c = mmqi_cpu_worker_scratch(a->stream, worker), *s = c + half;
 
     for (int64_t r = begin; r < begin + step && r < a->x->rows; r++) {
-        for (int64_t i = 0; i < half; i++) {
-            angle = (float)a->positions[r] * a->inv_freq[i];
-            c[i] = cosf(angle);
-            s[i] = sinf(angle);
-        }
-        for (int32_t h = 0; h < a->n_heads; h++)
-            a->stream->kernels->rotate(mmqi_cpu_row(a->x, r) + (int64_t)h * a->head_dim, c, s,
+        make_turns(c, s, rope, a->positions + r * rope->n_axes);
+        for (int32_t h = 0; h < rope->n_heads; h++)
+            a->stream->kernels->rotate(mmqi_cpu_row(a->x, r) + (int64_t)h * rope->head_dim, c, s,
                                        half);
     }
 }
 
-int32_t mmqi_cpu_rope(struct mmqi_stream *s, const struct mmqi_mat *x, int32_t n_heads,
-                      int32_t head_dim, const int32_t *positions, const float *inv_freq)
+int32_t mmqi_cpu_rope(struct mmqi_stream *s, const struct mmqi_mat *x, const struct mmqi_rope *rope,
+                      const int32_t *positions)
 {
-    struct rope_args args = {s, x, n_heads, head_dim, positions, inv_freq};
+    struct rope_args args = {s, x, rope, positions};
 
     mmqi_pool_run(s->pool, mmqi_cpu_ceil_div(x->rows, mmqi_cpu_row_step(x->cols)), rope_rows,
                   &args);

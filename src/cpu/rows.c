@@ -127,13 +127,24 @@ int32_t mmqi_cpu_store_kv(struct mmqi_stream *s, const struct mmqi_kv *kv, const
 struct patch_args {
     const struct mmqi_mat *y;
     const float *pixels;
-    int64_t channels, height, width, patch;
+    const struct mmqi_patches *how;
 };
+
+/* Where patch r begins in a channel's plane. */
+static int64_t patch_corner(const struct mmqi_patches *how, int64_t r)
+{
+    int64_t merge = how->merge, side = merge * how->patch, across = how->width / side;
+    int64_t square = r / (merge * merge), inside = r % (merge * merge);
+    int64_t top = square / across * side + inside / merge * how->patch;
+    int64_t left = square % across * side + inside % merge * how->patch;
+
+    return top * how->width + left;
+}
 
 static void cut_patches(void *arg, int64_t chunk, int32_t worker)
 {
     const struct patch_args *a = arg;
-    int64_t across = a->width / a->patch, begin, end;
+    int64_t patch = a->how->patch, height = a->how->height, width = a->how->width, begin, end;
     const float *corner;
     float *to;
 
@@ -141,17 +152,18 @@ static void cut_patches(void *arg, int64_t chunk, int32_t worker)
     chunk_rows(a->y, chunk, &begin, &end);
     for (int64_t r = begin; r < end; r++) {
         to = mmqi_cpu_row(a->y, r);
-        corner = a->pixels + r / across * a->patch * a->width + r % across * a->patch;
-        for (int64_t c = 0; c < a->channels; c++)
-            for (int64_t i = 0; i < a->patch; i++, to += a->patch)
-                copy_row(to, corner + (c * a->height + i) * a->width, a->patch);
+        corner = a->pixels + patch_corner(a->how, r);
+        for (int64_t c = 0; c < a->how->channels; c++)
+            for (int64_t f = 0; f < a->how->frames; f++)
+                for (int64_t i = 0; i < patch; i++, to += patch)
+                    copy_row(to, corner + (c * height + i) * width, patch);
     }
 }
 
 int32_t mmqi_cpu_patches(struct mmqi_stream *s, const struct mmqi_mat *y, const float *pixels,
-                         int32_t channels, int32_t height, int32_t width, int32_t patch)
+                         const struct mmqi_patches *how)
 {
-    struct patch_args args = {y, pixels, channels, height, width, patch};
+    struct patch_args args = {y, pixels, how};
 
     mmqi_pool_run(s->pool, mmqi_cpu_ceil_div(y->rows, mmqi_cpu_row_step(y->cols)), cut_patches,
                   &args);

@@ -43,12 +43,13 @@ static int32_t resolve(const struct context *c, int32_t value, struct mmqi_mat *
     int32_t root = mmqi_value_root(c->graph, value);
 
     mat->rows = mmqi_extent_rows(&v->rows, c->run->rows);
-    mat->cols = mat->stride = v->cols;
+    mat->cols = v->cols;
+    mat->stride = v->stride;
     mat->data = memory_of(c, root);
     if (!mat->data)
         return mat->rows == 0 ? MMQ_OK : missing(c, mmqi_graph_value_at(c->graph, root)->name);
     if (v->kind == MMQI_VALUE_SLICE)
-        mat->data += v->first_row * v->cols;
+        mat->data += v->first;
     return MMQ_OK;
 }
 
@@ -139,10 +140,12 @@ static int32_t run_gate(const struct context *c, const struct mmqi_node *n, stru
 static int32_t run_rope(const struct context *c, const struct mmqi_node *n, struct operands *o)
 {
     const int32_t *positions = index_of(c, MMQI_INDEX_POSITIONS);
+    struct mmqi_rope rope = {n->n_heads, n->head_dim, n->n_axes, o->vector, NULL};
 
     if (!positions || !o->vector)
         return missing(c, "positions");
-    return c->ops->rope(c->stream, &o->y, n->n_heads, n->head_dim, positions, o->vector);
+    rope.axis = (const int32_t *)(const void *)o->bias; /* mmqi_declare_indices() put them there */
+    return c->ops->rope(c->stream, &o->y, &rope, positions);
 }
 
 /* The one page that a value of [2 * rows, n_kv_heads * head_dim] makes: K rows, then V rows. */
@@ -183,7 +186,15 @@ static int32_t run_attention(const struct context *c, const struct mmqi_node *n,
 
 static int32_t run_patches(const struct context *c, const struct mmqi_node *n, struct operands *o)
 {
-    return c->ops->patches(c->stream, &o->y, o->a.data, n->channels, n->height, n->width, n->patch);
+    const struct mmqi_patches how = {
+        n->channels, c->run->picture_height, c->run->picture_width, n->patch, n->frames, n->merge};
+    int64_t side = (int64_t)n->patch * n->merge;
+    int64_t squares = how.height / side * (how.width / side);
+
+    if (how.height < 0 || squares * n->merge * n->merge != o->y.rows)
+        return mmqi_fail(MMQ_ERR_INTERNAL, "run: %s: a picture of %d x %d does not make %lld rows",
+                         c->segment->name, (int)how.width, (int)how.height, (long long)o->y.rows);
+    return c->ops->patches(c->stream, &o->y, o->a.data, &how);
 }
 
 static int32_t (*const runners[MMQI_N_OPS])(const struct context *, const struct mmqi_node *,

@@ -111,6 +111,8 @@ static int32_t add_value(struct mmqi_graph *graph, const struct mmqi_value *valu
         return -1;
     v = &graph->values[graph->n_values];
     *v = *value;
+    if (v->kind != MMQI_VALUE_SLICE)
+        v->stride = v->cols;
     v->name = mmqi_strdup(name);
     if (!v->name) {
         fail_builder(graph, MMQ_ERR_NOMEM, "graph: no memory for a name");
@@ -169,31 +171,89 @@ int32_t mmqi_graph_weight_value(struct mmqi_graph *graph, int32_t weight, int64_
     return add_value(graph, &value);
 }
 
+/* The value to be sliced, or NULL. */
+static const struct mmqi_value *sliced(struct mmqi_graph *graph, int32_t base)
+{
+    if (graph->status != MMQ_OK)
+        return NULL;
+    if (base >= 0 && base < graph->n_values)
+        return &graph->values[base];
+    fail_builder(graph, MMQ_ERR_INTERNAL, "graph: %s: a slice of nothing", where(graph));
+    return NULL;
+}
+
+/* A slice that is all of `of`, to be narrowed. */
+static struct mmqi_value slice_of(const struct mmqi_value *of, int32_t base)
+{
+    struct mmqi_value value = *of;
+
+    if (of->kind != MMQI_VALUE_SLICE) {
+        value.base = base;
+        value.first = 0;
+    }
+    value.kind = MMQI_VALUE_SLICE;
+    value.weight = value.binding = -1;
+    return value;
+}
+
 int32_t mmqi_graph_slice(struct mmqi_graph *graph, int32_t base, int64_t first_row,
                          struct mmqi_extent rows)
 {
-    struct mmqi_value value = {.kind = MMQI_VALUE_SLICE, .rows = rows};
-    const struct mmqi_value *of;
+    const struct mmqi_value *of = sliced(graph, base);
+    struct mmqi_value value;
 
-    if (graph->status != MMQ_OK)
+    if (!of)
         return -1;
-    if (base < 0 || base >= graph->n_values || first_row < 0 || first_row > MAX_EXTENT) {
-        fail_builder(graph, MMQ_ERR_INTERNAL, "graph: %s: a slice of nothing", where(graph));
-        return -1;
-    }
-    of = &graph->values[base];
     /* Inside its base at every row count: so for none, and growing no faster. */
-    if ((rows.symbol != of->rows.symbol && rows.symbol != MMQI_ROWS_CONST) ||
+    if (first_row < 0 || first_row > MAX_EXTENT ||
+        (rows.symbol != of->rows.symbol && rows.symbol != MMQI_ROWS_CONST) ||
         rows.mul > of->rows.mul || first_row + rows.add > of->rows.add) {
         fail_builder(graph, MMQ_ERR_INTERNAL, "graph: %s: a slice of '%s' leaves it", where(graph),
                      of->name);
         return -1;
     }
-    value.name = of->name;
-    value.cols = of->cols;
-    value.base = of->kind == MMQI_VALUE_SLICE ? of->base : base;
-    value.first_row = first_row + (of->kind == MMQI_VALUE_SLICE ? of->first_row : 0);
-    value.weight = value.binding = -1;
+    value = slice_of(of, base);
+    value.rows = rows;
+    value.first += first_row * of->stride;
+    return add_value(graph, &value);
+}
+
+int32_t mmqi_graph_columns(struct mmqi_graph *graph, int32_t base, int64_t first_col, int64_t cols)
+{
+    const struct mmqi_value *of = sliced(graph, base);
+    struct mmqi_value value;
+
+    if (!of)
+        return -1;
+    if (first_col < 0 || cols < 1 || first_col > of->cols || cols > of->cols - first_col) {
+        fail_builder(graph, MMQ_ERR_INTERNAL, "graph: %s: columns of '%s' leave it", where(graph),
+                     of->name);
+        return -1;
+    }
+    value = slice_of(of, base);
+    value.first += first_col;
+    value.cols = cols;
+    return add_value(graph, &value);
+}
+
+int32_t mmqi_graph_join_rows(struct mmqi_graph *graph, int32_t base, int64_t n)
+{
+    const struct mmqi_value *of = sliced(graph, base);
+    struct mmqi_value value;
+
+    if (!of)
+        return -1;
+    if (n < 1 || of->rows.mul % n != 0 || of->rows.add % n != 0 || of->stride != of->cols ||
+        of->cols > MAX_EXTENT / n) {
+        fail_builder(graph, MMQ_ERR_INTERNAL, "graph: %s: rows of '%s' cannot be joined by %lld",
+                     where(graph), of->name, (long long)n);
+        return -1;
+    }
+    value = slice_of(of, base);
+    value.rows.mul /= n;
+    value.rows.add /= n;
+    value.cols *= n;
+    value.stride = value.cols;
     return add_value(graph, &value);
 }
 
@@ -327,7 +387,6 @@ static int32_t check_segment(const struct mmqi_graph *graph, int32_t *writer, in
     return MMQ_OK;
 }
 
-/* The widest row that an op sees as a matrix; pixels are read as one flat picture. */
 static void find_max_cols(struct mmqi_graph *graph)
 {
     graph->max_cols = 0;
@@ -335,8 +394,6 @@ static void find_max_cols(struct mmqi_graph *graph)
         const struct mmqi_node *node = &graph->nodes[i];
         int32_t values[3] = {node->out, node->in[0], node->in[1]};
 
-        if (node->op == MMQI_OP_PATCHES)
-            values[1] = -1;
         for (int k = 0; k < 3; k++)
             if (values[k] >= 0 && graph->values[values[k]].cols > graph->max_cols)
                 graph->max_cols = graph->values[values[k]].cols;

@@ -41,19 +41,20 @@ enum mmqi_op {
     MMQI_OP_MATMUL,     /* out, in[0], weight, bias or -1 */
     MMQI_OP_ACTIVATE,   /* out, in[0], act */
     MMQI_OP_GATE,       /* out, in[0] gate, in[1] up, act */
-    MMQI_OP_ROPE,       /* out (in place), n_heads, head_dim, weight = inverse frequencies; index
-                           POSITIONS */
+    MMQI_OP_ROPE,       /* out (in place), n_heads, head_dim, n_axes, weight = inverse frequencies,
+                           bias = the axis of each (mmqi_declare_indices) or -1; index POSITIONS */
     MMQI_OP_STORE_KV,   /* in[0] k, in[1] v; kv: layer of the cache, or out = a value that serves as
                            the one page; index SLOTS */
     MMQI_OP_ATTENTION,  /* out, in[0] q, in[1] = the page's value or -1 for the cache's layer;
                            n_heads, n_kv_heads, head_dim, scale */
-    MMQI_OP_PATCHES, /* out, in[0] pixels (an input of one row), channels, height, width, patch */
+    MMQI_OP_PATCHES, /* out, in[0] pixels (rows of out, channels * patch * patch: as many numbers as
+                        the picture has), channels, patch, frames, merge; the run's picture size */
     MMQI_N_OPS
 };
 
 enum mmqi_index {
     MMQI_INDEX_IDS = 0,   /* [MAIN] token ids */
-    MMQI_INDEX_POSITIONS, /* [MAIN] rope positions */
+    MMQI_INDEX_POSITIONS, /* [rows of rope's out, n_axes] */
     MMQI_INDEX_SLOTS,     /* [rows of k] slots of the timeline, or rows of the page */
     MMQI_INDEX_PLACE,     /* [MAIN] row of the picture rows, or -1 */
     MMQI_INDEX_PICK,      /* [PICK] rows to keep for the head */
@@ -65,7 +66,7 @@ enum mmqi_value_kind {
     MMQI_VALUE_INPUT = 1,  /* bound by the run */
     MMQI_VALUE_OUTPUT = 2, /* bound by the run */
     MMQI_VALUE_WEIGHT = 3, /* an f32 weight read as a matrix */
-    MMQI_VALUE_SLICE = 4   /* rows [first_row, ...) of another value */
+    MMQI_VALUE_SLICE = 4   /* rows, columns or all of another value, seen as a matrix */
 };
 
 struct mmqi_value {
@@ -73,10 +74,11 @@ struct mmqi_value {
     int32_t kind;
     struct mmqi_extent rows;
     int64_t cols;
-    int32_t base;      /* SLICE: the value sliced */
-    int64_t first_row; /* SLICE */
-    int32_t weight;    /* WEIGHT: index in the weight table */
-    int32_t binding;   /* INPUT, OUTPUT: index in mmqi_run.bound */
+    int64_t stride;  /* elements from one row to the next; `cols` unless it is columns of another */
+    int32_t base;    /* SLICE: the value sliced, no slice itself */
+    int64_t first;   /* SLICE: element of the base where it begins */
+    int32_t weight;  /* WEIGHT: index in the weight table */
+    int32_t binding; /* INPUT, OUTPUT: index in mmqi_run.bound */
 };
 
 struct mmqi_node {
@@ -87,7 +89,8 @@ struct mmqi_node {
     int32_t n_heads, n_kv_heads, head_dim;
     int32_t layer; /* of the KV cache; -1 for none */
     float eps, scale;
-    int32_t channels, height, width, patch;
+    int32_t n_axes;
+    int32_t channels, patch, frames, merge;
 };
 
 struct mmqi_segment {
@@ -113,6 +116,10 @@ int32_t mmqi_graph_weight_value(struct mmqi_graph *graph, int32_t weight, int64_
                                 int64_t cols);
 int32_t mmqi_graph_slice(struct mmqi_graph *graph, int32_t base, int64_t first_row,
                          struct mmqi_extent rows);
+/* Columns [first_col, first_col + cols) of every row of `base`. */
+int32_t mmqi_graph_columns(struct mmqi_graph *graph, int32_t base, int64_t first_col, int64_t cols);
+/* All of `base`, n consecutive rows as one. */
+int32_t mmqi_graph_join_rows(struct mmqi_graph *graph, int32_t base, int64_t n);
 void mmqi_graph_node(struct mmqi_graph *graph, const struct mmqi_node *node);
 /* A node with every reference -1, to be filled by the caller. */
 struct mmqi_node mmqi_node(int32_t op);
@@ -130,7 +137,7 @@ int32_t mmqi_graph_n_nodes(const struct mmqi_graph *graph);
 const struct mmqi_node *mmqi_graph_node_at(const struct mmqi_graph *graph, int32_t node);
 int32_t mmqi_graph_n_segments(const struct mmqi_graph *graph);
 const struct mmqi_segment *mmqi_graph_segment_at(const struct mmqi_graph *graph, int32_t segment);
-/* The widest row that an op sees as a matrix, for streams; pixels are none. */
+/* The widest row that an op sees, for streams. */
 int64_t mmqi_graph_max_cols(const struct mmqi_graph *graph);
 
 /* ---- planning (memory.c) ---- */
@@ -161,6 +168,7 @@ struct mmqi_run {
     int64_t rows[MMQI_N_SYMBOLS]; /* <= the plan's */
     void *arena;                  /* mmqi_plan_bytes() bytes on the device, aligned to 64 */
     float *bound[MMQI_MAX_BINDINGS];
+    int32_t picture_height, picture_width; /* of the pixels that a tower reads */
     const int32_t *index[MMQI_N_INDEX];
     const struct mmqi_span *spans; /* per row of the attention's q */
     const struct mmqi_kv *kv;      /* [layers] of the cache; NULL for a tower */

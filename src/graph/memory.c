@@ -265,7 +265,7 @@ static void write_offsets(const struct planner *p, struct mmqi_plan *plan)
             continue;
         plan->offset[i] = b->offset;
         if (value->kind == MMQI_VALUE_SLICE)
-            plan->offset[i] += (uint64_t)value->first_row * (uint64_t)value->cols * sizeof(float);
+            plan->offset[i] += (uint64_t)value->first * sizeof(float);
     }
 }
 

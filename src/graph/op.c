@@ -121,7 +121,8 @@ static bool heads_fit(int32_t n_heads, int32_t head_dim, int64_t cols)
 
 static bool check_rope(const struct operands *o)
 {
-    return rows_are(o->out, MMQI_ROWS_MAIN, 1, 0) && o->node->head_dim % 2 == 0 &&
+    return o->node->head_dim % 2 == 0 && o->node->n_axes >= 1 &&
+           (o->node->n_axes == 1 || o->node->bias >= 0) &&
            heads_fit(o->node->n_heads, o->node->head_dim, o->out->cols);
 }
 
@@ -152,15 +153,14 @@ static bool check_attention(const struct operands *o)
 static bool check_patches(const struct operands *o)
 {
     const struct mmqi_node *node = o->node;
-    int64_t channels = node->channels, patch = node->patch, grid;
+    int64_t merge = node->merge;
 
-    if (channels < 1 || patch < 1 || node->height < patch || node->width < patch)
+    if (node->channels < 1 || node->patch < 1 || node->frames < 1 || merge < 1)
         return false;
-    grid = (node->height / patch) * (node->width / patch);
-    return rows_are(o->a, MMQI_ROWS_CONST, 0, 1) &&
-           o->a->cols == channels * node->height * node->width &&
-           o->out->cols == channels * patch * patch &&
-           (o->out->rows.symbol != MMQI_ROWS_CONST || o->out->rows.add == grid);
+    return same_rows(o->out, o->a) && o->out->rows.mul % (merge * merge) == 0 &&
+           o->out->rows.add % (merge * merge) == 0 &&
+           o->a->cols == (int64_t)node->channels * node->patch * node->patch &&
+           o->out->cols == o->a->cols * node->frames;
 }
 
 static bool (*const shape_rules[MMQI_N_OPS])(const struct operands *) = {

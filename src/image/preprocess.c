@@ -7,6 +7,7 @@
  */
 #include "image/preprocess.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,7 +15,13 @@
 #include "core/status.h"
 #include "image/resize.h"
 
-enum { MAX_SIZE = 8192, MAX_KEY = 160 };
+enum {
+    MAX_SIZE = 8192,
+    MAX_KEY = 160,
+    MAX_PATCH = 256,
+    MAX_AREA = 1 << 28,
+    MAX_RATIO = 200 /* of the sides of a picture that is resized the smart way */
+};
 
 /* Where the keys are read from; `key` is the path in hand. */
 struct source {
@@ -113,6 +120,61 @@ static int32_t read_crop(struct mmqi_recipe *recipe, struct source *source)
     return status;
 }
 
+static int32_t read_area(struct source *source, const char *name, const char *part, int64_t *area)
+{
+    return mmqi_settings_int(source->settings, key_of(source, name, part), 1, MAX_AREA, area);
+}
+
+/* Both bounds of an area below `size`, by these two keys; false where it has neither. */
+static bool read_areas(struct mmqi_recipe *recipe, struct source *source, const char *least,
+                       const char *most, int32_t *status)
+{
+    if (*status != MMQ_OK || (!has(source, "size", least) && !has(source, "size", most)))
+        return false;
+    if (!has(source, "size", least) || !has(source, "size", most))
+        *status = mmqi_fail(MMQ_ERR_FORMAT, "%s: '%s' is missing",
+                            mmqi_settings_name(source->settings), source->key);
+    if (*status == MMQ_OK)
+        *status = read_area(source, "size", least, &recipe->min_pixels);
+    if (*status == MMQ_OK)
+        *status = read_area(source, "size", most, &recipe->max_pixels);
+    return true;
+}
+
+static int32_t read_smart(struct mmqi_recipe *recipe, struct source *source)
+{
+    const struct {
+        const char *name;
+        int32_t *value;
+    } sides[] = {{"patch_size", &recipe->patch},
+                 {"merge_size", &recipe->merge},
+                 {"temporal_patch_size", &recipe->frames}};
+    int32_t status = MMQ_OK;
+    int64_t value;
+    bool found;
+
+    found = read_areas(recipe, source, ".shortest_edge", ".longest_edge", &status) ||
+            read_areas(recipe, source, ".min_pixels", ".max_pixels", &status);
+    if (status == MMQ_OK && !found && has(source, "size", ""))
+        status = mmqi_fail(MMQ_ERR_FORMAT, "%s: '%s' gives no areas",
+                           mmqi_settings_name(source->settings), source->key);
+    if (status == MMQ_OK)
+        status = read_area(source, "min_pixels", "", &recipe->min_pixels);
+    if (status == MMQ_OK)
+        status = read_area(source, "max_pixels", "", &recipe->max_pixels);
+    for (size_t i = 0; i < sizeof sides / sizeof *sides && status == MMQ_OK; i++) {
+        value = *sides[i].value;
+        status = mmqi_settings_int(source->settings, key_of(source, sides[i].name, ""), 1,
+                                   MAX_PATCH, &value);
+        *sides[i].value = (int32_t)value;
+    }
+    if (status == MMQ_OK && recipe->do_center_crop)
+        status =
+            mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: '%s' is true; this processor does not crop",
+                      mmqi_settings_name(source->settings), key_of(source, "do_center_crop", ""));
+    return status;
+}
+
 static int32_t read_filter(struct mmqi_recipe *recipe, struct source *source)
 {
     int64_t filter = recipe->filter;
@@ -181,6 +243,8 @@ static int32_t check_recipe(const struct mmqi_recipe *recipe, const struct sourc
 {
     const char *missing = NULL;
 
+    if (recipe->kind == MMQI_RECIPE_SMART)
+        return MMQ_OK;
     if (recipe->do_resize && !recipe->shortest_edge && !(recipe->height && recipe->width))
         missing = "size";
     else if (recipe->do_center_crop && !(recipe->crop_height && recipe->crop_width))
@@ -199,9 +263,11 @@ int32_t mmqi_recipe_read(struct mmqi_recipe *recipe, const struct mmqi_settings 
     struct mmqi_recipe result = *recipe;
     int32_t status = read_switches(&result, &source);
 
-    if (status == MMQ_OK)
+    if (status == MMQ_OK && result.kind == MMQI_RECIPE_SMART)
+        status = read_smart(&result, &source);
+    if (status == MMQ_OK && result.kind == MMQI_RECIPE_CLIP)
         status = read_size(&result, &source);
-    if (status == MMQ_OK)
+    if (status == MMQ_OK && result.kind == MMQI_RECIPE_CLIP)
         status = read_crop(&result, &source);
     if (status == MMQ_OK)
         status = read_filter(&result, &source);
@@ -219,6 +285,46 @@ int32_t mmqi_recipe_read(struct mmqi_recipe *recipe, const struct mmqi_settings 
     return status;
 }
 
+/*
+ * Sides rounded to multiples of f, half to even as Python's round() does; where the area leaves its
+ * bounds, both scaled by one factor and rounded towards the bounds. All in double, in this order.
+ */
+static void smart_size(const struct mmqi_recipe *recipe, double width, double height,
+                       int32_t *out_width, int32_t *out_height)
+{
+    double f = (double)recipe->patch * recipe->merge, scale;
+    double w = rint(width / f) * f, h = rint(height / f) * f;
+
+    if (h * w > (double)recipe->max_pixels) {
+        scale = sqrt(height * width / (double)recipe->max_pixels);
+        h = fmax(f, floor(height / scale / f) * f);
+        w = fmax(f, floor(width / scale / f) * f);
+    } else if (h * w < (double)recipe->min_pixels) {
+        scale = sqrt((double)recipe->min_pixels / (height * width));
+        h = ceil(height * scale / f) * f;
+        w = ceil(width * scale / f) * f;
+    }
+    *out_width = (int32_t)w;
+    *out_height = (int32_t)h;
+}
+
+/*
+ * An area between the bounds makes at most max / f^2 squares. One that was too large is scaled down
+ * to max, but never below one square on its shorter side: the longer is then at most
+ * sqrt(ratio * max). One that was too small is scaled up to min, each side then rounded up.
+ */
+int64_t mmqi_recipe_max_squares(const struct mmqi_recipe *recipe)
+{
+    double f = (double)recipe->patch * recipe->merge, min = (double)recipe->min_pixels;
+    double max = (double)recipe->max_pixels, most;
+
+    if (!recipe->do_resize)
+        return (int64_t)(MAX_AREA / (f * f));
+    most = fmax(max / (f * f), sqrt(MAX_RATIO * max) / f);
+    most = fmax(most, min / (f * f) + (sqrt(MAX_RATIO * min) + sqrt(min / MAX_RATIO)) / f + 1);
+    return (int64_t)ceil(most);
+}
+
 /* The size after the resize step. The longer edge is truncated, as Python's int() does. */
 static void resized_size(const struct mmqi_recipe *recipe, int32_t width, int32_t height,
                          int32_t *out_width, int32_t *out_height)
@@ -229,7 +335,9 @@ static void resized_size(const struct mmqi_recipe *recipe, int32_t width, int32_
     *out_height = height;
     if (!recipe->do_resize)
         return;
-    if (!edge) {
+    if (recipe->kind == MMQI_RECIPE_SMART) {
+        smart_size(recipe, width, height, out_width, out_height);
+    } else if (!edge) {
         *out_width = recipe->width;
         *out_height = recipe->height;
     } else if (width <= height) {
@@ -241,14 +349,20 @@ static void resized_size(const struct mmqi_recipe *recipe, int32_t width, int32_
     }
 }
 
-void mmqi_preprocess_size(const struct mmqi_recipe *recipe, int32_t width, int32_t height,
-                          int32_t *out_width, int32_t *out_height)
+int32_t mmqi_preprocess_size(const struct mmqi_recipe *recipe, int32_t width, int32_t height,
+                             int32_t *out_width, int32_t *out_height)
 {
+    double longer = width > height ? width : height, shorter = width > height ? height : width;
+
+    if (recipe->kind == MMQI_RECIPE_SMART && recipe->do_resize && longer / shorter > MAX_RATIO)
+        return mmqi_fail(MMQ_ERR_LIMIT, "preprocess: sides of %d x %d differ more than %d times",
+                         (int)width, (int)height, MAX_RATIO);
     resized_size(recipe, width, height, out_width, out_height);
     if (recipe->do_center_crop) {
         *out_width = recipe->crop_width;
         *out_height = recipe->crop_height;
     }
+    return MMQ_OK;
 }
 
 /* floor((whole - crop) / 2): where the crop begins; below 0, how much is padded before. */
@@ -347,10 +461,9 @@ int32_t mmqi_preprocess(float **out, int32_t *out_width, int32_t *out_height,
     size_t plane;
 
     *out = NULL;
-    if (recipe->kind != MMQI_RECIPE_CLIP)
-        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "preprocess: recipe kind %d", (int)recipe->kind);
-    mmqi_preprocess_size(recipe, image->width, image->height, &width, &height);
-    status = mmqi_image_check("preprocess", (uint64_t)width, (uint64_t)height, NULL);
+    status = mmqi_preprocess_size(recipe, image->width, image->height, &width, &height);
+    if (status == MMQ_OK)
+        status = mmqi_image_check("preprocess", (uint64_t)width, (uint64_t)height, NULL);
     if (status != MMQ_OK)
         return status;
     plane = (size_t)width * (size_t)height;

@@ -15,7 +15,10 @@
 #include "io/settings.h"
 
 enum mmqi_recipe_kind {
-    MMQI_RECIPE_CLIP = 0 /* resize the shortest edge, centre crop, rescale, normalise */
+    MMQI_RECIPE_CLIP = 0, /* resize the shortest edge, centre crop, rescale, normalise */
+    /* Qwen's "smart resize": both sides to multiples of patch * merge, the area within bounds, the
+     * shape kept about; rescale, normalise. */
+    MMQI_RECIPE_SMART = 1
 };
 
 struct mmqi_recipe {
@@ -27,17 +30,24 @@ struct mmqi_recipe {
     int32_t filter; /* enum mmqi_filter */
     double rescale; /* 1/255 as the file spells it */
     double mean[3], std[3];
+    int64_t min_pixels, max_pixels; /* SMART: of the area */
+    int32_t patch, merge, frames;   /* SMART: as the file tells them */
 };
 
 /* Read the keys at `prefix` ("" or "image_processor.") over the defaults already in *recipe. Sizes
  * must be 1..8192, std > 0. `size` may be an int, {"shortest_edge"} or {"height", "width"};
- * `crop_size` an int or {"height", "width"}. */
+ * `crop_size` an int or {"height", "width"}. SMART: `size` is {"shortest_edge", "longest_edge"},
+ * both of them areas, or {"min_pixels", "max_pixels"}, which also stand beside it and then win. */
 int32_t mmqi_recipe_read(struct mmqi_recipe *recipe, const struct mmqi_settings *settings,
                          const char *prefix);
 
-/* The size of what mmqi_preprocess() will make of a picture. */
-void mmqi_preprocess_size(const struct mmqi_recipe *recipe, int32_t width, int32_t height,
-                          int32_t *out_width, int32_t *out_height);
+/* The size of what mmqi_preprocess() will make of a picture. MMQ_ERR_LIMIT for a shape that the
+ * recipe refuses. */
+int32_t mmqi_preprocess_size(const struct mmqi_recipe *recipe, int32_t width, int32_t height,
+                             int32_t *out_width, int32_t *out_height);
+
+/* SMART: a bound of the squares of patch * merge that a picture of any size makes. */
+int64_t mmqi_recipe_max_squares(const struct mmqi_recipe *recipe);
 
 /* pixel_values [3, height, width] f32, freed with mmqi_free(). x * rescale in double, rounded to
  * float32, then (x - mean) / std in float32, as transformers' Pillow processors compute. Centre

@@ -2,6 +2,8 @@
  */
 #include "model/blocks.h"
 
+#include <math.h>
+
 #include "core/status.h"
 
 int32_t mmqi_build_weight(struct mmqi_build *b, const char *name)
@@ -135,6 +137,31 @@ int32_t mmqi_build_activate(struct mmqi_build *b, int32_t in, int32_t act)
 int32_t mmqi_build_gate(struct mmqi_build *b, int32_t gate, int32_t up, int32_t act)
 {
     return build_pointwise(b, MMQI_OP_GATE, gate, up, act);
+}
+
+int32_t mmqi_build_page_attention(struct mmqi_build *b, int32_t q, int32_t k, int32_t v,
+                                  int32_t n_heads)
+{
+    struct mmqi_node store = mmqi_node(MMQI_OP_STORE_KV), attend = mmqi_node(MMQI_OP_ATTENTION);
+    struct mmqi_extent rows;
+    int64_t width = cols_of(b, q);
+
+    if (b->status != MMQ_OK || q < 0)
+        return -1;
+    rows = mmqi_graph_value_at(b->graph, q)->rows;
+    rows.mul *= 2;
+    rows.add *= 2;
+    store.in[0] = k;
+    store.in[1] = v;
+    store.out = attend.in[1] = mmqi_graph_value(b->graph, "page", rows, width);
+    store.n_kv_heads = attend.n_heads = attend.n_kv_heads = n_heads;
+    store.head_dim = attend.head_dim = (int32_t)(width / n_heads);
+    mmqi_build_node(b, &store);
+    attend.in[0] = q;
+    attend.out = mmqi_build_like(b, q, width);
+    attend.scale = 1.0f / sqrtf((float)attend.head_dim);
+    mmqi_build_node(b, &attend);
+    return attend.out;
 }
 
 int32_t mmqi_build_finish(struct mmqi_build *b)

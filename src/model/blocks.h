@@ -33,6 +33,11 @@ int32_t mmqi_build_add(struct mmqi_build *b, int32_t x, int32_t y);
 int32_t mmqi_build_activate(struct mmqi_build *b, int32_t in, int32_t act);
 int32_t mmqi_build_gate(struct mmqi_build *b, int32_t gate, int32_t up, int32_t act);
 
+/* Attention in which every row sees the rows that the run's spans tell it of, all of this graph:
+ * keys and values are one page. Returns rows as wide as q. */
+int32_t mmqi_build_page_attention(struct mmqi_build *b, int32_t q, int32_t k, int32_t v,
+                                  int32_t n_heads);
+
 /* The first failure of the builder or of its graph. */
 int32_t mmqi_build_finish(struct mmqi_build *b);
 

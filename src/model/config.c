@@ -110,6 +110,16 @@ int32_t mmqi_config_only(const struct mmqi_settings *settings, const char *prefi
     return status;
 }
 
+bool mmqi_config_is(const struct mmqi_settings *settings, const char *prefix, const char *key,
+                    const char *wanted, bool if_absent)
+{
+    const char *value = NULL;
+
+    if (mmqi_config_string(settings, prefix, key, &value) != MMQ_OK)
+        return false;
+    return value ? strcmp(value, wanted) == 0 : if_absent;
+}
+
 /* ---- files ---- */
 
 /* How messages name a file: below the model's path, unless that would crowd out the message. */
@@ -309,4 +319,44 @@ int32_t mmqi_config_read_tokens(struct mmqi_model *model)
     spec->bos = n_bos > 0 ? bos[0] : -1;
     spec->pad = n_pad > 0 ? pad[0] : -1;
     return status;
+}
+
+int32_t mmqi_config_read_image_token(struct mmqi_model *model, const char *const *keys,
+                                     int32_t if_absent)
+{
+    struct mmqi_spec *spec = &model->spec;
+    const char *file = mmqi_settings_name(model->config);
+    int32_t status = MMQ_OK;
+
+    spec->image_token = if_absent;
+    for (; *keys && status == MMQ_OK; keys++)
+        status = mmqi_config_int(model->config, "", *keys, 0, MMQI_MAX_VOCAB, &spec->image_token);
+    if (status != MMQ_OK)
+        return status;
+    if (spec->image_token >= spec->vocab_size)
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: image token %d is outside the vocabulary of %d", file,
+                         (int)spec->image_token, (int)spec->vocab_size);
+    spec->image_marker = mmqi_tokenizer_content(model->tokenizer, spec->image_token);
+    if (!spec->image_marker)
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: image token %d is no token of tokenizer.json", file,
+                         (int)spec->image_token);
+    return MMQ_OK;
+}
+
+int32_t mmqi_config_processor(const struct mmqi_model *model, const struct mmqi_settings **settings,
+                              const char **prefix)
+{
+    bool nested = mmqi_settings_has(model->processor, "image_processor");
+
+    *prefix = "";
+    *settings = model->preprocessor;
+    if (*settings)
+        return MMQ_OK;
+    *settings = model->processor;
+    *prefix = "image_processor";
+    return nested ? MMQ_OK
+                  : mmqi_fail(MMQ_ERR_NOT_FOUND,
+                              "%s: neither preprocessor_config.json nor an image_processor in "
+                              "processor_config.json",
+                              model->path);
 }

@@ -34,6 +34,10 @@ int32_t mmqi_config_activation(const struct mmqi_settings *settings, const char 
 int32_t mmqi_config_only(const struct mmqi_settings *settings, const char *prefix, const char *key,
                          const char *only);
 
+/* Is the string at the key `wanted`? `if_absent` where there is none. */
+bool mmqi_config_is(const struct mmqi_settings *settings, const char *prefix, const char *key,
+                    const char *wanted, bool if_absent);
+
 /* config.json into model->config. */
 int32_t mmqi_config_read(struct mmqi_model *model);
 /* The other files: generation, preprocessor, processor and tokenizer configs where they are, the
@@ -42,5 +46,14 @@ int32_t mmqi_config_read_files(struct mmqi_model *model);
 /* spec.bos, eos and pad: generation_config.json, then text_config, then config.json; else the
  * values there already. */
 int32_t mmqi_config_read_tokens(struct mmqi_model *model);
+/* spec.image_token by these keys of config.json (the last that is there; the list ends with NULL),
+ * else `if_absent`; spec.image_marker is its text in the tokenizer. MMQ_ERR_FORMAT for one that the
+ * vocabulary or the tokenizer lacks. */
+int32_t mmqi_config_read_image_token(struct mmqi_model *model, const char *const *keys,
+                                     int32_t if_absent);
+/* Where the image processor's settings stand: preprocessor_config.json, prefix "", else
+ * processor_config.json, prefix "image_processor". */
+int32_t mmqi_config_processor(const struct mmqi_model *model, const struct mmqi_settings **settings,
+                              const char **prefix);
 
 #endif

@@ -47,8 +47,6 @@ static const struct mmqi_prefix prefixes[] = {
 /* clang-format off */
 #define CLIP(file) "vision_tower." file
 #define CLIP_LAYER(file) "vision_tower.encoder.layers.{}." file
-#define LLAMA(file) "language_model.model." file
-#define LLAMA_LAYER(file) "language_model.model.layers.{}." file
 
 static const struct mmqi_alias aliases[] = {
     {CLIP("embeddings.patch_embedding.weight"), "vision.patch"},
@@ -79,49 +77,22 @@ static const struct mmqi_alias aliases[] = {
     {"multi_modal_projector.linear_1.bias", "projector.0.bias"},
     {"multi_modal_projector.linear_2.weight", "projector.1"},
     {"multi_modal_projector.linear_2.bias", "projector.1.bias"},
-    {LLAMA("embed_tokens.weight"), "language.embed"},
-    {LLAMA("norm.weight"), "language.norm"},
     {"language_model.lm_head.weight", "language.head"},
-    {LLAMA_LAYER("input_layernorm.weight"), "language.layers.{}.norm1"},
-    {LLAMA_LAYER("post_attention_layernorm.weight"), "language.layers.{}.norm2"},
-    {LLAMA_LAYER("self_attn.q_proj.weight"), "language.layers.{}.attn.q"},
-    {LLAMA_LAYER("self_attn.q_proj.bias"), "language.layers.{}.attn.q.bias"},
-    {LLAMA_LAYER("self_attn.k_proj.weight"), "language.layers.{}.attn.k"},
-    {LLAMA_LAYER("self_attn.k_proj.bias"), "language.layers.{}.attn.k.bias"},
-    {LLAMA_LAYER("self_attn.v_proj.weight"), "language.layers.{}.attn.v"},
-    {LLAMA_LAYER("self_attn.v_proj.bias"), "language.layers.{}.attn.v.bias"},
-    {LLAMA_LAYER("self_attn.o_proj.weight"), "language.layers.{}.attn.o"},
-    {LLAMA_LAYER("self_attn.o_proj.bias"), "language.layers.{}.attn.o.bias"},
-    {LLAMA_LAYER("self_attn.rotary_emb.inv_freq"), NULL},
-    {LLAMA_LAYER("mlp.gate_proj.weight"), "language.layers.{}.mlp.gate"},
-    {LLAMA_LAYER("mlp.gate_proj.bias"), "language.layers.{}.mlp.gate.bias"},
-    {LLAMA_LAYER("mlp.up_proj.weight"), "language.layers.{}.mlp.up"},
-    {LLAMA_LAYER("mlp.up_proj.bias"), "language.layers.{}.mlp.up.bias"},
-    {LLAMA_LAYER("mlp.down_proj.weight"), "language.layers.{}.mlp.down"},
-    {LLAMA_LAYER("mlp.down_proj.bias"), "language.layers.{}.mlp.down.bias"},
+    MMQI_LLAMA_ALIASES("language_model.model."),
     {NULL, NULL},
 };
 /* clang-format on */
-
-static bool has_string(const struct mmqi_settings *config, const char *prefix, const char *key,
-                       const char *wanted, bool if_absent)
-{
-    const char *value = NULL;
-
-    if (mmqi_config_string(config, prefix, key, &value) != MMQ_OK)
-        return false;
-    return value ? strcmp(value, wanted) == 0 : if_absent;
-}
 
 static bool detect(const struct mmqi_settings *config)
 {
     bool named =
         mmqi_settings_has(config, "architectures")
-            ? has_string(config, "architectures", "0", "LlavaForConditionalGeneration", false)
-            : has_string(config, "", "model_type", "llava", false) &&
+            ? mmqi_config_is(config, "architectures", "0", "LlavaForConditionalGeneration", false)
+            : mmqi_config_is(config, "", "model_type", "llava", false) &&
                   !mmqi_settings_has(config, "mm_vision_tower");
 
-    return named && has_string(config, "vision_config", "model_type", "clip_vision_model", true);
+    return named &&
+           mmqi_config_is(config, "vision_config", "model_type", "clip_vision_model", true);
 }
 
 /* ---- settings ---- */
@@ -168,16 +139,30 @@ static int32_t read_strategy(struct facts *facts, const struct mmqi_settings *co
     return MMQ_OK;
 }
 
+static int32_t read_text(struct mmqi_llama *llama, const struct mmqi_settings *config)
+{
+    static const char prefix[] = "text_config";
+    int32_t status = mmqi_config_only(config, prefix, "model_type", "llama");
+
+    if (status == MMQ_OK)
+        status = mmqi_config_bool(config, prefix, "attention_bias", &llama->qkv_bias);
+    llama->o_bias = llama->qkv_bias;
+    if (status == MMQ_OK)
+        status = mmqi_config_bool(config, prefix, "mlp_bias", &llama->mlp_bias);
+    return status == MMQ_OK ? mmqi_llama_configure(llama, config, prefix) : status;
+}
+
 static int32_t read_facts(struct facts *facts, const struct mmqi_settings *config)
 {
     int32_t status;
 
     facts->clip = default_tower(config);
+    facts->llama = mmqi_llama_defaults;
     facts->projector_bias = true;
     facts->projector_act = MMQI_ACT_GELU;
     status = mmqi_clip_configure(&facts->clip, config, "vision_config");
     if (status == MMQ_OK)
-        status = mmqi_llama_configure(&facts->llama, config, "text_config");
+        status = read_text(&facts->llama, config);
     if (status == MMQ_OK)
         status = read_feature_layer(facts, config);
     if (status == MMQ_OK)
@@ -187,31 +172,6 @@ static int32_t read_facts(struct facts *facts, const struct mmqi_settings *confi
     if (status == MMQ_OK)
         status = mmqi_config_activation(config, "", "projector_hidden_act", &facts->projector_act);
     return status;
-}
-
-/* The image token: its id in config.json, its text in the tokenizer. */
-static int32_t read_image_token(struct mmqi_model *model)
-{
-    struct mmqi_spec *spec = &model->spec;
-    const char *file = mmqi_settings_name(model->config);
-    int32_t status;
-
-    spec->image_token = 32000;
-    status = mmqi_config_int(model->config, "", "image_token_index", 0, MMQI_MAX_VOCAB,
-                             &spec->image_token);
-    if (status == MMQ_OK)
-        status = mmqi_config_int(model->config, "", "image_token_id", 0, MMQI_MAX_VOCAB,
-                                 &spec->image_token);
-    if (status != MMQ_OK)
-        return status;
-    if (spec->image_token >= spec->vocab_size)
-        return mmqi_fail(MMQ_ERR_FORMAT, "%s: image token %d is outside the vocabulary of %d", file,
-                         (int)spec->image_token, (int)spec->vocab_size);
-    spec->image_marker = mmqi_tokenizer_content(model->tokenizer, spec->image_token);
-    if (!spec->image_marker)
-        return mmqi_fail(MMQ_ERR_FORMAT, "%s: image token %d is no token of tokenizer.json", file,
-                         (int)spec->image_token);
-    return MMQ_OK;
 }
 
 /* CLIPImageProcessor's class defaults. */
@@ -273,21 +233,12 @@ static int32_t check_recipe(const struct mmqi_recipe *recipe, const struct mmqi_
 
 static int32_t read_recipe(struct mmqi_model *model, const struct facts *facts)
 {
-    bool nested = mmqi_settings_has(model->processor, "image_processor");
-    const struct mmqi_settings *settings = model->preprocessor;
-    const char *prefix = "";
-    int32_t status;
+    const struct mmqi_settings *settings;
+    const char *prefix;
+    int32_t status = mmqi_config_processor(model, &settings, &prefix);
 
-    if (!settings && nested)
-        settings = model->processor;
-    if (!settings)
-        return mmqi_fail(MMQ_ERR_NOT_FOUND,
-                         "%s: neither preprocessor_config.json nor an image_processor in "
-                         "processor_config.json",
-                         model->path);
-    if (settings == model->processor)
-        prefix = "image_processor";
-    status = check_processor(settings, prefix);
+    if (status == MMQ_OK)
+        status = check_processor(settings, prefix);
     if (status != MMQ_OK)
         return status;
     model->spec.recipe = default_recipe;
@@ -300,6 +251,7 @@ static int32_t read_recipe(struct mmqi_model *model, const struct facts *facts)
 static int32_t configure(struct mmqi_model *model)
 {
     struct mmqi_spec *spec = &model->spec;
+    static const char *const image_keys[] = {"image_token_index", "image_token_id", NULL};
     struct facts *facts = mmqi_calloc(1, sizeof *facts);
     int32_t status;
 
@@ -310,16 +262,18 @@ static int32_t configure(struct mmqi_model *model)
     if (status != MMQ_OK)
         return status;
     mmqi_llama_fill_spec(&facts->llama, spec);
-    spec->image_patches = mmqi_clip_patches(&facts->clip);
-    spec->image_rows = spec->image_patches + (facts->keep_class ? 1 : 0);
-    spec->image_width = spec->image_height = facts->clip.image;
+    spec->patch = facts->clip.patch;
+    spec->merge = 1;
+    spec->extra_tower_rows = 1;
+    spec->extra_rows = facts->keep_class ? 1 : 0;
+    spec->image_rows = mmqi_clip_patches(&facts->clip) + spec->extra_rows;
     spec->bos = 1; /* LlamaConfig's defaults */
     spec->eos[0] = 2;
     spec->n_eos = 1;
     spec->pad = -1;
     status = mmqi_config_read_tokens(model);
     if (status == MMQ_OK)
-        status = read_image_token(model);
+        status = mmqi_config_read_image_token(model, image_keys, 32000);
     return status == MMQ_OK ? read_recipe(model, facts) : status;
 }
 

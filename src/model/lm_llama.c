@@ -1,7 +1,7 @@
 /*
  * The Llama decoder.
  *
- * Facts that bite: absent keys mean LlamaConfig's defaults, and LLaVA's own
+ * Facts that bite: absent keys mean the class's defaults, and LLaVA's own
  * configs rely on most of them; transformers 5 writes rope_parameters where
  * 4 wrote rope_theta and rope_scaling; head_dim need not be hidden / heads;
  * the norm before the head runs on the picked rows alone.
@@ -18,7 +18,7 @@
 
 enum { MAX_HEAD_DIM = 8192 };
 
-static const struct mmqi_llama defaults = {
+const struct mmqi_llama mmqi_llama_defaults = {
     .vocab = 32000,
     .hidden = 4096,
     .inner = 11008,
@@ -57,25 +57,64 @@ static int32_t read_sizes(struct mmqi_llama *llama, const struct mmqi_settings *
 static int32_t settle_heads(struct mmqi_llama *llama, const struct mmqi_settings *settings,
                             const char *prefix)
 {
-    const char *file = mmqi_settings_name(settings);
+    const char *file = mmqi_settings_name(settings), *dot = prefix[0] ? "." : "";
+    const char *colon = prefix[0] ? ": " : "";
 
     if (llama->n_kv_heads == 0)
         llama->n_kv_heads = llama->n_heads;
     if (llama->head_dim == 0 && llama->hidden % llama->n_heads != 0)
-        return mmqi_fail(MMQ_ERR_FORMAT, "%s: %s.hidden_size %d is no multiple of %d heads", file,
-                         prefix, (int)llama->hidden, (int)llama->n_heads);
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: %s%shidden_size %d is no multiple of %d heads", file,
+                         prefix, dot, (int)llama->hidden, (int)llama->n_heads);
     if (llama->head_dim == 0)
         llama->head_dim = llama->hidden / llama->n_heads;
     if (llama->n_heads % llama->n_kv_heads != 0)
-        return mmqi_fail(MMQ_ERR_FORMAT, "%s: %s: %d heads cannot share %d key heads", file, prefix,
-                         (int)llama->n_heads, (int)llama->n_kv_heads);
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: %s%s%d heads cannot share %d key heads", file, prefix,
+                         colon, (int)llama->n_heads, (int)llama->n_kv_heads);
     if (llama->head_dim % 2 != 0)
-        return mmqi_fail(MMQ_ERR_FORMAT, "%s: %s: heads of an odd width, %d", file, prefix,
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: %s%sheads of an odd width, %d", file, prefix, colon,
                          (int)llama->head_dim);
     if ((int64_t)llama->n_heads * llama->head_dim > MMQI_MAX_INNER)
-        return mmqi_fail(MMQ_ERR_FORMAT, "%s: %s: %d heads of %d are too wide", file, prefix,
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: %s%s%d heads of %d are too wide", file, prefix, colon,
                          (int)llama->n_heads, (int)llama->head_dim);
     return MMQ_OK;
+}
+
+static bool has_sections(const struct mmqi_llama *llama)
+{
+    return llama->sections[0] + llama->sections[1] + llama->sections[2] > 0;
+}
+
+/* Where it says M-RoPE, that means plain frequencies for a decoder that has sections. */
+static int32_t check_rope_type(const struct mmqi_llama *llama, const struct mmqi_settings *settings,
+                               const char *prefix, const char *key)
+{
+    const char *type = "default";
+    int32_t status = mmqi_config_string(settings, prefix, key, &type);
+
+    if (status == MMQ_OK && has_sections(llama) && strcmp(type, "mrope") == 0)
+        return MMQ_OK;
+    return status == MMQ_OK ? mmqi_config_only(settings, prefix, key, "default") : status;
+}
+
+/* Frequencies by axis; together they are all of a head's. */
+static int32_t read_sections(struct mmqi_llama *llama, const struct mmqi_settings *settings,
+                             const char *prefix, const char *key)
+{
+    static const char *const items[] = {"0", "1", "2"};
+    char path[128];
+    int64_t n;
+    int32_t status = MMQ_OK;
+
+    snprintf(path, sizeof path, "%s%s%s", prefix, prefix[0] ? "." : "", key);
+    n = mmqi_settings_count(settings, path);
+    if (n < 0)
+        return MMQ_OK;
+    if (n != 3)
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: %s has %lld numbers, not 3",
+                         mmqi_settings_name(settings), path, (long long)n);
+    for (int i = 0; i < 3 && status == MMQ_OK; i++)
+        status = mmqi_config_int(settings, path, items[i], 0, MAX_HEAD_DIM, &llama->sections[i]);
+    return status;
 }
 
 /* rope_parameters (5.x), or rope_theta beside rope_scaling with "rope_type" or the older "type". */
@@ -85,12 +124,23 @@ static int32_t read_rope(struct mmqi_llama *llama, const struct mmqi_settings *s
     static const char *const type_keys[] = {"rope_parameters.rope_type", "rope_parameters.type",
                                             "rope_scaling.rope_type", "rope_scaling.type"};
     int32_t status = mmqi_config_number(settings, prefix, "rope_theta", 1.0, 1e15, &llama->theta);
+    int32_t *sections = llama->sections;
 
     if (status == MMQ_OK)
         status = mmqi_config_number(settings, prefix, "rope_parameters.rope_theta", 1.0, 1e15,
                                     &llama->theta);
     for (size_t i = 0; i < sizeof type_keys / sizeof *type_keys && status == MMQ_OK; i++)
-        status = mmqi_config_only(settings, prefix, type_keys[i], "default");
+        status = check_rope_type(llama, settings, prefix, type_keys[i]);
+    if (status != MMQ_OK || !has_sections(llama))
+        return status;
+    status = read_sections(llama, settings, prefix, "rope_parameters.mrope_section");
+    if (status == MMQ_OK)
+        status = read_sections(llama, settings, prefix, "rope_scaling.mrope_section");
+    if (status == MMQ_OK && sections[0] + sections[1] + sections[2] != llama->head_dim / 2)
+        status =
+            mmqi_fail(MMQ_ERR_FORMAT, "%s: mrope_section %d + %d + %d is not half of heads of %d",
+                      mmqi_settings_name(settings), (int)sections[0], (int)sections[1],
+                      (int)sections[2], (int)llama->head_dim);
     return status;
 }
 
@@ -99,11 +149,9 @@ static int32_t read_tied(struct mmqi_llama *llama, const struct mmqi_settings *s
                          const char *prefix)
 {
     static const char key[] = "tie_word_embeddings";
-    char inner_key[64];
     bool outer = false, inner;
     int32_t status = mmqi_config_bool(settings, "", key, &outer);
 
-    snprintf(inner_key, sizeof inner_key, "%s.%s", prefix, key);
     inner = outer;
     if (status == MMQ_OK)
         status = mmqi_config_bool(settings, prefix, key, &inner);
@@ -116,12 +164,8 @@ static int32_t read_tied(struct mmqi_llama *llama, const struct mmqi_settings *s
 int32_t mmqi_llama_configure(struct mmqi_llama *llama, const struct mmqi_settings *settings,
                              const char *prefix)
 {
-    int32_t status;
+    int32_t status = read_sizes(llama, settings, prefix);
 
-    *llama = defaults;
-    status = mmqi_config_only(settings, prefix, "model_type", "llama");
-    if (status == MMQ_OK)
-        status = read_sizes(llama, settings, prefix);
     if (status == MMQ_OK)
         status = settle_heads(llama, settings, prefix);
     if (status == MMQ_OK)
@@ -130,10 +174,6 @@ int32_t mmqi_llama_configure(struct mmqi_llama *llama, const struct mmqi_setting
         status = mmqi_config_number(settings, prefix, "rms_norm_eps", 1e-12, 1.0, &llama->eps);
     if (status == MMQ_OK)
         status = mmqi_config_activation(settings, prefix, "hidden_act", &llama->act);
-    if (status == MMQ_OK)
-        status = mmqi_config_bool(settings, prefix, "attention_bias", &llama->attention_bias);
-    if (status == MMQ_OK)
-        status = mmqi_config_bool(settings, prefix, "mlp_bias", &llama->mlp_bias);
     return status == MMQ_OK ? read_tied(llama, settings, prefix) : status;
 }
 
@@ -146,6 +186,7 @@ void mmqi_llama_fill_spec(const struct mmqi_llama *llama, struct mmqi_spec *spec
     spec->n_kv_heads = llama->n_kv_heads;
     spec->head_dim = llama->head_dim;
     spec->max_positions = llama->max_positions;
+    spec->rope_axes = has_sections(llama) ? 3 : 1;
 }
 
 /* 1 / theta^(2i / head_dim), rounded to f32 at the exponent, the power and the quotient. */
@@ -166,6 +207,25 @@ static void declare_frequencies(struct mmqi_declare *d, const struct mmqi_llama 
     mmqi_free(values);
 }
 
+/* Which axis each frequency reads. */
+static void declare_axes(struct mmqi_declare *d, const struct mmqi_llama *llama)
+{
+    int32_t n = llama->head_dim / 2, axis = 0, left = llama->sections[0];
+    int32_t *values = mmqi_alloc_array((size_t)n, sizeof *values);
+
+    if (!values) {
+        d->status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for axes", d->model->path);
+        return;
+    }
+    for (int32_t i = 0; i < n; i++, left--) {
+        while (left == 0)
+            left = llama->sections[++axis];
+        values[i] = axis;
+    }
+    mmqi_declare_indices(d, "rope.axis", values, n);
+    mmqi_free(values);
+}
+
 static void declare_layer(struct mmqi_declare *d, const struct mmqi_llama *llama, int32_t layer)
 {
     int64_t q = (int64_t)llama->n_heads * llama->head_dim;
@@ -175,10 +235,10 @@ static void declare_layer(struct mmqi_declare *d, const struct mmqi_llama *llama
     snprintf(at, sizeof at, "language.layers.%d", (int)layer);
     d->at = at;
     mmqi_declare_norm(d, "norm1", llama->hidden, false);
-    mmqi_declare_linear(d, "attn.q", q, llama->hidden, llama->attention_bias);
-    mmqi_declare_linear(d, "attn.k", kv, llama->hidden, llama->attention_bias);
-    mmqi_declare_linear(d, "attn.v", kv, llama->hidden, llama->attention_bias);
-    mmqi_declare_linear(d, "attn.o", llama->hidden, q, llama->attention_bias);
+    mmqi_declare_linear(d, "attn.q", q, llama->hidden, llama->qkv_bias);
+    mmqi_declare_linear(d, "attn.k", kv, llama->hidden, llama->qkv_bias);
+    mmqi_declare_linear(d, "attn.v", kv, llama->hidden, llama->qkv_bias);
+    mmqi_declare_linear(d, "attn.o", llama->hidden, q, llama->o_bias);
     mmqi_declare_norm(d, "norm2", llama->hidden, false);
     mmqi_declare_linear(d, "mlp.gate", llama->inner, llama->hidden, llama->mlp_bias);
     mmqi_declare_linear(d, "mlp.up", llama->inner, llama->hidden, llama->mlp_bias);
@@ -193,6 +253,8 @@ int32_t mmqi_llama_declare(struct mmqi_model *model, const struct mmqi_llama *ll
 
     mmqi_declare_weight(&d, "embed", MMQI_ROLE_EMBED, 2, table);
     declare_frequencies(&d, llama);
+    if (has_sections(llama))
+        declare_axes(&d, llama);
     for (int32_t i = 0; i < llama->n_layers; i++)
         declare_layer(&d, llama, i);
     mmqi_declare_norm(&d, "norm", llama->hidden, false);
@@ -234,6 +296,8 @@ static void build_rope(struct mmqi_build *b, const struct mmqi_llama *llama, int
     node.weight = mmqi_model_find(b->model, "language.rope");
     node.n_heads = n_heads;
     node.head_dim = llama->head_dim;
+    node.bias = mmqi_model_find(b->model, "language.rope.axis"); /* -1: one axis */
+    node.n_axes = b->model->spec.rope_axes;
     mmqi_build_node(b, &node);
 }
 

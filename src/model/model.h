@@ -32,13 +32,15 @@ enum {
     MMQI_WEIGHT_STORED_WINS = 2
 };
 
+enum { MMQI_MAX_WEIGHT_RANK = 5 };
+
 struct mmqi_weight {
     char *name; /* canonical: "language.layers.3.attn.q", ".bias" for a bias */
     int32_t role;
     uint32_t flags;
     int64_t rows, cols; /* a vector is [1, n] */
     int32_t rank;       /* of the plain tensor in a file, with `shape` */
-    int64_t shape[4];
+    int64_t shape[MMQI_MAX_WEIGHT_RANK];
     /*
      * `format` is what the weight is when placed; `stored` what its source holds. They differ where
      * a weight is quantized as it is placed (quantize-at-load): placing then reads rows of the
@@ -64,17 +66,33 @@ struct mmqi_weight_name {
     int32_t weight;
 };
 
-/* What the runtime needs to know of any family. */
+/* One picture, once preprocessed, as tower and timeline see it. */
+struct mmqi_picture {
+    int32_t width, height; /* in pixels */
+    int32_t across, down;  /* the grid of its rows in the timeline, but for extra rows */
+    int32_t patches;
+    int32_t tower_rows; /* that the tower works on: patches, and a class row beside them */
+    int32_t rows;       /* that it takes in the timeline */
+};
+
+/*
+ * What the runtime needs to know of any family. The rows of a picture follow from its pixels: one
+ * for every square of merge x merge patches of patch x patch pixels, and extra_rows.
+ */
 struct mmqi_spec {
     int32_t vocab_size, hidden, n_layers, n_heads, n_kv_heads, head_dim;
     int32_t max_positions;
     int32_t image_token;      /* id that stands for picture rows */
     const char *image_marker; /* its text: "<image>" */
-    int32_t image_rows;       /* rows that one picture takes among the tokens */
+    int32_t image_rows;       /* of the greatest picture: in the timeline, extra rows counted */
+    int32_t patch, merge;
+    int32_t extra_rows, extra_tower_rows; /* beside the grid: a class row */
+    /* Axes of a rope position: of a token (1: its place in the timeline; 3: M-RoPE, time, row and
+     * column), and of a tower's row (0: none; 2: row and column of its patch). */
+    int32_t rope_axes, tower_axes;
     int32_t n_eos;
     int32_t eos[8];
-    int32_t bos, pad;                                 /* -1: none */
-    int32_t image_patches, image_width, image_height; /* what the tower takes; a class row beside */
+    int32_t bos, pad; /* -1: none */
     struct mmqi_recipe recipe;
 };
 
@@ -108,8 +126,8 @@ struct mmqi_model {
 
 /* Bindings of the two graphs. */
 enum {
-    MMQI_BIND_PIXELS = 0, /* vision in: [1, 3 * height * width] */
-    MMQI_BIND_IMAGE = 1,  /* vision out, language in: [image_rows, hidden] */
+    MMQI_BIND_PIXELS = 0, /* vision in: [3, height, width], seen as [patches, 3 * patch * patch] */
+    MMQI_BIND_IMAGE = 1,  /* vision out, language in: [rows of the picture, hidden] */
     MMQI_BIND_LOGITS = 2  /* language out: [PICK, vocab] */
 };
 
@@ -119,6 +137,13 @@ int32_t mmqi_model_open(struct mmqi_model **out, struct mmqi_store *store);
  * quantizing in memory. */
 int32_t mmqi_model_clone(struct mmqi_model **out, const struct mmqi_model *source);
 void mmqi_model_close(struct mmqi_model *model); /* accepts NULL and the half-built */
+
+/* What becomes of a picture of this size. MMQ_ERR_LIMIT or MMQ_ERR_UNSUPPORTED for one that the
+ * model's preprocessing cannot take. */
+int32_t mmqi_model_measure(struct mmqi_picture *out, const struct mmqi_model *model, int32_t width,
+                           int32_t height);
+/* Some picture of `rows` rows: no picture of at most as many needs more of anything. */
+void mmqi_model_greatest(struct mmqi_picture *out, const struct mmqi_model *model, int32_t rows);
 
 int32_t mmqi_model_find(const struct mmqi_model *model,
                         const char *name); /* index by canonical name; -1 */

@@ -7,7 +7,6 @@
  */
 #include "model/tower_clip.h"
 
-#include <math.h>
 #include <stdio.h>
 
 #include "core/status.h"
@@ -107,15 +106,15 @@ static struct mmqi_extent fixed(int64_t rows)
 /* Pixels to rows of flat patches. */
 static int32_t build_patches(struct mmqi_build *b, const struct mmqi_clip *clip)
 {
-    int64_t side = clip->image, patch = clip->patch;
+    struct mmqi_extent rows = fixed(mmqi_clip_patches(clip));
+    int64_t cols = 3 * (int64_t)clip->patch * clip->patch;
     struct mmqi_node node = mmqi_node(MMQI_OP_PATCHES);
 
-    node.in[0] = mmqi_graph_input(b->graph, "pixels", MMQI_BIND_PIXELS, fixed(1), 3 * side * side);
-    node.out =
-        mmqi_graph_value(b->graph, "patches", fixed(mmqi_clip_patches(clip)), 3 * patch * patch);
+    node.in[0] = mmqi_graph_input(b->graph, "pixels", MMQI_BIND_PIXELS, rows, cols);
+    node.out = mmqi_graph_value(b->graph, "patches", rows, cols);
     node.channels = 3;
-    node.height = node.width = clip->image;
     node.patch = clip->patch;
+    node.frames = node.merge = 1;
     mmqi_build_node(b, &node);
     return node.out;
 }
@@ -142,26 +141,13 @@ static int32_t build_embed(struct mmqi_build *b, const struct mmqi_clip *clip)
     return out;
 }
 
-/* Every row sees every row: keys and values of the picture are one page. */
 static int32_t build_attention(struct mmqi_build *b, const struct mmqi_clip *clip, int32_t in)
 {
-    int32_t rows = mmqi_clip_patches(clip) + 1;
-    struct mmqi_node store = mmqi_node(MMQI_OP_STORE_KV), attend = mmqi_node(MMQI_OP_ATTENTION);
+    int32_t q = mmqi_build_linear(b, "attn.q", in);
+    int32_t k = mmqi_build_linear(b, "attn.k", in);
+    int32_t v = mmqi_build_linear(b, "attn.v", in);
 
-    attend.in[0] = mmqi_build_linear(b, "attn.q", in);
-    store.in[0] = mmqi_build_linear(b, "attn.k", in);
-    store.in[1] = mmqi_build_linear(b, "attn.v", in);
-    store.out = mmqi_graph_value(b->graph, "page", fixed(2 * (int64_t)rows), clip->hidden);
-    store.n_kv_heads = clip->n_heads;
-    store.head_dim = clip->hidden / clip->n_heads;
-    mmqi_build_node(b, &store);
-    attend.in[1] = store.out;
-    attend.out = mmqi_build_like(b, in, clip->hidden);
-    attend.n_heads = attend.n_kv_heads = clip->n_heads;
-    attend.head_dim = store.head_dim;
-    attend.scale = 1.0f / sqrtf((float)store.head_dim);
-    mmqi_build_node(b, &attend);
-    return mmqi_build_linear(b, "attn.o", attend.out);
+    return mmqi_build_linear(b, "attn.o", mmqi_build_page_attention(b, q, k, v, clip->n_heads));
 }
 
 static int32_t build_block(struct mmqi_build *b, const struct mmqi_clip *clip, int32_t layer,

@@ -107,7 +107,8 @@ void mmqi_declare_norm(struct mmqi_declare *d, const char *name, int64_t n, bool
         declare_bias(d, name, n);
 }
 
-void mmqi_declare_constant(struct mmqi_declare *d, const char *name, const float *values, int64_t n)
+/* n numbers of four bytes that no file brings. */
+static void declare_words(struct mmqi_declare *d, const char *name, const void *words, int64_t n)
 {
     struct mmqi_weight *weight;
 
@@ -116,12 +117,23 @@ void mmqi_declare_constant(struct mmqi_declare *d, const char *name, const float
         return;
     weight = &d->model->weights[d->model->n_weights - 1];
     weight->format = MMQI_FORMAT_F32;
-    weight->block = mmqi_alloc_aligned((size_t)n * sizeof *values);
+    weight->block = mmqi_alloc_aligned((size_t)n * 4);
     if (!weight->block) {
         d->status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for '%s'", d->model->path, name);
         return;
     }
-    memcpy(weight->block, values, (size_t)n * sizeof *values);
+    memcpy(weight->block, words, (size_t)n * 4);
+}
+
+void mmqi_declare_constant(struct mmqi_declare *d, const char *name, const float *values, int64_t n)
+{
+    declare_words(d, name, values, n);
+}
+
+void mmqi_declare_indices(struct mmqi_declare *d, const char *name, const int32_t *values,
+                          int64_t n)
+{
+    declare_words(d, name, values, n);
 }
 
 void mmqi_declare_tied(struct mmqi_declare *d, const char *name, const char *target, int64_t rows,

@@ -25,7 +25,8 @@ struct mmqi_declare {
 /* "at.name" into `out`; false where it does not fit. */
 bool mmqi_join_name(char out[MMQI_MAX_WEIGHT_NAME], const char *at, const char *name);
 
-/* A tensor of rank 1 to 4; as a matrix it has shape[0] rows (a vector one row). */
+/* A tensor of rank 1 to MMQI_MAX_WEIGHT_RANK; as a matrix it has shape[0] rows (a vector one
+ * row). */
 void mmqi_declare_weight(struct mmqi_declare *d, const char *name, int32_t role, int32_t rank,
                          const int64_t *shape);
 /* A matrix [rows, cols] of role LINEAR, with "name.bias" [rows] if `bias`. */
@@ -37,6 +38,9 @@ void mmqi_declare_norm(struct mmqi_declare *d, const char *name, int64_t n, bool
 /* A vector that the family computed; the numbers are copied. */
 void mmqi_declare_constant(struct mmqi_declare *d, const char *name, const float *values,
                            int64_t n);
+/* The same of whole numbers, for rope's axes: the vector holds their bits. */
+void mmqi_declare_indices(struct mmqi_declare *d, const char *name, const int32_t *values,
+                          int64_t n);
 /* A second name, [rows, cols], for the storage of the whole name `target`. A tensor of its own in
  * the file is passed over, but for MMQI_WEIGHT_STORED_WINS. */
 void mmqi_declare_tied(struct mmqi_declare *d, const char *name, const char *target, int64_t rows,

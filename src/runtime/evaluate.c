@@ -59,7 +59,7 @@ static int32_t add_targets(struct mmqi_tokens *tokens, const struct mmqi_model *
                              "evaluate: target %zu is %d, outside the vocabulary of %d", i, (int)id,
                              (int)model->spec.vocab_size);
         if (i + 1 < options->n_targets)
-            status = mmqi_tokens_add(tokens, (struct mmqi_token){id, -1, -1});
+            status = mmqi_tokens_add(tokens, id);
     }
     return status;
 }
@@ -73,7 +73,7 @@ int32_t mmqi_evaluate(double *logprobs, int32_t *top1, struct mmqi_session *sess
     size_t first_logit = 0;
     int32_t kept, status;
 
-    status = mmqi_prompt_tokens(&tokens, model, &options->prompt);
+    status = mmqi_session_tokens(&tokens, session, &options->prompt);
     if (status != MMQ_OK)
         goto done;
     first_logit = tokens.n - 1;

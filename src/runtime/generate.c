@@ -193,7 +193,7 @@ static int32_t prefill(struct generation *g)
     uint64_t encode_ns = g->session->encode_ns;
     size_t i;
 
-    status = mmqi_prompt_tokens(&g->tokens, g->session->model, prompt);
+    status = mmqi_session_tokens(&g->tokens, g->session, prompt);
     if (status != MMQ_OK)
         return status;
     /* The last token is always run: its logits choose the first of the answer. */
@@ -219,7 +219,7 @@ static int32_t decode(struct generation *g)
 
     status = take_token(g);
     while (status == MMQ_OK && !g->ended) {
-        status = mmqi_tokens_add(&g->tokens, (struct mmqi_token){g->next, -1, -1});
+        status = mmqi_tokens_add(&g->tokens, g->next);
         if (status == MMQ_OK)
             status = step(g);
         if (status == MMQ_OK)

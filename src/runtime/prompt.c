@@ -5,7 +5,7 @@
 #include "core/mem.h"
 #include "core/status.h"
 
-int32_t mmqi_tokens_add(struct mmqi_tokens *tokens, struct mmqi_token token)
+static int32_t add_token(struct mmqi_tokens *tokens, const struct mmqi_token *token)
 {
     struct mmqi_token *data;
     size_t capacity;
@@ -18,8 +18,49 @@ int32_t mmqi_tokens_add(struct mmqi_tokens *tokens, struct mmqi_token token)
         tokens->data = data;
         tokens->capacity = capacity;
     }
-    tokens->data[tokens->n++] = token;
+    tokens->data[tokens->n++] = *token;
     return MMQ_OK;
+}
+
+/* One past the greatest position of the last token. */
+static int32_t next_position(const struct mmqi_tokens *tokens)
+{
+    const int32_t *last;
+    int32_t most = -1;
+
+    if (tokens->n == 0)
+        return 0;
+    last = tokens->data[tokens->n - 1].position;
+    for (int i = 0; i < MMQI_MAX_AXES; i++)
+        if (last[i] > most)
+            most = last[i];
+    return most + 1;
+}
+
+int32_t mmqi_tokens_add(struct mmqi_tokens *tokens, int32_t id)
+{
+    int32_t at = next_position(tokens);
+
+    return add_token(tokens, &(struct mmqi_token){id, -1, -1, {at, at, at}});
+}
+
+int32_t mmqi_tokens_add_picture(struct mmqi_tokens *tokens, int32_t id, int32_t index,
+                                const struct mmqi_picture *picture, int32_t n_axes)
+{
+    int32_t begin = next_position(tokens), status = MMQ_OK;
+    struct mmqi_token token = {.id = id, .picture = index};
+
+    for (int32_t row = 0; row < picture->rows && status == MMQ_OK; row++) {
+        token.row = row;
+        for (int i = 0; i < MMQI_MAX_AXES; i++)
+            token.position[i] = n_axes == 1 ? begin + row : begin;
+        if (n_axes > 1) {
+            token.position[1] += row / picture->across;
+            token.position[2] += row % picture->across;
+        }
+        status = add_token(tokens, &token);
+    }
+    return status;
 }
 
 void mmqi_tokens_free(struct mmqi_tokens *tokens)
@@ -66,28 +107,27 @@ static int32_t encode_flags(const struct mmqi_model *model, const char *text)
     return MMQI_TOKENIZE_POST;
 }
 
-/* One token per picture row in place of each image token. */
+/* One token per picture row in place of each image token; as many of them as pictures. */
 static int32_t expand(struct mmqi_tokens *tokens, const struct mmqi_model *model,
-                      const struct mmqi_ids *ids)
+                      const struct mmqi_ids *ids, struct mmqi_image *const *images)
 {
-    struct mmqi_token token;
-    int32_t picture = 0, row, status = MMQ_OK;
+    const struct mmqi_spec *spec = &model->spec;
+    struct mmqi_picture picture;
+    int32_t n = 0, status = MMQ_OK, id;
     size_t i;
 
     for (i = 0; i < ids->n && status == MMQ_OK; i++) {
-        token = (struct mmqi_token){ids->data[i], -1, -1};
-        if (token.id < 0 || token.id >= model->spec.vocab_size)
+        id = ids->data[i];
+        if (id < 0 || id >= spec->vocab_size)
             return mmqi_fail(MMQ_ERR_FORMAT, "%s: token id %d is outside the vocabulary of %d",
-                             model->path, (int)token.id, (int)model->spec.vocab_size);
-        if (token.id != model->spec.image_token) {
-            status = mmqi_tokens_add(tokens, token);
+                             model->path, (int)id, (int)spec->vocab_size);
+        if (id != spec->image_token) {
+            status = mmqi_tokens_add(tokens, id);
             continue;
         }
-        token.picture = picture++;
-        for (row = 0; row < model->spec.image_rows && status == MMQ_OK; row++) {
-            token.row = row;
-            status = mmqi_tokens_add(tokens, token);
-        }
+        status = mmqi_model_measure(&picture, model, images[n]->width, images[n]->height);
+        if (status == MMQ_OK)
+            status = mmqi_tokens_add_picture(tokens, id, n++, &picture, spec->rope_axes);
     }
     return status;
 }
@@ -121,7 +161,7 @@ int32_t mmqi_prompt_tokens(struct mmqi_tokens *tokens, const struct mmqi_model *
                            model->spec.image_marker, prompt->n_images);
         goto done;
     }
-    status = expand(tokens, model, &ids);
+    status = expand(tokens, model, &ids, prompt->images);
     if (status == MMQ_OK && tokens->n == 0)
         status = mmqi_fail(MMQ_ERR_INVALID, "prompt: it has no tokens");
 done:

@@ -7,11 +7,15 @@
 
 #include "model/model.h"
 
-/* One position of a timeline. */
+enum { MMQI_MAX_AXES = 3 };
+
+/* One place of a timeline. */
 struct mmqi_token {
     int32_t id;
     int32_t picture; /* index in the list of pictures beside it; -1 for text */
     int32_t row;     /* of that picture's rows; -1 for text */
+    /* Of its rope on each axis: a function of the tokens before it. Text has the same on all. */
+    int32_t position[MMQI_MAX_AXES];
 };
 
 struct mmqi_tokens {
@@ -27,7 +31,16 @@ struct mmqi_prompt {
     size_t n_images;
 };
 
-int32_t mmqi_tokens_add(struct mmqi_tokens *tokens, struct mmqi_token token);
+/* A token of text after what is there: its position is one past the greatest of the last token's.
+ */
+int32_t mmqi_tokens_add(struct mmqi_tokens *tokens, int32_t id);
+/*
+ * The rows of a picture. With one axis they count on like text. With three (M-RoPE) all begin where
+ * text would go on: time stands still, row and column add their place in the grid; what follows
+ * goes on past the longer side.
+ */
+int32_t mmqi_tokens_add_picture(struct mmqi_tokens *tokens, int32_t id, int32_t index,
+                                const struct mmqi_picture *picture, int32_t n_axes);
 void mmqi_tokens_free(struct mmqi_tokens *tokens);
 
 /* The prompt in words; *text is freed with mmqi_free(). MMQ_ERR_UNSUPPORTED: messages without a

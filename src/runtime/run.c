@@ -18,10 +18,12 @@ static int32_t check_cancel(void *user, const struct mmqi_segment *segment,
     return MMQ_OK;
 }
 
-static int32_t upload_index(struct mmqi_session *session)
+/* The part of the index block that mmqi_session_place_index() laid out. */
+static int32_t upload_index(struct mmqi_session *session, size_t begin, size_t size)
 {
-    return session->host->backend->upload(session->host->device, session->index_block,
-                                          session->host_block, (size_t)session->layout.index_bytes);
+    return session->host->backend->upload(session->host->device,
+                                          (char *)session->index_block + begin,
+                                          (const char *)session->host_block + begin, size);
 }
 
 /* What both graphs' runs share. */
@@ -32,7 +34,6 @@ static void begin_run(struct mmqi_run *run, struct mmqi_session *session,
 
     memset(run, 0, sizeof *run);
     run->arena = session->arena;
-    run->rows[MMQI_ROWS_IMAGE] = session->model->spec.image_rows;
     run->bound[MMQI_BIND_PIXELS] = session->pixels;
     run->bound[MMQI_BIND_IMAGE] = session->image;
     run->bound[MMQI_BIND_LOGITS] = session->logits;
@@ -47,30 +48,63 @@ static void begin_run(struct mmqi_run *run, struct mmqi_session *session,
     run->after_user = (void *)watch;
 }
 
+/* Pixels onto the device; session->picture tells their size. */
 static int32_t upload_pixels(struct mmqi_session *session, const struct mmqi_image *image)
 {
-    const struct mmqi_spec *spec = &session->model->spec;
-    float *pixels = NULL;
+    struct mmqi_picture *picture = &session->picture;
     int32_t width, height, status;
+    float *pixels = NULL;
 
-    status = mmqi_preprocess(&pixels, &width, &height, &spec->recipe, image);
-    if (status == MMQ_OK && (width != spec->image_width || height != spec->image_height))
-        status = mmqi_fail(MMQ_ERR_UNSUPPORTED,
-                           "%s: preprocessing gives %d x %d, the tower takes %d x %d",
-                           session->model->path, (int)width, (int)height, (int)spec->image_width,
-                           (int)spec->image_height);
+    status = mmqi_model_measure(picture, session->model, image->width, image->height);
+    if (status == MMQ_OK && picture->rows > session->layout.image_rows)
+        status = mmqi_fail(MMQ_ERR_INTERNAL, "session: a picture of %d rows went by",
+                           (int)picture->rows);
+    if (status != MMQ_OK)
+        return status;
+    status = mmqi_preprocess(&pixels, &width, &height, &session->model->spec.recipe, image);
     if (status == MMQ_OK)
-        status = session->host->backend->upload(session->host->device, session->pixels, pixels,
-                                                (size_t)session->layout.pixel_bytes);
+        status =
+            session->host->backend->upload(session->host->device, session->pixels, pixels,
+                                           (size_t)width * (size_t)height * 3 * sizeof *pixels);
     mmqi_free(pixels);
     return status;
+}
+
+/* Row and column of each patch, in the order in which the patches op cuts them. */
+static void fill_patch_positions(int32_t *positions, const struct mmqi_spec *spec,
+                                 const struct mmqi_picture *picture)
+{
+    int32_t merge = spec->merge, in_square = merge * merge, square, inside;
+
+    for (int32_t i = 0; i < picture->patches; i++) {
+        square = i / in_square;
+        inside = i % in_square;
+        positions[2 * i] = square / picture->across * merge + inside / merge;
+        positions[2 * i + 1] = square % picture->across * merge + inside % merge;
+    }
+}
+
+/* Every row of the tower sees every row of its picture. */
+static int32_t upload_tower_index(struct mmqi_session *session)
+{
+    const struct mmqi_spec *spec = &session->model->spec;
+    int32_t rows = session->picture.tower_rows;
+    size_t begin, size = mmqi_session_place_index(session, rows, spec->tower_axes, &begin);
+
+    for (int32_t i = 0; i < rows; i++) {
+        session->host_index.slots[i] = i;
+        session->host_index.spans[i] = (struct mmqi_span){0, rows};
+    }
+    if (spec->tower_axes == 2)
+        fill_patch_positions(session->host_index.positions, spec, &session->picture);
+    return upload_index(session, begin, size);
 }
 
 int32_t mmqi_session_encode(struct mmqi_session *session, int32_t picture,
                             const struct mmqi_watch *watch)
 {
     const struct mmqi_model *model = session->model;
-    int32_t rows = model->spec.image_patches + 1, status, i;
+    int32_t status;
     uint64_t begin = mmqi_os_nanoseconds();
     struct mmqi_run run;
 
@@ -78,17 +112,15 @@ int32_t mmqi_session_encode(struct mmqi_session *session, int32_t picture,
         return MMQ_OK;
     session->encoded = -1;
     status = upload_pixels(session, session->pictures[picture]);
-    if (status != MMQ_OK)
-        return status;
-    for (i = 0; i < rows; i++) {
-        session->host_index.slots[i] = i;
-        session->host_index.spans[i] = (struct mmqi_span){0, rows};
-    }
-    status = upload_index(session);
+    if (status == MMQ_OK)
+        status = upload_tower_index(session);
     if (status != MMQ_OK)
         return status;
     begin_run(&run, session, watch);
-    run.rows[MMQI_ROWS_MAIN] = model->spec.image_patches;
+    run.rows[MMQI_ROWS_MAIN] = session->picture.patches;
+    run.rows[MMQI_ROWS_IMAGE] = session->picture.rows;
+    run.picture_height = session->picture.height;
+    run.picture_width = session->picture.width;
     status = session->host->backend->execute(session->stream, model->vision, session->layout.vision,
                                              &run, 0, mmqi_graph_n_segments(model->vision));
     if (status == MMQ_OK)
@@ -126,29 +158,41 @@ static size_t chunk_rows(const struct mmqi_session *session, const struct mmqi_t
     return i - begin;
 }
 
+/* Ids, places and positions of a chunk that follows what the session holds. */
+static int32_t upload_chunk_index(struct mmqi_session *session, const struct mmqi_token *tokens,
+                                  int32_t rows, int32_t n_pick)
+{
+    struct mmqi_session_index *index = &session->host_index;
+    int32_t n_axes = session->model->spec.rope_axes, n = session->n_tokens, i;
+    size_t begin, size = mmqi_session_place_index(session, rows, n_axes, &begin);
+
+    for (i = 0; i < rows; i++) {
+        index->ids[i] = tokens[i].id;
+        memcpy(index->positions + (size_t)i * (size_t)n_axes, tokens[i].position,
+               (size_t)n_axes * sizeof(int32_t));
+        index->slots[i] = n + i;
+        index->place[i] = tokens[i].row;
+        index->spans[i] = (struct mmqi_span){0, n + i + 1};
+    }
+    for (i = 0; i < n_pick; i++)
+        index->pick[i] = rows - n_pick + i;
+    return upload_index(session, begin, size);
+}
+
 static int32_t run_chunk(struct mmqi_session *session, const struct mmqi_token *tokens,
                          int32_t rows, int32_t n_pick, const struct mmqi_watch *watch)
 {
     const struct mmqi_model *model = session->model;
-    struct mmqi_session_index *index = &session->host_index;
-    int32_t begin = session->n_tokens, n_segments, status, i;
+    int32_t begin = session->n_tokens, n_segments, status;
     struct mmqi_run run;
 
-    for (i = 0; i < rows; i++) {
-        index->ids[i] = tokens[i].id;
-        index->positions[i] = begin + i;
-        index->slots[i] = begin + i;
-        index->place[i] = tokens[i].row;
-        index->spans[i] = (struct mmqi_span){0, begin + i + 1};
-    }
-    for (i = 0; i < n_pick; i++)
-        index->pick[i] = rows - n_pick + i;
-    status = upload_index(session);
+    status = upload_chunk_index(session, tokens, rows, n_pick);
     if (status != MMQ_OK)
         return status;
     begin_run(&run, session, watch);
     run.rows[MMQI_ROWS_MAIN] = rows;
     run.rows[MMQI_ROWS_PICK] = n_pick;
+    run.rows[MMQI_ROWS_IMAGE] = session->encoded >= 0 ? session->picture.rows : 0;
     run.kv = session->kv_layers;
     n_segments = mmqi_graph_n_segments(model->language);
     if (n_pick == 0)

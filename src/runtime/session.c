@@ -30,6 +30,12 @@ static int32_t choose_sizes(struct mmqi_session_layout *layout, const struct mmq
                          (int)options->chunk, MMQI_MAX_CHUNK);
     if (layout->chunk > layout->context)
         layout->chunk = layout->context;
+    if (options->image_rows < 0)
+        return mmqi_fail(MMQ_ERR_INVALID, "session: pictures of %d rows", (int)options->image_rows);
+    layout->image_rows = options->image_rows ? options->image_rows : layout->context;
+    if (layout->image_rows > model->spec.image_rows)
+        layout->image_rows = model->spec.image_rows;
+    mmqi_model_greatest(&layout->greatest, model, layout->image_rows);
     layout->n_pages = round_up(layout->context, MMQI_PAGE_ROWS) / MMQI_PAGE_ROWS;
     return MMQ_OK;
 }
@@ -40,11 +46,11 @@ static int32_t plan_graphs(struct mmqi_session_layout *layout, const struct mmqi
     int64_t cols;
     int32_t status;
 
-    tower[MMQI_ROWS_MAIN] = model->spec.image_patches;
-    tower[MMQI_ROWS_IMAGE] = model->spec.image_rows;
+    tower[MMQI_ROWS_MAIN] = layout->greatest.patches;
+    tower[MMQI_ROWS_IMAGE] = layout->greatest.rows;
     decoder[MMQI_ROWS_MAIN] = layout->chunk;
     decoder[MMQI_ROWS_PICK] = layout->chunk < MMQI_MAX_PICK ? layout->chunk : MMQI_MAX_PICK;
-    decoder[MMQI_ROWS_IMAGE] = model->spec.image_rows;
+    decoder[MMQI_ROWS_IMAGE] = layout->greatest.rows;
     status = mmqi_plan_create(&layout->vision, model->vision, tower);
     if (status == MMQ_OK)
         status = mmqi_plan_create(&layout->language, model->language, decoder);
@@ -60,26 +66,34 @@ static int32_t plan_graphs(struct mmqi_session_layout *layout, const struct mmqi
     return MMQ_OK;
 }
 
-/* int32 elements of the index block, and where each array begins in `base` (NULL: sizes only). */
+/* int32 elements of the index block for a run of `n_rows` rows, and where each array begins in
+ * `base` (NULL: sizes only). */
 static uint64_t place_index(struct mmqi_session_index *index, int32_t *base,
-                            const struct mmqi_session_layout *layout,
-                            const struct mmqi_model *model)
+                            const struct mmqi_session_layout *layout, int32_t n_rows,
+                            int32_t n_axes)
 {
-    int32_t rows = layout->chunk;
-    uint64_t at = 0;
+    uint64_t rows = (uint64_t)round_up(n_rows, 16), at = 0;
 
-    /* The tower's run uses slots and spans too: a patch row and its class row. */
-    if (rows < model->spec.image_patches + 1)
-        rows = model->spec.image_patches + 1;
-    rows = round_up(rows, 16);
-    index->ids = base + at, at += (uint64_t)rows;
-    index->positions = base + at, at += (uint64_t)rows;
-    index->slots = base + at, at += (uint64_t)rows;
-    index->place = base + at, at += (uint64_t)rows;
-    index->spans = (struct mmqi_span *)(base + at), at += 2 * (uint64_t)rows;
-    index->pick = base + at, at += MMQI_MAX_PICK;
     index->table = base + at, at += (uint64_t)round_up(layout->n_pages, 16);
+    index->ids = base + at, at += rows;
+    index->positions = base + at, at += rows * (uint64_t)n_axes;
+    index->slots = base + at, at += rows;
+    index->place = base + at, at += rows;
+    index->spans = (struct mmqi_span *)(base + at), at += 2 * rows;
+    index->pick = base + at, at += MMQI_MAX_PICK;
     return at;
+}
+
+size_t mmqi_session_place_index(struct mmqi_session *session, int32_t rows, int32_t n_axes,
+                                size_t *begin)
+{
+    const struct mmqi_session_layout *layout = &session->layout;
+    uint64_t end;
+
+    place_index(&session->device_index, session->index_block, layout, rows, n_axes);
+    end = place_index(&session->host_index, session->host_block, layout, rows, n_axes);
+    *begin = 4 * (size_t)(session->host_index.ids - session->host_index.table);
+    return 4 * (size_t)end - *begin;
 }
 
 /* a * b * c * d with the fact noted when it wraps. */
@@ -99,18 +113,22 @@ static int32_t count_bytes(struct mmqi_session_layout *layout, const struct mmqi
     const struct mmqi_spec *spec = &model->spec;
     struct mmqi_session_index index;
     bool wrapped = false;
-    uint64_t page;
+    uint64_t page, chunk;
 
     page = product(2 * MMQI_PAGE_ROWS, (uint64_t)spec->n_kv_heads, (uint64_t)spec->head_dim, 4,
                    &wrapped);
     layout->kv_bytes =
         product(page, (uint64_t)layout->n_pages, (uint64_t)spec->n_layers, 1, &wrapped);
-    layout->pixel_bytes =
-        product(3, (uint64_t)spec->image_width, (uint64_t)spec->image_height, 4, &wrapped);
+    layout->pixel_bytes = product(3 * (uint64_t)layout->greatest.patches, (uint64_t)spec->patch,
+                                  (uint64_t)spec->patch, 4, &wrapped);
     layout->image_bytes =
-        product((uint64_t)spec->image_rows, (uint64_t)spec->hidden, 4, 1, &wrapped);
+        product((uint64_t)layout->greatest.rows, (uint64_t)spec->hidden, 4, 1, &wrapped);
     layout->logit_bytes = product(MMQI_MAX_PICK, (uint64_t)spec->vocab_size, 4, 1, &wrapped);
-    layout->index_bytes = 4 * place_index(&index, NULL, layout, model);
+    layout->index_bytes =
+        4 * place_index(&index, NULL, layout, layout->greatest.tower_rows, spec->tower_axes);
+    chunk = 4 * place_index(&index, NULL, layout, layout->chunk, spec->rope_axes);
+    if (chunk > layout->index_bytes)
+        layout->index_bytes = chunk;
     layout->stream_bytes = backend->stream_bytes(device, layout->max_cols);
     layout->activation_bytes = layout->arena_bytes + layout->pixel_bytes + layout->image_bytes +
                                layout->logit_bytes + layout->index_bytes;
@@ -212,6 +230,7 @@ int32_t mmqi_session_create(struct mmqi_session **out, const struct mmqi_model *
 {
     struct mmqi_session *session = mmqi_calloc(1, sizeof *session);
     int32_t status;
+    size_t begin;
 
     *out = NULL;
     if (!session)
@@ -229,8 +248,7 @@ int32_t mmqi_session_create(struct mmqi_session **out, const struct mmqi_model *
         status = take_device_memory(session);
     if (status != MMQ_OK)
         goto fail;
-    place_index(&session->device_index, session->index_block, &session->layout, model);
-    place_index(&session->host_index, session->host_block, &session->layout, model);
+    mmqi_session_place_index(session, 1, model->spec.rope_axes, &begin);
     status = fill_table(session);
     if (status != MMQ_OK)
         goto fail;
@@ -320,6 +338,32 @@ static int32_t adopt_pictures(struct mmqi_session *session, struct mmqi_image *c
     for (i = first; i < n_images; i++)
         session->pictures[session->n_pictures++] = mmqi_image_retain(images[i]);
     return MMQ_OK;
+}
+
+int32_t mmqi_session_tokens(struct mmqi_tokens *tokens, const struct mmqi_session *session,
+                            const struct mmqi_prompt *prompt)
+{
+    const struct mmqi_session_layout *layout = &session->layout;
+    const struct mmqi_image *image;
+    struct mmqi_picture picture;
+    int32_t status;
+
+    for (size_t i = 0; i < prompt->n_images; i++) {
+        image = prompt->images[i];
+        status = mmqi_model_measure(&picture, session->model, image->width, image->height);
+        if (status != MMQ_OK)
+            return status;
+        if (picture.rows > layout->context)
+            return mmqi_fail(MMQ_ERR_CONTEXT_FULL, "session: a picture of %d rows, a context of %d",
+                             (int)picture.rows, (int)layout->context);
+        if (picture.rows > layout->image_rows)
+            return mmqi_fail(MMQ_ERR_LIMIT,
+                             "session: picture %zu of %d x %d takes %d rows; the session takes "
+                             "pictures of %d",
+                             i, (int)image->width, (int)image->height, (int)picture.rows,
+                             (int)layout->image_rows);
+    }
+    return mmqi_prompt_tokens(tokens, session->model, prompt);
 }
 
 int32_t mmqi_session_match(struct mmqi_session *session, struct mmqi_tokens *tokens,

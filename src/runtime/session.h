@@ -21,11 +21,14 @@ enum {
 
 struct mmqi_session_options {
     int32_t context, chunk; /* 0: defaults */
+    int32_t image_rows;     /* of the greatest picture; 0: what model and context allow */
 };
 
 /* Everything a session takes on the device: sizes in bytes, and where things lie. */
 struct mmqi_session_layout {
     int32_t context, chunk, n_pages;
+    int32_t image_rows; /* pictures of more are refused */
+    struct mmqi_picture greatest;
     struct mmqi_plan *vision, *language;
     int64_t max_cols;     /* for stream_open */
     uint64_t arena_bytes; /* the greater of both plans */
@@ -40,7 +43,8 @@ int32_t mmqi_session_layout(struct mmqi_session_layout *layout, const struct mmq
                             const struct mmqi_session_options *options);
 void mmqi_session_layout_clear(struct mmqi_session_layout *layout);
 
-/* Index arrays in one device block; the same order in the host's copy. */
+/* Index arrays in one device block; the same order in the host's copy. The page table comes first
+ * and stays; the others lie close together for the rows of one run, which uploads them alone. */
 struct mmqi_session_index {
     int32_t *ids, *positions, *slots, *place, *pick, *table;
     struct mmqi_span *spans;
@@ -61,9 +65,10 @@ struct mmqi_session {
     int32_t n_tokens;
     struct mmqi_image **pictures; /* that tokens refer to; counted */
     int32_t n_pictures, pictures_capacity;
-    int32_t encoded;    /* the picture whose rows lie in `image`; -1: none */
-    int32_t n_encoded;  /* pictures that went through the tower, ever */
-    uint64_t encode_ns; /* that they took, preprocessing included */
+    int32_t encoded;             /* the picture whose rows lie in `image`; -1: none */
+    struct mmqi_picture picture; /* its sizes */
+    int32_t n_encoded;           /* pictures that went through the tower, ever */
+    uint64_t encode_ns;          /* that they took, preprocessing included */
 };
 
 /* The model must be placed on the host's device and outlive the session. */
@@ -73,6 +78,21 @@ void mmqi_session_free(struct mmqi_session *session); /* accepts NULL and the ha
 
 /* Forget all but the first `length` tokens (0 <= length <= n_tokens). */
 void mmqi_session_truncate(struct mmqi_session *session, int32_t length);
+
+/*
+ * The tokens of a prompt for this session.
+ *
+ *   MMQ_ERR_CONTEXT_FULL  a picture alone has more rows than the context
+ *   MMQ_ERR_LIMIT         a picture has more rows than the session takes
+ * and what mmqi_prompt_tokens() says.
+ */
+int32_t mmqi_session_tokens(struct mmqi_tokens *tokens, const struct mmqi_session *session,
+                            const struct mmqi_prompt *prompt);
+
+/* Where the arrays of a run of `rows` rows with positions on `n_axes` axes lie, in both blocks;
+ * the bytes to upload from *begin of the block on. */
+size_t mmqi_session_place_index(struct mmqi_session *session, int32_t rows, int32_t n_axes,
+                                size_t *begin);
 
 /* How a run of rows is watched; zero: not at all. */
 struct mmqi_watch {

@@ -305,8 +305,15 @@ static int32_t read_endfor(struct mmqi_chat_compiler *compiler, size_t where)
 
 static int32_t read_set(struct mmqi_chat_compiler *compiler, size_t where)
 {
-    int32_t variable = 0, status = mmqi_chat_intern(compiler, &variable);
+    int32_t variable = 0, name = -1, status = mmqi_chat_intern(compiler, &variable);
 
+    if (status == MMQ_OK && mmqi_chat_at_sign(compiler, '.')) {
+        status = mmqi_chat_advance(compiler);
+        if (status == MMQ_OK)
+            status = mmqi_chat_intern(compiler, &name);
+        if (status == MMQ_OK)
+            status = mmqi_chat_emit(compiler, MMQI_CHAT_LOAD, variable, 0, where);
+    }
     if (status != MMQ_OK)
         return status;
     if (!mmqi_chat_at_sign(compiler, '='))
@@ -315,8 +322,10 @@ static int32_t read_set(struct mmqi_chat_compiler *compiler, size_t where)
     status = mmqi_chat_advance(compiler);
     if (status == MMQ_OK)
         status = mmqi_chat_read_expression(compiler);
-    return status == MMQ_OK ? mmqi_chat_emit(compiler, MMQI_CHAT_STORE, variable, 0, where)
-                            : status;
+    if (status != MMQ_OK)
+        return status;
+    return name < 0 ? mmqi_chat_emit(compiler, MMQI_CHAT_STORE, variable, 0, where)
+                    : mmqi_chat_emit(compiler, MMQI_CHAT_SPACE_SET, name, 1, where);
 }
 
 static int32_t read_generation(struct mmqi_chat_compiler *compiler, size_t where)

@@ -78,6 +78,28 @@ static int32_t read_list(struct mmqi_chat_compiler *compiler, int32_t close, con
     return status == MMQ_OK ? mmqi_chat_advance(compiler) : status;
 }
 
+/* namespace(name=value, ...), its '(' read. */
+static int32_t read_namespace(struct mmqi_chat_compiler *compiler, size_t where)
+{
+    int32_t status = mmqi_chat_emit(compiler, MMQI_CHAT_NEW_SPACE, 0, 0, where), name = 0;
+    bool first = true;
+
+    while (status == MMQ_OK && !mmqi_chat_at_sign(compiler, ')')) {
+        if (!first)
+            status = expect_sign(compiler, ',', "',' or ')'");
+        first = false;
+        if (status == MMQ_OK)
+            status = mmqi_chat_intern(compiler, &name);
+        if (status == MMQ_OK)
+            status = expect_sign(compiler, '=', "'='");
+        if (status == MMQ_OK)
+            status = mmqi_chat_read_expression(compiler);
+        if (status == MMQ_OK)
+            status = mmqi_chat_emit(compiler, MMQI_CHAT_SPACE_SET, name, 0, where);
+    }
+    return status == MMQ_OK ? mmqi_chat_advance(compiler) : status;
+}
+
 static int32_t read_call(struct mmqi_chat_compiler *compiler, size_t where, const char *name,
                          size_t size)
 {
@@ -85,6 +107,8 @@ static int32_t read_call(struct mmqi_chat_compiler *compiler, size_t where, cons
 
     if (status != MMQ_OK)
         return status;
+    if (size == strlen("namespace") && memcmp(name, "namespace", size) == 0)
+        return read_namespace(compiler, where);
     if (size != strlen("raise_exception") || memcmp(name, "raise_exception", size) != 0)
         return mmqi_chat_unsupported(compiler, where, "the function", name, size);
     status = read_list(compiler, ')', "',' or ')'", &n);

@@ -17,6 +17,7 @@ enum {
     MMQI_CHAT_SOURCE_BYTES = 256 << 10,
     MMQI_CHAT_DEPTH = 32, /* blocks in each other, and expressions in each other */
     MMQI_CHAT_NAMES = 256,
+    MMQI_CHAT_SPACE = 16,          /* names in one namespace */
     MMQI_CHAT_STEPS = 1000000,     /* instructions, and 64 bytes of text each */
     MMQI_CHAT_OUT_BYTES = 16 << 20 /* also of one string */
 };
@@ -51,7 +52,10 @@ enum mmqi_chat_code {
     MMQI_CHAT_SIFT_KEEP,  /* keep the item if the top is true; go to a */
     MMQI_CHAT_FOR,        /* take the list on top, bind b to its first item; empty: go to a */
     MMQI_CHAT_FOR_NEXT,   /* bind b to the next item and go to a; at the end go on */
-    MMQI_CHAT_RAISE       /* fail with the text on top */
+    MMQI_CHAT_RAISE,      /* fail with the text on top */
+    MMQI_CHAT_NEW_SPACE,  /* push an empty namespace */
+    MMQI_CHAT_SPACE_SET /* in the namespace below the top, name a is the top, which goes; b: so does
+                             the namespace */
 };
 
 enum mmqi_chat_operator {
@@ -133,7 +137,8 @@ enum mmqi_chat_kind {
     MMQI_VALUE_LIST,
     MMQI_VALUE_MESSAGE,
     MMQI_VALUE_PART,
-    MMQI_VALUE_LOOP
+    MMQI_VALUE_LOOP,
+    MMQI_VALUE_SPACE
 };
 
 struct mmqi_chat_value {
@@ -145,6 +150,7 @@ struct mmqi_chat_value {
         const struct mmqi_chat_view *message;
         const struct mmqi_chat_part *part;
         const struct mmqi_chat_loop *loop;
+        struct mmqi_chat_space *space;
     };
     size_t size; /* bytes of a string, items of a list */
     bool lazy;   /* what Jinja makes item by item: true though empty, without a length */
@@ -154,6 +160,12 @@ struct mmqi_chat_value {
 struct mmqi_chat_view {
     const struct mmqi_chat_message *message;
     struct mmqi_chat_value parts;
+};
+
+/* namespace(): the one value that changes; every copy of it is the same one. */
+struct mmqi_chat_space {
+    struct mmqi_chat_value names[MMQI_CHAT_SPACE], values[MMQI_CHAT_SPACE];
+    size_t n;
 };
 
 struct mmqi_chat_loop {
@@ -191,6 +203,11 @@ int32_t mmqi_chat_to_string(struct mmqi_chat_budget *budget, struct mmqi_chat_va
                             const struct mmqi_chat_value *value);
 int32_t mmqi_chat_attribute(struct mmqi_chat_budget *budget, struct mmqi_chat_value *value,
                             const char *name, size_t size);
+int32_t mmqi_chat_new_space(struct mmqi_chat_budget *budget, struct mmqi_chat_value *out);
+/* MMQ_ERR_INVALID where `space` is no namespace. */
+int32_t mmqi_chat_space_set(struct mmqi_chat_budget *budget, const struct mmqi_chat_value *space,
+                            const struct mmqi_chat_value *name,
+                            const struct mmqi_chat_value *value);
 int32_t mmqi_chat_item(struct mmqi_chat_budget *budget, struct mmqi_chat_value *value,
                        const struct mmqi_chat_value *key);
 int32_t mmqi_chat_slice(struct mmqi_chat_budget *budget, struct mmqi_chat_value *value,

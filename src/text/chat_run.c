@@ -302,6 +302,27 @@ static int32_t raise(struct machine *machine)
                           (int)(text.size < 256 ? text.size : 256), text.text);
 }
 
+static int32_t new_space(struct machine *machine)
+{
+    struct mmqi_chat_value space;
+    int32_t status = mmqi_chat_new_space(&machine->budget, &space);
+
+    return status == MMQ_OK ? push(machine, space) : status;
+}
+
+static int32_t set_in_space(struct machine *machine, const struct mmqi_chat_op *op)
+{
+    const struct mmqi_chat_name *name = &machine->chat->names[op->a];
+    struct mmqi_chat_value key =
+        mmqi_chat_string(machine->chat->pool.data + name->begin, name->size);
+    int32_t status;
+
+    machine->n--;
+    status = mmqi_chat_space_set(&machine->budget, top(machine), &key, top(machine) + 1);
+    machine->n -= op->b != 0;
+    return status;
+}
+
 static int32_t push_list(struct machine *machine, size_t n)
 {
     struct mmqi_chat_value list = {.kind = MMQI_VALUE_LIST, .size = n};
@@ -425,6 +446,10 @@ static int32_t run_op(struct machine *machine, const struct mmqi_chat_op *op)
         return run_for_next(machine, op);
     case MMQI_CHAT_RAISE:
         return raise(machine);
+    case MMQI_CHAT_NEW_SPACE:
+        return new_space(machine);
+    case MMQI_CHAT_SPACE_SET:
+        return set_in_space(machine, op);
     default:
         return op->code <= MMQI_CHAT_PUSH_UNDEFINED ? push_constant(machine, op)
                                                     : run_operation(machine, op);

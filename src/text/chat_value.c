@@ -119,14 +119,61 @@ static struct mmqi_chat_value loop_attribute(const struct mmqi_chat_loop *loop,
     return (struct mmqi_chat_value){.kind = MMQI_VALUE_UNDEFINED};
 }
 
-/* The value under a key of a message, a part or a loop; undefined if there is none. */
+/* Where `name` stands in a namespace; its length where it does not. */
+static size_t find_in_space(const struct mmqi_chat_space *space, const struct mmqi_chat_value *name)
+{
+    size_t i;
+
+    for (i = 0; i < space->n; i++)
+        if (space->names[i].size == name->size &&
+            memcmp(space->names[i].text, name->text, name->size) == 0)
+            break;
+    return i;
+}
+
+int32_t mmqi_chat_new_space(struct mmqi_chat_budget *budget, struct mmqi_chat_value *out)
+{
+    void *memory;
+    int32_t status = mmqi_chat_take(budget, &memory, sizeof *out->space);
+
+    if (status != MMQ_OK)
+        return status;
+    *out = (struct mmqi_chat_value){.kind = MMQI_VALUE_SPACE, .space = memory};
+    out->space->n = 0;
+    return MMQ_OK;
+}
+
+int32_t mmqi_chat_space_set(struct mmqi_chat_budget *budget, const struct mmqi_chat_value *space,
+                            const struct mmqi_chat_value *name, const struct mmqi_chat_value *value)
+{
+    size_t i;
+
+    if (space->kind != MMQI_VALUE_SPACE)
+        return fail(budget, MMQ_ERR_INVALID, "'set' of a name in what is no namespace");
+    i = find_in_space(space->space, name);
+    if (i == MMQI_CHAT_SPACE)
+        return fail(budget, MMQ_ERR_LIMIT, "too many names in a namespace");
+    space->space->names[i] = *name;
+    space->space->values[i] = *value;
+    space->space->n += i == space->space->n;
+    return MMQ_OK;
+}
+
+/* The value under a key of a message, a part, a loop or a namespace; undefined if there is none. */
 static struct mmqi_chat_value member(const struct mmqi_chat_value *value,
                                      const struct mmqi_chat_value *key)
 {
     const char *text;
 
+    size_t i;
+
     if (value->kind == MMQI_VALUE_LOOP)
         return loop_attribute(value->loop, key);
+    if (value->kind == MMQI_VALUE_SPACE && key->kind == MMQI_VALUE_STRING) {
+        i = find_in_space(value->space, key);
+        if (i < value->space->n)
+            return value->space->values[i];
+    }
     if (value->kind == MMQI_VALUE_MESSAGE && is_text(key, "role"))
         return mmqi_chat_string(value->message->message->role,
                                 strlen(value->message->message->role));

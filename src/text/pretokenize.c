@@ -1,5 +1,6 @@
 #include "text/pretokenize.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "core/mem.h"
@@ -209,8 +210,83 @@ static void cut_byte_level(const struct mmqi_stage *stage, struct mmqi_pieces *o
     mmqi_buf_free(&spaced);
 }
 
+/* ---- Split ---- */
+
+static int32_t compile_split(struct mmqi_stage *stage, const struct mmqi_fields *fields,
+                             const struct mmqi_field *regex)
+{
+    const char *why;
+    size_t at;
+    int32_t status = mmqi_regex_compile(&stage->regex, regex->text, regex->size, &why, &at);
+
+    return status == MMQ_OK
+               ? MMQ_OK
+               : mmqi_fields_fail(fields, status, "Regex, before byte %zu: %s", at, why);
+}
+
+/* Only {"Regex"} patterns whose matches, like what lies between them, become pieces. */
+static int32_t read_split(struct mmqi_stage *stage, struct mmqi_fields *fields)
+{
+    const struct mmqi_field *pattern, *behavior, *regex;
+    struct mmqi_fields inner = {.name = fields->name};
+    bool invert;
+    int32_t status = mmqi_field_need(fields, "pattern", MMQI_FIELD_OTHER, &pattern);
+
+    if (status == MMQ_OK)
+        status = mmqi_field_need(fields, "behavior", MMQI_FIELD_TEXT, &behavior);
+    if (status == MMQ_OK)
+        status = mmqi_field_bool(fields, "invert", false, &invert);
+    if (status == MMQ_OK && (invert || strcmp(behavior->text, "Isolated") != 0))
+        status = mmqi_fields_fail(fields, MMQ_ERR_UNSUPPORTED, "%s'%s' is not supported",
+                                  invert ? "inverted " : "", behavior->text);
+    if (status != MMQ_OK)
+        return status;
+    snprintf(inner.where, sizeof inner.where, "%.80s.pattern", fields->where);
+    status = mmqi_fields_read(&inner, pattern->json, pattern->size);
+    if (status == MMQ_OK && !mmqi_field_find(&inner, "Regex"))
+        status = mmqi_fields_fail(&inner, MMQ_ERR_UNSUPPORTED, "'%s' is not supported",
+                                  inner.n > 0 ? inner.list[0].key : "{}");
+    if (status == MMQ_OK)
+        status = mmqi_field_need(&inner, "Regex", MMQI_FIELD_TEXT, &regex);
+    if (status == MMQ_OK)
+        status = compile_split(stage, &inner, regex);
+    mmqi_fields_clear(&inner);
+    return status;
+}
+
+static void cut_piece(const struct mmqi_regex *regex, struct mmqi_pieces *out, const char *text,
+                      size_t size)
+{
+    size_t at = 0, begin = 0, length;
+
+    while (at < size) {
+        if (!mmqi_regex_match(regex, text + at, size - at, &length) || length == 0) {
+            mmqi_utf8_decode(text + at, size - at, &length);
+            at += length; /* belongs to what lies between matches */
+            continue;
+        }
+        mmqi_buf_append(&out->text, text + begin, at - begin);
+        mmqi_pieces_cut(out);
+        mmqi_buf_append(&out->text, text + at, length);
+        mmqi_pieces_cut(out);
+        begin = at += length;
+    }
+    mmqi_buf_append(&out->text, text + begin, size - begin);
+    mmqi_pieces_cut(out);
+}
+
+static void cut_split(const struct mmqi_stage *stage, struct mmqi_pieces *out,
+                      const struct mmqi_pieces *in)
+{
+    size_t i, begin = 0;
+
+    for (i = 0; i < in->n; begin = in->ends[i++])
+        cut_piece(stage->regex, out, in->text.data + begin, in->ends[i] - begin);
+}
+
 const struct mmqi_stage_kind mmqi_pre_tokenizer_kinds[] = {
     {.type = "Digits", .read = read_digits, .cut = cut_digits},
     {.type = "ByteLevel", .read = read_byte_level, .cut = cut_byte_level},
+    {.type = "Split", .read = read_split, .cut = cut_split},
     {.type = NULL},
 };

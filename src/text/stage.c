@@ -298,6 +298,7 @@ void mmqi_stages_free(struct mmqi_stages *stages)
 
     for (i = 0; i < stages->n; i++) {
         mmqi_replace_free(&stages->list[i].replace);
+        mmqi_regex_free(stages->list[i].regex);
         mmqi_free(stages->list[i].before.data);
         mmqi_free(stages->list[i].after.data);
     }

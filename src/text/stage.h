@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "core/buf.h"
+#include "text/regex.h"
 #include "text/replace.h"
 #include "text/tokenizer.h"
 
@@ -55,6 +56,7 @@ struct mmqi_stage {
     int64_t start, stop;           /* Strip: how many at most */
     bool individual;               /* Digits */
     bool prefix_space, use_regex;  /* ByteLevel */
+    struct mmqi_regex *regex;      /* Split */
     struct mmqi_ids before, after; /* TemplateProcessing */
 };
 

@@ -105,6 +105,7 @@ static void compare(struct golden *g, const char *name, const float *values, int
 struct rig {
     struct mmqi_store *store;
     struct mmqi_model *model;
+    struct mmqi_picture picture; /* any: all are resized to the same */
     struct mmqi_pool *pool;
     struct mmqi_device *device;
     struct mmqi_stream *stream;
@@ -135,8 +136,8 @@ static void rig_memory(struct rig *r)
         r->kv[i] = (struct mmqi_kv){r->pages + i * page, page,          r->n_slots, NULL,
                                     spec->n_kv_heads,    spec->head_dim};
     for (int i = 0; i < MMQI_N_INDEX; i++)
-        r->index[i] = calloc((size_t)(r->max_rows + spec->image_patches + 1), sizeof(int32_t));
-    r->spans = calloc((size_t)(r->max_rows + spec->image_patches + 1), sizeof *r->spans);
+        r->index[i] = calloc((size_t)(r->max_rows + r->picture.tower_rows), sizeof(int32_t));
+    r->spans = calloc((size_t)(r->max_rows + r->picture.tower_rows), sizeof *r->spans);
 }
 
 static void rig_open(struct rig *r, const char *folder, int64_t max_rows, int64_t n_slots)
@@ -150,6 +151,7 @@ static void rig_open(struct rig *r, const char *folder, int64_t max_rows, int64_
     r->n_slots = n_slots;
     OK(mmqi_store_open_folder(&r->store, folder));
     OK(mmqi_model_open(&r->model, r->store));
+    OK(mmqi_model_measure(&r->picture, r->model, 40, 30));
     OK(mmqi_pool_create(&r->pool, 2));
     options.pool = r->pool;
     OK(mmqi_cpu_backend.open(&r->device, &options));
@@ -196,6 +198,8 @@ static struct mmqi_run rig_run(const struct rig *r)
     run.kv = r->kv;
     run.weights = r->model->placed;
     run.rows[MMQI_ROWS_IMAGE] = r->model->spec.image_rows;
+    run.picture_height = r->picture.height;
+    run.picture_width = r->picture.width;
     return run;
 }
 
@@ -231,11 +235,11 @@ static int32_t compare_segment(void *user, const struct mmqi_segment *segment,
 
 static void run_vision(struct rig *r, struct golden *g, const char *pixels_name, bool hidden)
 {
-    int64_t rows = r->model->spec.image_patches + 1, n;
+    int64_t rows = r->picture.tower_rows, n;
     struct mmqi_run run = rig_run(r);
     float *pixels = golden_tensor(g, pixels_name, &n);
 
-    ck_assert_int_ge(n, 3 * r->model->spec.image_width * r->model->spec.image_height);
+    ck_assert_int_ge(n, 3 * r->picture.width * r->picture.height);
     run.rows[MMQI_ROWS_IMAGE] = 0;
     run.bound[MMQI_BIND_PIXELS] = pixels;
     run.kv = NULL;
@@ -369,7 +373,7 @@ START_TEST(the_second_picture_of_a_prompt_is_its_own)
         SKIP("../shared/golden/llava is absent");
     rig_open(&r, folder, 8, 8);
     golden_open(&g, "llava");
-    picture = 3 * (int64_t)r.model->spec.image_width * r.model->spec.image_height;
+    picture = 3 * (int64_t)r.picture.width * r.picture.height;
     wanted = golden_tensor(&g, "p1.vision_out", &n);
     pixels = golden_tensor(&g, "p1.pixel_values", &n);
     ck_assert_int_eq(n, 2 * picture);
@@ -377,9 +381,9 @@ START_TEST(the_second_picture_of_a_prompt_is_its_own)
         struct mmqi_run run = rig_run(&r);
         int64_t size = (int64_t)r.model->spec.image_rows * r.model->spec.hidden;
 
-        for (int32_t k = 0; k <= r.model->spec.image_patches; k++) {
+        for (int32_t k = 0; k < r.picture.tower_rows; k++) {
             r.index[MMQI_INDEX_SLOTS][k] = k;
-            r.spans[k] = (struct mmqi_span){0, r.model->spec.image_patches + 1};
+            r.spans[k] = (struct mmqi_span){0, r.picture.tower_rows};
         }
         run.rows[MMQI_ROWS_IMAGE] = 0;
         run.bound[MMQI_BIND_PIXELS] = pixels + i * picture;
@@ -582,6 +586,7 @@ START_TEST(settings_reach_the_spec)
 {
     const char *folder = shared_path("golden/llava_v5/model");
     struct mmqi_store *store;
+    struct mmqi_picture picture;
     struct mmqi_model *model;
 
     if (!folder)
@@ -590,8 +595,10 @@ START_TEST(settings_reach_the_spec)
     OK(mmqi_model_open(&model, store));
     ck_assert_int_eq(model->spec.image_token, 829);
     ck_assert_int_eq(model->spec.image_rows, 16); /* not the file's image_seq_length, 576 */
-    ck_assert_int_eq(model->spec.image_patches, 16);
-    ck_assert_int_eq(model->spec.image_width, 56);
+    OK(mmqi_model_measure(&picture, model, 31, 400));
+    ck_assert_int_eq(picture.rows, 16);
+    ck_assert_int_eq(picture.tower_rows, 17);
+    ck_assert_int_eq(picture.width, 56);
     ck_assert_int_eq(model->spec.n_eos, 1);
     ck_assert_int_eq(model->spec.eos[0], 2);
     ck_assert_int_eq(model->spec.bos, 1);

@@ -11,254 +11,10 @@
 #include "core/mem.h"
 #include "core/status.h"
 #include "core/thread.h"
-#include "memory_files.h"
 #include "meter.h"
-#include "model/model.h"
+#include "model/checkpoint.h"
 #include "scratch.h"
 #include "support.h"
-
-#define OK(call) ck_assert_msg((call) == MMQ_OK, "%s: %s", #call, mmqi_message())
-
-/* ---- a checkpoint that can be changed ---- */
-
-enum { MAX_TENSORS = 256 };
-
-struct tensor {
-    char *name;
-    char dtype[8];
-    json_t *shape;
-    char *data;
-    size_t size;
-};
-
-struct checkpoint {
-    struct tensor tensors[MAX_TENSORS];
-    int n;
-    json_t *config, *generation, *preprocessor;
-    char *tokenizer, *template, *container; /* NULL: no such file */
-    char *texts[3];
-    size_t tokenizer_size, template_size;
-    struct memory_files files;
-    struct mmqi_store *store;
-    struct mmqi_model *model;
-};
-
-static char *tiny_file(const char *name, size_t *size)
-{
-    return read_file(source_path(support_text("test/golden/llava_tiny/model/%s", name)), size);
-}
-
-static json_t *tiny_json(const char *name)
-{
-    size_t size;
-    char *text = tiny_file(name, &size);
-    json_t *root = json_loadb(text, size, 0, NULL);
-
-    ck_assert_ptr_nonnull(root);
-    free(text);
-    return root;
-}
-
-static void add_tensor(struct checkpoint *c, const char *name, const char *dtype, json_t *shape,
-                       const void *data, size_t size)
-{
-    struct tensor *t = &c->tensors[c->n++];
-
-    ck_assert_int_lt(c->n, MAX_TENSORS);
-    t->name = strdup(name);
-    snprintf(t->dtype, sizeof t->dtype, "%s", dtype);
-    t->shape = shape;
-    t->data = calloc(1, size + 1);
-    if (data)
-        memcpy(t->data, data, size);
-    t->size = size;
-}
-
-static struct checkpoint *tiny_checkpoint(void)
-{
-    struct checkpoint *c = calloc(1, sizeof *c);
-    size_t size, n = 0;
-    char *file = tiny_file("model.safetensors", &size);
-    const char *name;
-    json_t *header, *item;
-
-    memcpy(&n, file, 8);
-    header = json_loadb(file + 8, n, 0, NULL);
-    ck_assert_ptr_nonnull(header);
-    json_object_foreach(header, name, item)
-    {
-        json_t *range = json_object_get(item, "data_offsets");
-        size_t begin = (size_t)json_integer_value(json_array_get(range, 0));
-
-        if (strcmp(name, "__metadata__") == 0)
-            continue;
-        add_tensor(c, name, json_string_value(json_object_get(item, "dtype")),
-                   json_deep_copy(json_object_get(item, "shape")), file + 8 + n + begin,
-                   (size_t)json_integer_value(json_array_get(range, 1)) - begin);
-    }
-    json_decref(header);
-    free(file);
-    c->config = tiny_json("config.json");
-    c->generation = tiny_json("generation_config.json");
-    c->preprocessor = tiny_json("preprocessor_config.json");
-    c->tokenizer = tiny_file("tokenizer.json", &c->tokenizer_size);
-    c->template = tiny_file("chat_template.json", &c->template_size);
-    return c;
-}
-
-static struct tensor *find_tensor(struct checkpoint *c, const char *name)
-{
-    for (int i = 0; i < c->n; i++)
-        if (strcmp(c->tensors[i].name, name) == 0)
-            return &c->tensors[i];
-    ck_abort_msg("no tensor %s", name);
-    return NULL;
-}
-
-static void clear_tensor(struct tensor *t)
-{
-    free(t->name);
-    json_decref(t->shape);
-    free(t->data);
-}
-
-static void drop_tensor(struct checkpoint *c, const char *name)
-{
-    struct tensor *t = find_tensor(c, name);
-
-    clear_tensor(t);
-    *t = c->tensors[--c->n];
-}
-
-/* Drop what begins so. */
-static void drop_tensors(struct checkpoint *c, const char *prefix)
-{
-    for (int i = c->n - 1; i >= 0; i--)
-        if (strncmp(c->tensors[i].name, prefix, strlen(prefix)) == 0)
-            drop_tensor(c, c->tensors[i].name);
-}
-
-static void rename_tensors(struct checkpoint *c, const char *from, const char *to)
-{
-    char name[1200];
-
-    for (int i = 0; i < c->n; i++) {
-        if (strncmp(c->tensors[i].name, from, strlen(from)) != 0)
-            continue;
-        snprintf(name, sizeof name, "%s%s", to, c->tensors[i].name + strlen(from));
-        free(c->tensors[i].name);
-        c->tensors[i].name = strdup(name);
-    }
-}
-
-/* Set "a.b.c" of an object to the value that `text` spells; NULL takes it away. */
-static void set(json_t *root, const char *path, const char *text)
-{
-    char *copy = strdup(path), *key = copy, *dot;
-
-    while ((dot = strchr(key, '.')) != NULL) {
-        *dot = '\0';
-        root = json_object_get(root, key);
-        ck_assert_ptr_nonnull(root);
-        key = dot + 1;
-    }
-    if (text)
-        ck_assert_int_eq(json_object_set_new(root, key, json_loads(text, JSON_DECODE_ANY, NULL)),
-                         0);
-    else
-        ck_assert_int_eq(json_object_del(root, key), 0);
-    free(copy);
-}
-
-static size_t write_container(struct checkpoint *c)
-{
-    json_t *header = json_object();
-    size_t at = 0, length;
-    char *text;
-
-    for (int i = 0; i < c->n; i++) {
-        const struct tensor *t = &c->tensors[i];
-
-        json_object_set_new(header, t->name,
-                            json_pack("{s:s, s:O, s:[I, I]}", "dtype", t->dtype, "shape", t->shape,
-                                      "data_offsets", (json_int_t)at, (json_int_t)(at + t->size)));
-        at += t->size;
-    }
-    text = json_dumps(header, JSON_COMPACT);
-    length = strlen(text);
-    c->container = malloc(8 + length + at);
-    memcpy(c->container, &length, 8);
-    memcpy(c->container + 8, text, length);
-    at = 8 + length;
-    for (int i = 0; i < c->n; i++) {
-        memcpy(c->container + at, c->tensors[i].data, c->tensors[i].size);
-        at += c->tensors[i].size;
-    }
-    free(text);
-    json_decref(header);
-    return at;
-}
-
-static void add_json(struct checkpoint *c, int i, const char *name, const json_t *root)
-{
-    if (!root)
-        return;
-    c->texts[i] = json_dumps(root, 0);
-    memory_add(&c->files, name, c->texts[i], strlen(c->texts[i]));
-}
-
-/* Make the store, once, from what the checkpoint is by now. */
-static void make_store(struct checkpoint *c)
-{
-    size_t size;
-
-    add_json(c, 0, "config.json", c->config);
-    add_json(c, 1, "generation_config.json", c->generation);
-    add_json(c, 2, "preprocessor_config.json", c->preprocessor);
-    if (c->tokenizer)
-        memory_add(&c->files, "tokenizer.json", c->tokenizer, c->tokenizer_size);
-    if (c->template)
-        memory_add(&c->files, "chat_template.json", c->template, c->template_size);
-    size = write_container(c);
-    memory_add(&c->files, "model.safetensors", c->container, size);
-    c->store = memory_store(&c->files);
-}
-
-static void free_checkpoint(struct checkpoint *c)
-{
-    mmqi_model_close(c->model);
-    mmqi_store_release(c->store);
-    ck_assert_int_eq(c->files.n_open, 0);
-    for (int i = 0; i < c->n; i++)
-        clear_tensor(&c->tensors[i]);
-    json_decref(c->config);
-    json_decref(c->generation);
-    json_decref(c->preprocessor);
-    free(c->tokenizer);
-    free(c->template);
-    free(c->container);
-    for (int i = 0; i < 3; i++)
-        free(c->texts[i]);
-    free(c);
-}
-
-static struct mmqi_model *opens(struct checkpoint *c)
-{
-    make_store(c);
-    OK(mmqi_model_open(&c->model, c->store));
-    return c->model;
-}
-
-/* It fails so, says `text`, and leaves nothing; ends the checkpoint. */
-static void fails(struct checkpoint *c, int32_t status, const char *text)
-{
-    make_store(c);
-    ck_assert_msg(mmqi_model_open(&c->model, c->store) == status, "status of '%s'", mmqi_message());
-    ck_assert_ptr_null(c->model);
-    ck_assert_msg(strstr(mmqi_message(), text) != NULL, "'%s' does not say '%s'", mmqi_message(),
-                  text);
-    free_checkpoint(c);
-}
 
 #define DECODER "language_model.model.layers.1."
 #define TOWER "vision_tower.vision_model."
@@ -267,7 +23,7 @@ static void fails(struct checkpoint *c, int32_t status, const char *text)
 
 START_TEST(opens_the_unchanged_checkpoint)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
     struct mmqi_model *model = opens(c);
 
     ck_assert_int_eq(model->spec.image_token, 449);
@@ -278,7 +34,7 @@ END_TEST
 
 START_TEST(names_missing_tensors)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
 
     drop_tensor(c, "language_model.model.norm.weight");
     drop_tensor(c, TOWER "embeddings.patch_embedding.weight");
@@ -289,7 +45,7 @@ END_TEST
 
 START_TEST(names_unused_tensors)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
 
     add_tensor(c, DECODER "self_attn.q_norm.weight", "F32", json_pack("[i]", 2), NULL, 8);
     fails(c, MMQ_ERR_MISMATCH, "; 1 unused ('" DECODER "self_attn.q_norm.weight')");
@@ -298,7 +54,7 @@ END_TEST
 
 START_TEST(a_layer_too_many_is_unused)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
 
     set(c->config, "text_config.num_hidden_layers", "2");
     fails(c, MMQ_ERR_MISMATCH,
@@ -308,7 +64,7 @@ END_TEST
 
 START_TEST(names_tensors_of_another_shape)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
     struct tensor *t = find_tensor(c, DECODER "mlp.down_proj.weight");
 
     json_decref(t->shape);
@@ -321,13 +77,13 @@ END_TEST
 
 START_TEST(a_shape_of_the_same_numbers_in_another_order_is_another)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
     struct tensor *t = find_tensor(c, TOWER "embeddings.patch_embedding.weight");
 
     json_decref(t->shape);
     t->shape = json_pack("[i, i, i, i]", 48, 14, 14, 3);
     fails(c, MMQ_ERR_MISMATCH, "BF16 [48, 14, 14, 3], not float [48, 3, 14, 14])");
-    c = tiny_checkpoint();
+    c = tiny_checkpoint("llava_tiny");
     t = find_tensor(c, DECODER "mlp.up_proj.weight");
     json_decref(t->shape);
     t->shape = json_pack("[i, i, i]", 112, 96, 1);
@@ -337,11 +93,11 @@ END_TEST
 
 START_TEST(names_tensors_of_another_type)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
 
     strcpy(find_tensor(c, "language_model.model.norm.weight")->dtype, "I16");
     fails(c, MMQ_ERR_MISMATCH, "('language_model.model.norm.weight' I16 [96], not float [96])");
-    c = tiny_checkpoint();
+    c = tiny_checkpoint("llava_tiny");
     strcpy(find_tensor(c, DECODER "mlp.up_proj.weight")->dtype, "I16");
     fails(c, MMQ_ERR_UNSUPPORTED, "'" DECODER "mlp.up_proj.weight' is of type I16");
 }
@@ -349,7 +105,7 @@ END_TEST
 
 START_TEST(tells_all_kinds_of_faults_in_one_message)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
 
     rename_tensors(c, "multi_modal_projector.linear_1.", "multi_modal_projector.linear_3.");
     strcpy(find_tensor(c, "language_model.model.norm.weight")->dtype, "I16");
@@ -364,7 +120,7 @@ END_TEST
 
 START_TEST(the_message_holds_whatever_the_names)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
     char name[1025];
 
     memset(name, 'n', sizeof name - 1);
@@ -386,7 +142,7 @@ END_TEST
 
 START_TEST(two_spellings_of_one_tensor_leave_one_unused)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
 
     add_tensor(c, "vision_tower.pre_layrnorm.bias", "F32", json_pack("[i]", 48), NULL, 192);
     fails(c, MMQ_ERR_MISMATCH, "; 1 unused ('vision_tower.vision_model.pre_layrnorm.bias')");
@@ -395,7 +151,7 @@ END_TEST
 
 START_TEST(parts_that_never_run_may_be_absent)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
     struct mmqi_model *model;
 
     drop_tensors(c, TOWER "encoder.layers.2.");
@@ -410,7 +166,7 @@ END_TEST
 
 START_TEST(a_part_that_never_runs_must_fit_all_the_same)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
     struct tensor *t = find_tensor(c, TOWER "encoder.layers.2.mlp.fc1.weight");
 
     json_decref(t->shape);
@@ -421,7 +177,7 @@ END_TEST
 
 START_TEST(buffers_that_are_no_weights_are_passed_over)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
 
     add_tensor(c, TOWER "embeddings.position_ids", "I64", json_pack("[i, i]", 1, 10), NULL, 80);
     add_tensor(c, DECODER "self_attn.rotary_emb.inv_freq", "F32", json_pack("[i]", 8), NULL, 32);
@@ -432,7 +188,7 @@ END_TEST
 
 START_TEST(the_modules_own_names_open_too)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
 
     rename_tensors(c, "language_model.model.", "model.language_model.");
     rename_tensors(c, "language_model.lm_head.", "lm_head.");
@@ -440,7 +196,7 @@ START_TEST(the_modules_own_names_open_too)
     rename_tensors(c, "vision_tower.", "model.vision_tower.");
     opens(c);
     free_checkpoint(c);
-    c = tiny_checkpoint();
+    c = tiny_checkpoint("llava_tiny");
     rename_tensors(c, TOWER, "model.vision_tower.");
     opens(c);
     free_checkpoint(c);
@@ -449,11 +205,11 @@ END_TEST
 
 START_TEST(numbers_in_names_are_plain_decimals)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
 
     rename_tensors(c, DECODER "input_layernorm", "language_model.model.layers.01.input_layernorm");
     fails(c, MMQ_ERR_MISMATCH, "1 missing (language.layers.1.norm1); 1 unused");
-    c = tiny_checkpoint();
+    c = tiny_checkpoint("llava_tiny");
     rename_tensors(c, DECODER "input_layernorm",
                    "language_model.model.layers.4294967297.input_layernorm");
     fails(c, MMQ_ERR_MISMATCH, "1 missing (language.layers.1.norm1); 1 unused");
@@ -475,15 +231,15 @@ static void expect_head(struct checkpoint *c, bool tied)
 
 START_TEST(a_tied_head_is_the_embedding)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
 
     set(c->config, "tie_word_embeddings", "true");
     drop_tensor(c, "language_model.lm_head.weight");
     expect_head(c, true);
-    c = tiny_checkpoint(); /* a copy that is stored is passed over */
+    c = tiny_checkpoint("llava_tiny"); /* a copy that is stored is passed over */
     set(c->config, "tie_word_embeddings", "true");
     expect_head(c, true);
-    c = tiny_checkpoint();
+    c = tiny_checkpoint("llava_tiny");
     set(c->config, "tie_word_embeddings", NULL);
     set(c->config, "text_config.tie_word_embeddings", "true");
     expect_head(c, true);
@@ -492,11 +248,11 @@ END_TEST
 
 START_TEST(where_settings_disagree_the_file_decides)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
 
     set(c->config, "text_config.tie_word_embeddings", "true");
     expect_head(c, false);
-    c = tiny_checkpoint();
+    c = tiny_checkpoint("llava_tiny");
     set(c->config, "text_config.tie_word_embeddings", "true");
     drop_tensor(c, "language_model.lm_head.weight");
     expect_head(c, true);
@@ -505,7 +261,7 @@ END_TEST
 
 START_TEST(an_untied_head_is_needed)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
 
     drop_tensor(c, "language_model.lm_head.weight");
     fails(c, MMQ_ERR_MISMATCH, "1 missing (language.head)");
@@ -571,7 +327,7 @@ static int32_t place_on_cpu(struct mmqi_model *model)
 
 START_TEST(a_matrix_stored_as_int8_is_read_as_such)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
     struct mmqi_model *model;
     float rows[2 * 96];
     int32_t w;
@@ -594,7 +350,7 @@ END_TEST
 
 START_TEST(a_scale_that_is_not_finite_is_not_placed)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
     struct mmqi_model *model;
 
     store_int8(c, INFINITY);
@@ -609,7 +365,7 @@ END_TEST
 /* `text` NULL: it is placed. */
 static void places_int4(const char *type, uint16_t scale, uint8_t zero, const char *text)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
     struct mmqi_model *model;
     int32_t status;
 
@@ -635,7 +391,7 @@ END_TEST
 
 START_TEST(a_packed_matrix_without_its_scales_is_refused)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
 
     store_int8(c, 1.0f);
     drop_tensor(c, DECODER "self_attn.k_proj.SCB");
@@ -704,7 +460,7 @@ static const struct {
 
 START_TEST(settings_out_of_bounds_are_refused_by_name)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
 
     set(c->config, absurd[_i].key, absurd[_i].value);
     if (absurd[_i].status != MMQ_OK) {
@@ -721,7 +477,7 @@ START_TEST(layers_may_be_counted_from_either_end)
     static const char *const same[] = {"2", "-2", "[-2]", "[2]"};
 
     for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
-        struct checkpoint *c = tiny_checkpoint();
+        struct checkpoint *c = tiny_checkpoint("llava_tiny");
         struct mmqi_model *model;
 
         set(c->config, "vision_feature_layer", same[i]);
@@ -734,14 +490,17 @@ END_TEST
 
 START_TEST(full_keeps_the_class_row)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
+    struct mmqi_picture picture;
     struct mmqi_model *model;
 
     set(c->config, "vision_feature_select_strategy", "\"full\"");
     set(c->config, "vision_feature_layer", "-1");
     model = opens(c);
     ck_assert_int_eq(model->spec.image_rows, 10);
-    ck_assert_int_eq(model->spec.image_patches, 9);
+    ck_assert_int_eq(mmqi_model_measure(&picture, model, 31, 400), MMQ_OK);
+    ck_assert_int_eq(picture.patches, 9);
+    ck_assert_int_eq(picture.rows, 10);
     ck_assert_uint_eq(model->weights[mmqi_model_find(model, "vision.blocks.2.attn.q")].flags, 0);
     free_checkpoint(c);
 }
@@ -749,7 +508,7 @@ END_TEST
 
 START_TEST(end_tokens_may_be_a_list)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
     struct mmqi_model *model;
 
     set(c->generation, "eos_token_id", "[2, 7, 11]");
@@ -757,7 +516,7 @@ START_TEST(end_tokens_may_be_a_list)
     ck_assert_int_eq(model->spec.n_eos, 3);
     ck_assert_int_eq(model->spec.eos[2], 11);
     free_checkpoint(c);
-    c = tiny_checkpoint();
+    c = tiny_checkpoint("llava_tiny");
     json_decref(c->generation);
     c->generation = NULL;
     set(c->config, "text_config.eos_token_id", "9");
@@ -766,10 +525,10 @@ START_TEST(end_tokens_may_be_a_list)
     ck_assert_int_eq(model->spec.eos[0], 9);
     ck_assert_int_eq(model->spec.bos, 1); /* LlamaConfig's default */
     free_checkpoint(c);
-    c = tiny_checkpoint();
+    c = tiny_checkpoint("llava_tiny");
     set(c->generation, "eos_token_id", "[1, 2, 3, 4, 5, 6, 7, 8, 9]");
     fails(c, MMQ_ERR_LIMIT, "eos_token_id lists 9 ids");
-    c = tiny_checkpoint();
+    c = tiny_checkpoint("llava_tiny");
     set(c->generation, "eos_token_id", "[2, -1]");
     fails(c, MMQ_ERR_FORMAT, "eos_token_id.1");
 }
@@ -779,21 +538,21 @@ END_TEST
 
 START_TEST(an_unknown_family_is_named)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
 
     set(c->config, "architectures", "[\"GPT9ForCausalLM\"]");
     set(c->config, "model_type", "\"gpt9\"");
     fails(c, MMQ_ERR_UNSUPPORTED, "architectures 'GPT9ForCausalLM', model_type 'gpt9'");
-    c = tiny_checkpoint();
+    c = tiny_checkpoint("llava_tiny");
     set(c->config, "vision_config.model_type", "\"pixtral\"");
     fails(c, MMQ_ERR_UNSUPPORTED, "model_type 'llava', vision 'pixtral'");
-    c = tiny_checkpoint();
+    c = tiny_checkpoint("llava_tiny");
     json_object_clear(c->config);
     fails(c, MMQ_ERR_UNSUPPORTED, "architectures '', model_type ''");
-    c = tiny_checkpoint();
+    c = tiny_checkpoint("llava_tiny");
     set(c->config, "architectures", "[7]");
     fails(c, MMQ_ERR_FORMAT, "architectures.0");
-    c = tiny_checkpoint();
+    c = tiny_checkpoint("llava_tiny");
     set(c->config, "architectures", "[\"LlavaLlamaForCausalLM\"]"); /* the original format */
     fails(c, MMQ_ERR_UNSUPPORTED, "'LlavaLlamaForCausalLM'");
 }
@@ -801,7 +560,7 @@ END_TEST
 
 START_TEST(absent_architectures_leave_the_model_type)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
 
     set(c->config, "architectures", NULL);
     opens(c);
@@ -811,16 +570,16 @@ END_TEST
 
 START_TEST(missing_files_are_named)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
 
     json_decref(c->config);
     c->config = NULL;
     fails(c, MMQ_ERR_NOT_FOUND, "config.json");
-    c = tiny_checkpoint();
+    c = tiny_checkpoint("llava_tiny");
     free(c->tokenizer);
     c->tokenizer = NULL;
     fails(c, MMQ_ERR_NOT_FOUND, "tokenizer.json");
-    c = tiny_checkpoint();
+    c = tiny_checkpoint("llava_tiny");
     json_decref(c->preprocessor);
     c->preprocessor = NULL;
     fails(c, MMQ_ERR_NOT_FOUND, "preprocessor_config.json");
@@ -829,14 +588,14 @@ END_TEST
 
 START_TEST(another_image_processor_is_named)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
 
     set(c->preprocessor, "image_processor_type", "\"PixtralImageProcessor\"");
     fails(c, MMQ_ERR_UNSUPPORTED, "image_processor_type 'PixtralImageProcessor'");
-    c = tiny_checkpoint();
+    c = tiny_checkpoint("llava_tiny");
     set(c->preprocessor, "do_pad", "true");
     fails(c, MMQ_ERR_UNSUPPORTED, "do_pad");
-    c = tiny_checkpoint();
+    c = tiny_checkpoint("llava_tiny");
     set(c->preprocessor, "do_center_crop", "false");
     fails(c, MMQ_ERR_UNSUPPORTED, "pictures become 0 x 0 pixels");
 }
@@ -854,7 +613,7 @@ static void set_template(struct checkpoint *c, const char *text)
 
 START_TEST(a_template_that_does_not_run_keeps_no_model_from_opening)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
     struct mmqi_model *model;
 
     set_template(c, "{% import 'x' as y %}");
@@ -863,7 +622,7 @@ START_TEST(a_template_that_does_not_run_keeps_no_model_from_opening)
     ck_assert_ptr_nonnull(model->chat_error);
     ck_assert_ptr_nonnull(strstr(model->chat_error, "import"));
     free_checkpoint(c);
-    c = tiny_checkpoint();
+    c = tiny_checkpoint("llava_tiny");
     free(c->template);
     c->template = NULL;
     model = opens(c);
@@ -875,7 +634,7 @@ END_TEST
 
 START_TEST(a_file_that_fails_while_placing_leaves_a_model_that_can_try_again)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
     struct mmqi_model *model = opens(c);
 
     c->files.fail_with = MMQ_ERR_IO;
@@ -891,7 +650,7 @@ END_TEST
 
 START_TEST(an_allocator_that_gives_out_leaves_nothing_behind)
 {
-    struct checkpoint *c = tiny_checkpoint();
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
     struct meter meter = {0};
     struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter};
     struct mmqi_model *model = NULL, *clone = NULL;

@@ -8,7 +8,13 @@
 #include "model/tiny.h"
 #include "scratch.h"
 
-#define QUESTION "USER: <image>\nWhat is in the picture? ASSISTANT:"
+static const struct family {
+    const char *folder, *question;
+} families[] = {
+    {"test/golden/llava_tiny/model", "USER: <image>\nWhat is in the picture? ASSISTANT:"},
+    {"test/golden/qwen2_vl_tiny/model",
+     "<|vision_start|><|image_pad|><|vision_end|>What's cafe\u0301?"},
+};
 
 /* Everything that the steps make; each makes its own part anew. */
 struct life {
@@ -22,6 +28,7 @@ struct life {
     mmq_cancel *cancel;
     int32_t *ids;
     char *text;
+    const struct family *family;
     uint64_t limit; /* bytes of the model with its one session: no refusal may eat of it */
 };
 
@@ -45,7 +52,7 @@ static mmq_status load(struct life *l)
     mmq_load_options options = {
         .struct_size = sizeof options, .runtime = l->runtime, .memory_limit = l->limit};
 
-    return mmq_load(&l->model, source_path("test/golden/llava_tiny/model"), &options);
+    return mmq_load(&l->model, source_path(l->family->folder), &options);
 }
 
 static mmq_status read_picture(struct life *l)
@@ -74,7 +81,7 @@ static mmq_status generate(struct life *l)
     const char *stop[] = {"never to be seen"};
     const mmq_image *images[] = {l->image};
     mmq_prompt prompt = {
-        .struct_size = sizeof prompt, .text = QUESTION, .images = images, .n_images = 1};
+        .struct_size = sizeof prompt, .text = l->family->question, .images = images, .n_images = 1};
     mmq_generate_request request = {.struct_size = sizeof request,
                                     .prompt = &prompt,
                                     .max_new_tokens = 20,
@@ -168,12 +175,13 @@ static void check_nothing_made(const struct life *l, const struct step *step)
 }
 
 /* What the model with one session takes, to the byte. */
-static uint64_t needed_bytes(void)
+static uint64_t needed_bytes(const struct family *family)
 {
     mmq_load_options options = {.struct_size = sizeof options, .n_threads = 2};
     mmq_memory memory = {.struct_size = sizeof memory};
-    mmq_model *model = tiny_model(&options);
+    mmq_model *model;
 
+    ASSERT_OK(mmq_load(&model, source_path(family->folder), &options));
     ASSERT_OK(mmq_estimate(&memory, model, NULL));
     mmq_model_free(model);
     return memory.total;
@@ -185,7 +193,7 @@ START_TEST(a_refused_allocation_is_a_status_and_a_retry_on_the_same_handles_succ
     struct meter meter = {.left = INT64_MAX};
     struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter};
     const struct mmqi_mem_hooks *before = mmqi_mem_enter(&hooks);
-    struct life life = {.limit = needed_bytes()};
+    struct life life = {.family = &families[_i], .limit = needed_bytes(&families[_i])};
     mmq_status status;
 
     for (size_t i = 0; i < n_steps; i++) {
@@ -219,8 +227,9 @@ int main(void)
 
     tcase_add_checked_fixture(tests, scratch_enter, scratch_leave);
     tcase_set_timeout(tests, 120);
-    tcase_add_test(tests,
-                   a_refused_allocation_is_a_status_and_a_retry_on_the_same_handles_succeeds);
+    tcase_add_loop_test(tests,
+                        a_refused_allocation_is_a_status_and_a_retry_on_the_same_handles_succeeds,
+                        0, (int)(sizeof families / sizeof *families));
     suite_add_tcase(suite, tests);
     srunner_run_all(runner, CK_NORMAL);
     failed = srunner_ntests_failed(runner);

@@ -366,81 +366,130 @@ END_TEST
 
 /* ---- rope ---- */
 
+/* One device's part of a comparison: heads, positions, frequencies and what they become. */
+struct turned {
+    struct target *t;
+    struct matrix x;
+    struct mmqi_rope rope;
+    int32_t *positions;
+};
+
+static const int32_t rope_where[] = {0, 1, 77,  4095, 100000, 3,  0, 9, 12,
+                                     5, 5, 200, 31,   77,     64, 1, 2, 3};
+enum { ROPE_HEADS = 3 };
+
+/* Which axis frequency i reads: sections, or in turn. */
+static int32_t rope_axis(int32_t i, int32_t half, int32_t n_axes, bool in_turn)
+{
+    return in_turn ? i % n_axes : i * n_axes / half;
+}
+
+static struct turned turn(struct target *t, int32_t dim, int32_t n_axes, bool in_turn)
+{
+    struct turned turned = {.t = t, .rope = {ROPE_HEADS, dim, n_axes, NULL, NULL}};
+    int32_t axis[64], half = dim / 2;
+
+    for (int32_t i = 0; i < half; i++)
+        axis[i] = rope_axis(i, half, n_axes, in_turn);
+    turned.x = matrix_random(t, ROWS, ROPE_HEADS * dim, 3, 1, 1.0f);
+    turned.positions = device_copy(t, rope_where, sizeof rope_where);
+    turned.rope.inv_freq = device_random(t, half, 5, 1.0f);
+    if (n_axes > 1)
+        turned.rope.axis = device_copy(t, axis, (size_t)half * sizeof *axis);
+    ck_assert_int_eq(t->ops->rope(t->stream, &turned.x.mat, &turned.rope, turned.positions),
+                     MMQ_OK);
+    matrix_read(t, &turned.x);
+    return turned;
+}
+
+static void turned_free(struct turned *turned)
+{
+    device_free(turned->t, turned->positions);
+    device_free(turned->t, (void *)turned->rope.inv_freq);
+    device_free(turned->t, (void *)turned->rope.axis);
+    matrix_free(turned->t, &turned->x);
+}
+
+/* Element c of row r, by the formula in double, within the rounding of products and sum. */
+static void check_turn(const struct turned *turned, int64_t r, int32_t c, bool in_turn)
+{
+    int32_t dim = turned->rope.head_dim, half = dim / 2, i = c % dim % half, base = c / dim * dim;
+    int32_t axis = rope_axis(i, half, turned->rope.n_axes, in_turn);
+    float angle = (float)rope_where[r * turned->rope.n_axes + axis] * random_at(5, (uint64_t)i);
+    double a = random_at(1, (uint64_t)(r * ROPE_HEADS * dim + base + i));
+    double b = random_at(1, (uint64_t)(r * ROPE_HEADS * dim + base + half + i));
+    double cosine = cos((double)angle), sine = sin((double)angle);
+    double y = c % dim < half ? a * cosine - b * sine : b * cosine + a * sine;
+
+    ck_assert(fabs(*at(&turned->x, r, c) - y) <= 4 * u * (fabs(a) + fabs(b)));
+}
+
+/* Text, the row and column of a patch, and M-RoPE, by sections and interleaved. */
 START_TEST(rope_turns_pairs_and_is_the_same_bits_as_plain_c)
 {
-    static const int32_t dims[] = {2, 6, 32, 34, 64, 80, 128}, where[] = {0, 1, 77, 4095, 100000};
+    static const int32_t dims[] = {2, 6, 16, 32, 34, 64, 80, 128};
+    struct turned turned, same;
     struct pair p;
-    struct matrix x, same;
-    int32_t *positions[2], half;
-    float *freq[2];
-    double angle, a, b, bound, y;
 
     if (!pair_open(&p, all_isas[_i], 2))
         return;
-    for (size_t i = 0; i < sizeof dims / sizeof *dims; i++) {
-        half = dims[i] / 2;
-        x = matrix_random(&p.t, ROWS, 3 * dims[i], 3, 1, 1.0f);
-        same = matrix_random(&p.c, ROWS, 3 * dims[i], 3, 1, 1.0f);
-        positions[0] = device_copy(&p.t, where, sizeof where);
-        positions[1] = device_copy(&p.c, where, sizeof where);
-        freq[0] = device_random(&p.t, half, 5, 1.0f);
-        freq[1] = device_random(&p.c, half, 5, 1.0f);
-        ck_assert_int_eq(p.t.ops->rope(p.t.stream, &x.mat, 3, dims[i], positions[0], freq[0]),
-                         MMQ_OK);
-        ck_assert_int_eq(p.c.ops->rope(p.c.stream, &same.mat, 3, dims[i], positions[1], freq[1]),
-                         MMQ_OK);
-        matrix_read(&p.t, &x);
-        matrix_read(&p.c, &same);
-        ck_assert(same_bits(&x, &same));
-        for (int64_t r = 0; r < ROWS; r++)
-            for (int32_t c = 0; c < 3 * dims[i]; c++) {
-                int32_t j = c % dims[i] % half, base = c / dims[i] * dims[i];
-
-                angle = (float)where[r] * random_at(5, (uint64_t)j); /* rounded to f32 */
-                a = random_at(1, (uint64_t)(r * 3 * dims[i] + base + j));
-                b = random_at(1, (uint64_t)(r * 3 * dims[i] + base + half + j));
-                y = c % dims[i] < half ? a * cos(angle) - b * sin(angle)
-                                       : b * cos(angle) + a * sin(angle);
-                bound = 4 * u * (fabs(a) + fabs(b));
-                ck_assert(fabs(*at(&x, r, c) - y) <= bound);
+    for (size_t d = 0; d < sizeof dims / sizeof *dims; d++)
+        for (int32_t n_axes = 1; n_axes <= 3; n_axes++)
+            for (int in_turn = 0; in_turn < 2; in_turn++) {
+                turned = turn(&p.t, dims[d], n_axes, in_turn);
+                same = turn(&p.c, dims[d], n_axes, in_turn);
+                ck_assert(same_bits(&turned.x, &same.x));
+                for (int64_t r = 0; r < ROWS; r++)
+                    for (int32_t c = 0; c < ROPE_HEADS * dims[d]; c++)
+                        check_turn(&turned, r, c, in_turn);
+                turned_free(&turned);
+                turned_free(&same);
             }
-        for (int32_t j = 0; j < 2; j++) {
-            device_free(j ? &p.c : &p.t, positions[j]);
-            device_free(j ? &p.c : &p.t, freq[j]);
-        }
-        matrix_free(&p.t, &x);
-        matrix_free(&p.c, &same);
-    }
     pair_close(&p);
 }
 END_TEST
 
 /* ---- patches, pick ---- */
 
-START_TEST(patches_are_cut_row_by_row_channel_first)
+/* Pixels beyond the last whole square, and a row of patches that a square does not fill, are left
+ * out: with merge 2 the grid of 3 x 4 patches gives 2 x 4. */
+static void check_patches(struct target *t, int32_t frames, int32_t merge)
 {
-    enum { CHANNELS = 3, HEIGHT = 13, WIDTH = 17, PATCH = 4, DOWN = 3, ACROSS = 4 };
+    enum { CHANNELS = 3, HEIGHT = 13, WIDTH = 17, PATCH = 4 };
+    const struct mmqi_patches how = {CHANNELS, HEIGHT, WIDTH, PATCH, frames, merge};
+    int32_t across = WIDTH / (PATCH * merge), n = HEIGHT / (PATCH * merge) * across * merge * merge;
+    float *pixels = device_random(t, CHANNELS * HEIGHT * WIDTH, 1, 1.0f);
+    struct matrix y = matrix_new(t, n, CHANNELS * frames * PATCH * PATCH, 3);
+
+    ck_assert_int_eq(t->ops->patches(t->stream, &y.mat, pixels, &how), MMQ_OK);
+    matrix_read(t, &y);
+    for (int32_t r = 0; r < n; r++) {
+        int32_t square = r / (merge * merge), inside = r % (merge * merge);
+        int32_t top = (square / across * merge + inside / merge) * PATCH;
+        int32_t left = (square % across * merge + inside % merge) * PATCH;
+
+        for (int32_t k = 0; k < CHANNELS * frames * PATCH * PATCH; k++) {
+            int32_t c = k / (frames * PATCH * PATCH), i = k / PATCH % PATCH, j = k % PATCH;
+
+            ck_assert(*at(&y, r, k) ==
+                      random_at(1, (uint64_t)((c * HEIGHT + top + i) * WIDTH + left + j)));
+        }
+    }
+    device_free(t, pixels);
+    matrix_free(t, &y);
+}
+
+START_TEST(patches_are_cut_channel_first_in_the_order_of_squares)
+{
     struct target t;
-    struct matrix y;
-    float *pixels;
 
     if (!target_open(&t, all_isas[_i], 2, MAX_COLS))
         return;
-    pixels = device_random(&t, CHANNELS * HEIGHT * WIDTH, 1, 1.0f);
-    y = matrix_new(&t, DOWN * ACROSS, CHANNELS * PATCH * PATCH, 3);
-    ck_assert_int_eq(t.ops->patches(t.stream, &y.mat, pixels, CHANNELS, HEIGHT, WIDTH, PATCH),
-                     MMQ_OK);
-    matrix_read(&t, &y);
-    for (int32_t r = 0; r < DOWN * ACROSS; r++)
-        for (int32_t c = 0; c < CHANNELS; c++)
-            for (int32_t i = 0; i < PATCH; i++)
-                for (int32_t j = 0; j < PATCH; j++)
-                    ck_assert(
-                        *at(&y, r, (c * PATCH + i) * PATCH + j) ==
-                        random_at(1, (uint64_t)((c * HEIGHT + r / ACROSS * PATCH + i) * WIDTH +
-                                                r % ACROSS * PATCH + j)));
-    device_free(&t, pixels);
-    matrix_free(&t, &y);
+    check_patches(&t, 1, 1);
+    check_patches(&t, 2, 1);
+    check_patches(&t, 1, 2);
+    check_patches(&t, 2, 2);
+    check_patches(&t, 3, 3);
     target_close(&t);
 }
 END_TEST
@@ -525,7 +574,7 @@ int main(void)
     tcase_add_loop_test(tcase, embed_gives_the_rows_that_the_format_table_unpacks, 0, N_ISAS);
     tcase_add_loop_test(tcase, place_rows_leaves_the_other_rows_and_copy_takes_all, 0, N_ISAS);
     tcase_add_loop_test(tcase, rope_turns_pairs_and_is_the_same_bits_as_plain_c, 0, N_ISAS);
-    tcase_add_loop_test(tcase, patches_are_cut_row_by_row_channel_first, 0, N_ISAS);
+    tcase_add_loop_test(tcase, patches_are_cut_channel_first_in_the_order_of_squares, 0, N_ISAS);
     tcase_add_loop_test(tcase, pick_takes_the_greatest_and_the_lowest_index_of_a_tie, 0, N_ISAS);
     tcase_add_loop_test(tcase, pick_answers_for_every_row, 0, N_ISAS);
     suite_add_tcase(suite, tcase);

@@ -190,8 +190,10 @@ static void time_gate(struct timed *c)
 
 static void time_rope(struct timed *c)
 {
-    c->t->ops->rope(c->t->stream, &c->a.mat, c->op->n_heads, (int32_t)c->op->cols / c->op->n_heads,
-                    c->index, c->vector[0]);
+    const struct mmqi_rope rope = {c->op->n_heads, (int32_t)c->op->cols / c->op->n_heads, 1,
+                                   c->vector[0], NULL};
+
+    c->t->ops->rope(c->t->stream, &c->a.mat, &rope, c->index);
 }
 
 static void time_attention(struct timed *c)

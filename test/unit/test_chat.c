@@ -330,6 +330,27 @@ END_TEST
 
 /* ---- what is refused ---- */
 
+START_TEST(a_namespace_keeps_what_a_loop_sets_in_it)
+{
+    expect("{% set ns = namespace(n=0, last='-') %}"
+           "{% for m in messages %}{% set ns.n = ns.n + 1 %}{% set ns.last = m.role %}{% endfor %}"
+           "{{ ns.n }} {{ ns.last }}",
+           "4 user");
+    expect("{% set a = namespace() %}{% set b = a %}{% set b.x = 'y' %}{{ a.x }}{{ a['x'] }}",
+           "yy");
+    expect("{% set a = namespace() %}{{ a.x is defined }}{{ 'in' if a else 'out' }}", "Falsein");
+    refuse("{% set a = 1 %}{% set a.x = 2 %}", MMQ_ERR_INVALID, "no namespace");
+    refuse("{% set a.x = 2 %}", MMQ_ERR_INVALID, "no namespace");
+    refuse("{% set a = namespace(1) %}", MMQ_ERR_FORMAT, "a name");
+    refuse("{% set a = namespace(x) %}", MMQ_ERR_FORMAT, "'='");
+    refuse("{% set a = namespace(x=1 %}", MMQ_ERR_FORMAT, "')'");
+    refuse("{% set a = namespace(a=1,b=1,c=1,d=1,e=1,f=1,g=1,h=1,i=1,j=1,k=1,l=1,m=1,n=1,o=1,p=1,"
+           "q=1) %}",
+           MMQ_ERR_LIMIT, "too many names");
+    refuse("{{ namespace() }}", MMQ_ERR_UNSUPPORTED, "as text");
+}
+END_TEST
+
 START_TEST(a_construct_outside_the_subset_is_named_with_line_and_column)
 {
     static const struct example examples[] = {
@@ -344,9 +365,9 @@ START_TEST(a_construct_outside_the_subset_is_named_with_line_and_column)
         {"{% with x = 1 %}{% endwith %}", "'with'"},
         {"{% do x %}", "'do'"},
         {"{% for x in y %}{% break %}{% endfor %}", "'break'"},
-        {"{% set ns.x = 1 %}", "'set'"},
         {"{% set x %}y{% endset %}", "'set'"},
-        {"{% set ns = namespace(x=1) %}", "'namespace'"},
+        {"{% set a, b = x %}", "'set'"},
+        {"{{ dict(x=1) }}", "the function 'dict'"},
         {"{% for a, b in x %}{% endfor %}", "line 1, column 9"},
         {"{% for a in x recursive %}{% endfor %}", "'recursive'"},
         {"{{ range(3) }}", "line 1, column 4: the function 'range'"},
@@ -655,6 +676,7 @@ int main(void)
     suite_add_tcase(suite, tests);
     tcase_set_timeout(limits, 20);
     tcase_add_test(limits, a_construct_outside_the_subset_is_named_with_line_and_column);
+    tcase_add_test(limits, a_namespace_keeps_what_a_loop_sets_in_it);
     tcase_add_test(limits, a_broken_template_is_refused_with_line_and_column);
     tcase_add_test(limits, operations_on_wrong_values_are_errors);
     tcase_add_test(limits, nesting_size_and_names_are_bounded);

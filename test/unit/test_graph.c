@@ -142,8 +142,27 @@ START_TEST(refuses_heads_that_do_not_make_a_row)
     node.weight = 0;
     node.n_heads = 3;
     node.head_dim = 6;
+    node.n_axes = 1;
     mmqi_graph_node(graph, &node);
-    finish_fails_with(graph, "one");
+    finish_fails_with(graph, "one: the shapes of rope");
+}
+END_TEST
+
+START_TEST(refuses_several_axes_without_a_word_on_which_frequency_reads_which)
+{
+    struct mmqi_graph *graph = new_graph();
+    int32_t q = mmqi_graph_value(graph, "q", main_rows, 24);
+    struct mmqi_node node = mmqi_node(MMQI_OP_ROPE);
+
+    mmqi_graph_begin_segment(graph, "one");
+    embed(graph, q);
+    node.out = q;
+    node.weight = 0;
+    node.n_heads = 3;
+    node.head_dim = 8;
+    node.n_axes = 3;
+    mmqi_graph_node(graph, &node);
+    finish_fails_with(graph, "one: the shapes of rope");
 }
 END_TEST
 
@@ -234,20 +253,20 @@ END_TEST
 START_TEST(knows_the_widest_row_that_an_op_sees)
 {
     struct mmqi_graph *graph = new_graph();
-    int32_t pixels = mmqi_graph_input(graph, "pixels", 0, constant(1), 3 * 28 * 28);
-    int32_t rows = mmqi_graph_value(graph, "rows", constant(4), 3 * 14 * 14);
+    int32_t pixels = mmqi_graph_input(graph, "pixels", 0, constant(4), 3 * 14 * 14);
+    int32_t rows = mmqi_graph_value(graph, "rows", constant(4), 2 * 3 * 14 * 14);
     struct mmqi_node node = mmqi_node(MMQI_OP_PATCHES);
 
     node.out = rows;
     node.in[0] = pixels;
     node.channels = 3;
-    node.height = node.width = 28;
     node.patch = 14;
+    node.frames = node.merge = 2;
     mmqi_graph_begin_segment(graph, "one");
     mmqi_graph_node(graph, &node);
     mmqi_graph_end_segment(graph, &rows, 1);
     ck_assert_int_eq(mmqi_graph_finish(graph), MMQ_OK);
-    ck_assert_int_eq(mmqi_graph_max_cols(graph), 3 * 14 * 14);
+    ck_assert_int_eq(mmqi_graph_max_cols(graph), 2 * 3 * 14 * 14);
     mmqi_graph_free(graph);
 }
 END_TEST
@@ -300,6 +319,58 @@ START_TEST(keeps_a_row_that_is_added_to_every_row)
     ck_assert_uint_ne(mmqi_plan_offset(plan, out), mmqi_plan_offset(plan, row));
     ck_assert_uint_ne(mmqi_plan_offset(plan, out), mmqi_plan_offset(plan, a));
     mmqi_plan_free(plan);
+    mmqi_graph_free(graph);
+}
+END_TEST
+
+START_TEST(refuses_columns_and_joined_rows_that_leave_their_base)
+{
+    struct mmqi_graph *graph = new_graph();
+    int32_t a = mmqi_graph_value(graph, "a", (struct mmqi_extent){MMQI_ROWS_MAIN, 4, 8}, 6);
+    int32_t columns = mmqi_graph_columns(graph, a, 4, 2);
+
+    ck_assert_int_ge(columns, 0);
+    ck_assert_int_ge(mmqi_graph_join_rows(graph, a, 4), 0);
+    mmqi_graph_begin_segment(graph, "one");
+    switch (_i) {
+    case 0:
+        ck_assert_int_eq(mmqi_graph_columns(graph, a, 5, 2), -1);
+        finish_fails_with(graph, "columns of 'a' leave it");
+        break;
+    case 1: /* 4 MAIN + 8 rows are no whole number of eights */
+        ck_assert_int_eq(mmqi_graph_join_rows(graph, a, 8), -1);
+        finish_fails_with(graph, "rows of 'a' cannot be joined by 8");
+        break;
+    default: /* between one row of columns and the next lies something else */
+        ck_assert_int_eq(mmqi_graph_join_rows(graph, columns, 4), -1);
+        finish_fails_with(graph, "rows of 'a' cannot be joined by 4");
+        break;
+    }
+}
+END_TEST
+
+/* [8, 6] as two rows of 24, and the last two columns of each row of the second half. */
+START_TEST(columns_and_joined_rows_are_views_of_the_same_memory)
+{
+    struct mmqi_graph *graph = new_graph();
+    int32_t a = mmqi_graph_value(graph, "a", constant(8), 6);
+    int32_t joined = mmqi_graph_join_rows(graph, a, 4);
+    int32_t lower = mmqi_graph_slice(graph, joined, 1, constant(1));
+    int32_t columns = mmqi_graph_columns(graph, mmqi_graph_slice(graph, a, 4, constant(4)), 4, 2);
+    const struct mmqi_value *value;
+
+    value = mmqi_graph_value_at(graph, joined);
+    ck_assert_int_eq(value->rows.add, 2);
+    ck_assert_int_eq(value->cols, 24);
+    ck_assert_int_eq(value->stride, 24);
+    value = mmqi_graph_value_at(graph, lower);
+    ck_assert_int_eq(value->first, 24);
+    ck_assert_int_eq(value->base, a);
+    value = mmqi_graph_value_at(graph, columns);
+    ck_assert_int_eq(value->first, 28);
+    ck_assert_int_eq(value->cols, 2);
+    ck_assert_int_eq(value->stride, 6);
+    ck_assert_int_eq(value->base, a);
     mmqi_graph_free(graph);
 }
 END_TEST
@@ -750,6 +821,8 @@ static Suite *suite(void)
     tcase_add_test(c, lets_a_declared_value_cross_segments);
     tcase_add_test(c, refuses_shapes_that_do_not_fit);
     tcase_add_test(c, refuses_heads_that_do_not_make_a_row);
+    tcase_add_test(c, refuses_several_axes_without_a_word_on_which_frequency_reads_which);
+    tcase_add_loop_test(c, refuses_columns_and_joined_rows_that_leave_their_base, 0, 3);
     tcase_add_test(c, refuses_a_matmul_over_its_own_input);
     tcase_add_test(c, refuses_to_write_an_input);
     tcase_add_test(c, refuses_a_slice_that_leaves_its_base);
@@ -764,6 +837,7 @@ static Suite *suite(void)
     tcase_add_test(c, counts_exact_bytes);
     tcase_add_test(c, keeps_a_row_that_is_added_to_every_row);
     tcase_add_test(c, slices_lie_inside_their_base);
+    tcase_add_test(c, columns_and_joined_rows_are_views_of_the_same_memory);
     tcase_add_test(c, says_when_bytes_would_wrap);
     tcase_add_test(c, no_two_live_values_overlap_at_any_row_count);
     tcase_add_test(c, a_long_chain_needs_no_more_than_a_short_one);

@@ -176,20 +176,65 @@ static uint32_t crc_field(json_t *object, const char *name)
     return (uint32_t)strtoul(json_string_value(json_object_get(object, name)), NULL, 16);
 }
 
-/* One picture through CLIP at 336: every value's bits, and the bytes before rescaling. */
-static void check_real_settings(const char *path, json_t *result, struct bytes samples,
-                                const char *sample)
+/* The defaults of Qwen2-VL's image processor, with the bounds of the hub's files. */
+static struct mmqi_recipe smart_recipe(void)
 {
-    struct mmqi_recipe recipe = clip_recipe(336);
+    struct mmqi_recipe recipe = clip_recipe(0);
+
+    recipe.kind = MMQI_RECIPE_SMART;
+    recipe.do_center_crop = false;
+    recipe.min_pixels = 3136;
+    recipe.max_pixels = 12845056;
+    recipe.patch = 14;
+    recipe.merge = recipe.frames = 2;
+    return recipe;
+}
+
+/* [3, height, width] as the reference has it: Qwen's in patches of two equal frames, by squares of
+ * 2 x 2. Takes `values`; *n becomes the count of the result. */
+static float *in_reference_order(float *values, int32_t width, int32_t height,
+                                 const struct mmqi_recipe *recipe, size_t *n)
+{
+    int32_t side = 2 * 14, across = width / side, c, square, inside;
+    float *result, *to;
+
+    *n = 3 * (size_t)width * (size_t)height;
+    if (recipe->kind != MMQI_RECIPE_SMART)
+        return values;
+    to = result = mmqi_alloc(2 * *n * sizeof *result);
+    for (int32_t patch = 0; patch < height / 14 * (width / 14); patch++)
+        for (int32_t line = 0; line < 3 * 2 * 14; line++, to += 14) {
+            c = line / 28;
+            square = patch / 4;
+            inside = patch % 4;
+            memcpy(to,
+                   values +
+                       (size_t)(c * height + square / across * side + inside / 2 * 14 + line % 14) *
+                           (size_t)width +
+                       (size_t)(square % across * side + inside % 2 * 14),
+                   14 * sizeof *to);
+        }
+    *n *= 2;
+    mmqi_free(values);
+    return result;
+}
+
+/* One picture at real settings: every value's bits, and the bytes before rescaling. */
+static void check_real_settings(const char *path, json_t *result, struct bytes samples,
+                                const char *sample, struct mmqi_recipe recipe)
+{
     struct mmqi_image *image = decode_file(path);
-    size_t n, count = 3 * 336 * 336, stride;
+    size_t n, count, stride;
     const float *golden = find_tensor(samples, sample, &n);
-    uint8_t *bytes = malloc(count);
     int32_t width, height;
+    uint8_t *bytes;
     float *values;
 
     stride = (size_t)json_integer_value(json_object_get(result, "stride"));
     ck_assert_int_eq(mmqi_preprocess(&values, &width, &height, &recipe, image), MMQ_OK);
+    values = in_reference_order(values, width, height, &recipe, &count);
+    bytes = malloc(count);
+    ck_assert_uint_lt((n - 1) * stride, count);
     for (size_t i = 0; i < n; i++)
         ck_assert_msg(fabs((double)values[i * stride] - golden[i]) <= 1e-5, "%s: %zu", sample, i);
     ck_assert_msg(crc32_of(values, count * sizeof *values) == crc_field(result, "crc32"), "%s",
@@ -197,6 +242,7 @@ static void check_real_settings(const char *path, json_t *result, struct bytes s
     mmqi_free(values);
     recipe.do_rescale = recipe.do_normalize = false;
     ck_assert_int_eq(mmqi_preprocess(&values, &width, &height, &recipe, image), MMQ_OK);
+    values = in_reference_order(values, width, height, &recipe, &count);
     for (size_t i = 0; i < count; i++)
         bytes[i] = (uint8_t)values[i];
     ck_assert_msg(crc32_of(bytes, count) == crc_field(result, "crc32_u8"), "%s", sample);
@@ -205,8 +251,11 @@ static void check_real_settings(const char *path, json_t *result, struct bytes s
     mmqi_image_release(image);
 }
 
+static const char *const real_families[] = {"llava", "qwen2_vl"};
+
 START_TEST(pixels_equal_the_reference_bit_for_bit_at_real_settings)
 {
+    const char *family = real_families[_i];
     char folder[512], path[800], sample[64];
     struct bytes samples;
     json_t *index, *results, *result;
@@ -219,15 +268,15 @@ START_TEST(pixels_equal_the_reference_bit_for_bit_at_real_settings)
     snprintf(path, sizeof path, "%s/samples.safetensors", folder);
     samples = read_file(path);
     results =
-        json_object_get(json_object_get(json_object_get(index, "families"), "llava"), "results");
+        json_object_get(json_object_get(json_object_get(index, "families"), family), "results");
     json_object_foreach(results, key, result)
     {
         json_t *picture = json_object_get(json_object_get(index, "pictures"), key);
 
         snprintf(path, sizeof path, "%s/%s", folder,
                  json_string_value(json_object_get(picture, "file")));
-        snprintf(sample, sizeof sample, "llava/%s", key);
-        check_real_settings(path, result, samples, sample);
+        snprintf(sample, sizeof sample, "%s/%s", family, key);
+        check_real_settings(path, result, samples, sample, _i ? smart_recipe() : clip_recipe(336));
         n++;
     }
     ck_assert_int_eq(n, 8);
@@ -304,21 +353,21 @@ START_TEST(tells_the_size_that_it_will_make)
     for (int i = 0; i < 4; i++) {
         recipe.do_center_crop = i & 1;
         recipe.do_resize = i & 2;
-        mmqi_preprocess_size(&recipe, 50, 37, &width, &height);
+        ck_assert_int_eq(mmqi_preprocess_size(&recipe, 50, 37, &width, &height), MMQ_OK);
         ck_assert_int_eq(mmqi_preprocess(&values, &made_width, &made_height, &recipe, image),
                          MMQ_OK);
         ck_assert(width == made_width && height == made_height);
         mmqi_free(values);
     }
     recipe.do_center_crop = false;
-    mmqi_preprocess_size(&recipe, 500, 333, &width, &height);
+    ck_assert_int_eq(mmqi_preprocess_size(&recipe, 500, 333, &width, &height), MMQ_OK);
     ck_assert(width == 504 && height == 336); /* 504.5 is truncated */
-    mmqi_preprocess_size(&recipe, 333, 500, &width, &height);
+    ck_assert_int_eq(mmqi_preprocess_size(&recipe, 333, 500, &width, &height), MMQ_OK);
     ck_assert(width == 336 && height == 504);
     recipe.shortest_edge = 0;
     recipe.width = 11;
     recipe.height = 12;
-    mmqi_preprocess_size(&recipe, 333, 500, &width, &height);
+    ck_assert_int_eq(mmqi_preprocess_size(&recipe, 333, 500, &width, &height), MMQ_OK);
     ck_assert(width == 11 && height == 12);
     mmqi_image_release(image);
 }
@@ -473,6 +522,58 @@ START_TEST(refuses_a_recipe_without_the_sizes_it_needs)
 }
 END_TEST
 
+START_TEST(areas_are_read_in_every_spelling)
+{
+    static const struct {
+        const char *text;
+        int64_t min, max;
+    } cases[] = {
+        {"{}", 3136, 12845056},
+        {"{\"min_pixels\": 100, \"max_pixels\": 200}", 100, 200},
+        {"{\"size\": {\"shortest_edge\": 5, \"longest_edge\": 6}}", 5, 6},
+        {"{\"size\": {\"min_pixels\": 5, \"max_pixels\": 6}}", 5, 6},
+        {"{\"size\": {\"shortest_edge\": 5, \"longest_edge\": 6}, \"max_pixels\": 7}", 5, 7},
+        {"{\"size\": null, \"min_pixels\": 9}", 9, 12845056},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct mmqi_recipe recipe = smart_recipe();
+
+        ck_assert_int_eq(read_recipe(&recipe, cases[i].text, ""), MMQ_OK);
+        ck_assert_int_eq(recipe.min_pixels, cases[i].min);
+        ck_assert_int_eq(recipe.max_pixels, cases[i].max);
+    }
+}
+END_TEST
+
+/* Bounds far apart, close together, and the wrong way round. */
+START_TEST(no_picture_makes_more_squares_than_told)
+{
+    static const int64_t bounds[][2] = {{3136, 12845056}, {3136, 3136}, {1, 784},
+                                        {100000, 120000}, {5000, 800},  {1, 1}};
+
+    for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++) {
+        struct mmqi_recipe recipe = smart_recipe();
+        int64_t most, greatest = 0;
+
+        recipe.min_pixels = bounds[i][0];
+        recipe.max_pixels = bounds[i][1];
+        most = mmqi_recipe_max_squares(&recipe);
+        for (int32_t w = 1; w <= 6000; w += 1 + w / 9)
+            for (int32_t h = w / 200 + 1; h <= 200 * w && h <= 60000; h += 1 + h / 7) {
+                int32_t width, height;
+
+                ck_assert_int_eq(mmqi_preprocess_size(&recipe, w, h, &width, &height), MMQ_OK);
+                ck_assert(width >= 28 && height >= 28 && width % 28 == 0 && height % 28 == 0);
+                if ((int64_t)(width / 28) * (height / 28) > greatest)
+                    greatest = (int64_t)(width / 28) * (height / 28);
+            }
+        ck_assert_int_le(greatest, most);
+        ck_assert_int_le(most, 3 * greatest + 1);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("preprocess");
@@ -482,7 +583,9 @@ int main(void)
 
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, pixels_equal_those_of_the_golden_cases);
-    tcase_add_test(tests, pixels_equal_the_reference_bit_for_bit_at_real_settings);
+    tcase_add_loop_test(tests, pixels_equal_the_reference_bit_for_bit_at_real_settings, 0, 2);
+    tcase_add_test(tests, areas_are_read_in_every_spelling);
+    tcase_add_test(tests, no_picture_makes_more_squares_than_told);
     tcase_add_test(tests, a_crop_larger_than_the_picture_is_padded_with_black);
     tcase_add_test(tests, one_side_may_be_cropped_and_the_other_padded);
     tcase_add_test(tests, tells_the_size_that_it_will_make);

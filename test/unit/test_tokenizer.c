@@ -101,6 +101,24 @@ START_TEST(all_vectors_of_the_llama2_tokenizer_hold)
 }
 END_TEST
 
+/* Files beside the checkout, unpacked by make: NFC, patterns, merges that are ignored. */
+static const char *const packed[] = {"qwen2_5", "minicpm_v4_5", "llama3_2", "mistral_nemo"};
+
+START_TEST(all_vectors_of_the_packed_tokenizers_hold)
+{
+    const char *vectors = shared_path(support_text("golden/tokenizer/%s.json", packed[_i]));
+    const char *tokenizer =
+        source_path(support_text("build/tokenizers/%s/tokenizer.json", packed[_i]));
+    FILE *file = fopen(tokenizer, "rb");
+
+    if (file)
+        fclose(file);
+    if (!file || !vectors)
+        SKIP("build/tokenizers/%s is absent; make unpacks it where it can", packed[_i]);
+    run_vectors(tokenizer, vectors);
+}
+END_TEST
+
 /* The ids of the golden case with each run of image ids cut down to one. */
 static json_t *unexpanded(const json_t *ids, json_int_t image)
 {
@@ -464,6 +482,8 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, all_vectors_of_the_byte_level_tokenizer_hold);
     tcase_add_test(tests, all_vectors_of_the_llama2_tokenizer_hold);
+    tcase_add_loop_test(tests, all_vectors_of_the_packed_tokenizers_hold, 0,
+                        (int)(sizeof packed / sizeof *packed));
     tcase_add_test(tests, prompts_of_the_llava_cases_give_their_ids);
     suite_add_tcase(suite, tests);
     tcase_add_test(own, our_own_tokenizers_give_what_the_tokenizers_library_gives);

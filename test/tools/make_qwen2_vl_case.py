@@ -1,0 +1,400 @@
+#!/usr/bin/env python3
+"""Make test/golden/qwen2_vl_tiny: a tiny Qwen2-VL with random weights, and what transformers computes.
+
+  make_qwen2_vl_case.py OUT             write the case into the new folder OUT
+  make_qwen2_vl_case.py --compare CASE  compute an existing case again and print the differences
+
+As make_llava_case.py, whose pictures, text and rules it shares (see there for what it needs): the
+tokenizer is trained here, template and weights are made here, so the case may be shipped.
+"""
+import argparse
+import os
+import sys
+
+import PIL
+import torch
+import transformers
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoModelForImageTextToText, AutoTokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
+from transformers import Qwen2VLProcessor, Qwen2VLVideoProcessor
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from make_llava_case import (
+    DISTINCT, MARGIN, STEPS, TEXT, Unclear, make_pictures, messages_of, picture, pictures_of, text, write_json,
+)
+
+FIRST_SEED = 31100
+PATCH, MIN_PIXELS, MAX_PIXELS = 8, 4 * 16 * 16, 6 * 16 * 16
+
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
+           "<|image_pad|>", "<|video_pad|>"]
+
+PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+CHAT_TEMPLATE = (
+    "{%- set pictures = namespace(value=0) -%}"
+    "{%- for message in messages -%}"
+    "{%- if loop.first and message['role'] != 'system' -%}"
+    "{{- '<|im_start|>system\\nYou look at pictures and answer.<|im_end|>\\n' -}}{%- endif -%}"
+    "{{- '<|im_start|>' ~ message['role'] ~ '\\n' -}}"
+    "{%- if message['content'] is string -%}{{- message['content'] -}}{%- else -%}"
+    "{%- for part in message['content'] -%}"
+    "{%- if part['type'] == 'image' or 'image' in part -%}{%- set pictures.value = pictures.value + 1 -%}"
+    "{%- if add_vision_id -%}{{- 'Picture ' ~ pictures.value ~ ': ' -}}{%- endif -%}"
+    "{{- '<|vision_start|><|image_pad|><|vision_end|>' -}}"
+    "{%- elif 'text' in part -%}{{- part['text'] -}}{%- endif -%}"
+    "{%- endfor -%}{%- endif -%}"
+    "{{- '<|im_end|>\\n' -}}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
+)
+
+# The "é" of the second prompt is spelled in two characters: the tokenizer composes it.
+PROMPTS = [
+    ("one_image", [("user", [picture("images/rings.jpg"), text("What colours does the picture have, and how many rings?")])]),
+    (
+        "two_images",
+        [("user", [text("Compare "), picture("images/waves.png"), text(" with "), picture("images/steps.png"),
+                   text(": which one's brighter? 2016 nai\u0308ve cafe\u0301 你好 😀")])],
+    ),
+    (
+        "text_only",
+        [
+            ("system", [text("Answer in a few words.")]),
+            ("user", [text("Write a short   list:\n1. lamp\n2. table")]),
+            ("assistant", [text("1. A lamp, 2. a table.")]),
+            ("user", [text("And the third? It's sum += row[i] * 3 -- œuvre")]),
+        ],
+    ),
+]
+
+
+# ---- the parts of the checkpoint ---------------------------------------------------------------
+
+
+def make_tokenizer():
+    """A byte-level BPE with the normaliser and the pattern of Qwen2."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(PATTERN), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ])
+    trainer = trainers.BpeTrainer(vocab_size=256 + 140, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    tokenizer.train_from_iterator(TEXT.splitlines(), trainer)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    tokenizer.add_special_tokens(SPECIAL)
+    return tokenizer
+
+
+def make_config(tokenizer):
+    ids = {name: tokenizer.token_to_id(f"<|{name}|>") for name in ("endoftext", "im_end", "vision_start", "vision_end", "image_pad", "video_pad")}
+    return Qwen2VLConfig(
+        text_config=dict(
+            vocab_size=(tokenizer.get_vocab_size() + 7) // 8 * 8,
+            hidden_size=48,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            intermediate_size=56,
+            num_hidden_layers=2,
+            max_position_embeddings=512,
+            rms_norm_eps=1e-6,
+            rope_parameters=dict(rope_type="default", rope_theta=1e6, mrope_section=[1, 3, 2]),
+            bos_token_id=ids["endoftext"],
+            eos_token_id=ids["im_end"],
+        ),
+        vision_config=dict(depth=2, embed_dim=24, num_heads=2, mlp_ratio=3, hidden_size=48, patch_size=PATCH),
+        image_token_id=ids["image_pad"],
+        video_token_id=ids["video_pad"],
+        vision_start_token_id=ids["vision_start"],
+        vision_end_token_id=ids["vision_end"],
+        tie_word_embeddings=True,
+    )
+
+
+def randomise(model, seed):
+    """Every parameter, norms and biases too; rounded to bf16."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in sorted(model.named_parameters()):
+        noise = torch.randn(parameter.shape, generator=generator)
+        if "norm" in name or "ln_q" in name:
+            value = 0.1 * noise if name.endswith("bias") else 1 + 0.2 * noise
+        elif name.endswith("bias"):
+            value = 0.3 * noise
+        elif "embed_tokens" in name:
+            value = 0.7 * noise
+        else:
+            value = 1.6 * noise / parameter[0].numel() ** 0.5
+        parameter.data.copy_(value.to(torch.bfloat16).float())
+    model.tie_weights()
+
+
+def hub_name(name):
+    """The hub's spelling of a transformers 5 parameter name."""
+    return name.replace("model.language_model.", "model.", 1).replace("model.visual.", "visual.", 1)
+
+
+def write_weights(folder, model):
+    save_file({hub_name(n): p.detach().to(torch.bfloat16).contiguous() for n, p in model.named_parameters()},
+              f"{folder}/model.safetensors", metadata={"format": "pt"})
+
+
+def write_model(folder, model, config, tokenizer):
+    os.makedirs(folder)
+    write_weights(folder, model)
+    t, v = config.text_config, config.vision_config
+    # As the hub's files: text keys on top, what is not said is a default (silu, quick_gelu).
+    write_json(f"{folder}/config.json", {
+        "architectures": ["Qwen2VLForConditionalGeneration"],
+        "bos_token_id": t.bos_token_id, "eos_token_id": t.eos_token_id,
+        "vision_start_token_id": config.vision_start_token_id, "vision_end_token_id": config.vision_end_token_id,
+        "image_token_id": config.image_token_id, "video_token_id": config.video_token_id,
+        "hidden_size": t.hidden_size, "intermediate_size": t.intermediate_size,
+        "max_position_embeddings": t.max_position_embeddings, "model_type": "qwen2_vl",
+        "num_attention_heads": t.num_attention_heads, "num_hidden_layers": t.num_hidden_layers,
+        "num_key_value_heads": t.num_key_value_heads, "rms_norm_eps": t.rms_norm_eps, "rope_theta": 1000000.0,
+        "rope_scaling": {"type": "mrope", "mrope_section": [1, 3, 2]},
+        "sliding_window": 512, "use_sliding_window": False, "tie_word_embeddings": True,
+        "torch_dtype": "bfloat16", "vocab_size": t.vocab_size,
+        "vision_config": {"depth": v.depth, "embed_dim": v.embed_dim, "hidden_size": v.hidden_size, "in_chans": 3,
+                          "mlp_ratio": v.mlp_ratio, "num_heads": v.num_heads, "patch_size": PATCH,
+                          "spatial_merge_size": 2, "spatial_patch_size": PATCH, "temporal_patch_size": 2},
+    })
+    write_json(f"{folder}/generation_config.json", {
+        "bos_token_id": t.bos_token_id, "eos_token_id": [t.eos_token_id, t.bos_token_id], "pad_token_id": t.bos_token_id})
+    write_json(f"{folder}/preprocessor_config.json", {
+        "image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen2VLProcessor",
+        "min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS,
+        "patch_size": PATCH, "merge_size": 2, "temporal_patch_size": 2,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711],
+    })
+    write_json(f"{folder}/chat_template.json", {"chat_template": CHAT_TEMPLATE})
+    tokenizer.save(f"{folder}/tokenizer.json")
+    added = {str(tokenizer.token_to_id(c)): {"content": c, "lstrip": False, "normalized": False, "rstrip": False,
+                                             "single_word": False, "special": True} for c in SPECIAL}
+    write_json(f"{folder}/tokenizer_config.json", {
+        "add_prefix_space": False, "added_tokens_decoder": added, "bos_token": None, "clean_up_tokenization_spaces": False,
+        "eos_token": "<|im_end|>", "errors": "replace", "model_max_length": 512, "pad_token": "<|endoftext|>",
+        "tokenizer_class": "Qwen2Tokenizer", "unk_token": None,
+    })
+
+
+# ---- the reference run ---------------------------------------------------------------------------
+
+
+def open_case(case):
+    folder = f"{case}/model"
+    processor = Qwen2VLProcessor(
+        image_processor=Qwen2VLImageProcessorPil.from_pretrained(folder), tokenizer=AutoTokenizer.from_pretrained(folder),
+        video_processor=Qwen2VLVideoProcessor(), chat_template=CHAT_TEMPLATE)
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    return processor, model.eval()
+
+
+def greedy(model, inputs):
+    """STEPS tokens with a cache, the logits that chose them, and the same logits without a cache."""
+    rows, ids, cache = [], [], None
+    n = inputs["input_ids"].shape[1]
+    delta = 0
+    step = dict(inputs)
+    for _ in range(STEPS):
+        output = model(**step, past_key_values=cache, use_cache=True)
+        cache = output.past_key_values
+        rows.append(output.logits[0, -1].float())
+        best, second = rows[-1].topk(2).values.tolist()
+        ids.append(int(rows[-1].argmax()))
+        if best - second <= MARGIN or ids[-1] >= model.config.text_config.bos_token_id:
+            raise Unclear
+        if "image_grid_thw" in inputs:  # else the model still has that of the prompt before
+            delta = int(model.model.rope_deltas)
+        at = n + len(ids) - 1 + delta
+        step = {"input_ids": torch.tensor([[ids[-1]]]), "position_ids": torch.full((3, 1, 1), at)}
+    logits = torch.stack(rows)
+    more = torch.tensor([ids[:-1]])
+    whole = dict(inputs, input_ids=torch.cat([inputs["input_ids"], more], 1),
+                 mm_token_type_ids=torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(more)], 1))
+    whole.pop("attention_mask", None)
+    again = model(**whole, use_cache=False).logits[0, -STEPS:].float()
+    assert float((again - logits).abs().max()) < 1e-3
+    return ids, logits, float((again - logits).abs().max())
+
+
+def prepare(messages, processor, case):
+    rendered = processor.apply_chat_template(messages, add_generation_prompt=True)
+    images = [Image.open(f"{case}/{file}") for file in pictures_of(messages)]
+    inputs = dict(processor(text=rendered, images=images or None, return_tensors="pt"))
+    inputs.setdefault("mm_token_type_ids", torch.zeros_like(inputs["input_ids"]))
+    return rendered, images, inputs
+
+
+def run_prompt(k, name, messages, model, processor, case, tensors):
+    rendered, images, inputs = prepare(messages, processor, case)
+    prefill = model(**inputs, use_cache=False).logits[0, -1].float()
+    ids, logits, uncached = greedy(model, inputs)
+    entry = {
+        "name": name,
+        "messages": messages,
+        "rendered": rendered,
+        "add_special_tokens": True,
+        "images": [{"file": f, "width": i.width, "height": i.height, "mode": i.mode}
+                   for f, i in zip(pictures_of(messages), images)],
+        "input_ids": inputs["input_ids"][0].tolist(),
+    }
+    if images:
+        pixels, grids = inputs["pixel_values"], inputs["image_grid_thw"]
+        tensors[f"p{k}.pixel_values"] = pixels.float()
+        entry["pixel_values_shape"] = list(pixels.shape)
+        entry["image_grid_thw"] = grids.tolist()
+        features = model.model.get_image_features(pixel_values=pixels, image_grid_thw=grids)
+        features = getattr(features, "pooler_output", features)
+        tensors[f"p{k}.vision_out"] = torch.cat(list(features)).float()
+        positions, delta = model.model.get_rope_index(
+            inputs["input_ids"], image_grid_thw=grids, mm_token_type_ids=inputs["mm_token_type_ids"])
+        tensors[f"p{k}.position_ids"] = positions[:, 0].float()
+        entry["rope_delta"] = int(delta)
+    tensors[f"p{k}.logits"] = logits
+    top = logits.topk(2).values
+    entry |= {
+        "new_ids": ids,
+        "text": processor.tokenizer.decode(ids),
+        "text_skip_special": processor.tokenizer.decode(ids, skip_special_tokens=True),
+        "min_gap": round(float((top[:, 0] - top[:, 1]).min()), 5),
+        "max_abs_logit": round(float(logits.abs().max()), 3),
+        "check_prefill_vs_generate": float((prefill - logits[0]).abs().max()),
+        "check_no_cache_vs_cache": uncached,
+    }
+    return entry
+
+
+def without_influence(model, processor, case):
+    """Parameters that the logits of the first prompt do not depend on."""
+    _, _, inputs = prepare(messages_of(PROMPTS[0][1]), processor, case)
+    with torch.enable_grad():
+        (model(**inputs, use_cache=False).logits ** 2).sum().backward()
+    names = [hub_name(n) for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    model.zero_grad(set_to_none=True)
+    return names
+
+
+def influence_of_picture(model, processor, case):
+    """How far the last logits of the first prompt move when its pixels are negated."""
+    _, _, inputs = prepare(messages_of(PROMPTS[0][1]), processor, case)
+    with torch.no_grad():
+        before = model(**inputs).logits[0, -1]
+        inputs["pixel_values"] = -inputs["pixel_values"]
+        return float((model(**inputs).logits[0, -1] - before).abs().max())
+
+
+def check_ids(entry, model_folder, image_token):
+    """The tokenizers library alone gives the same ids, once pictures take their rows."""
+    ids = Tokenizer.from_file(f"{model_folder}/tokenizer.json").encode(entry["rendered"]).ids
+    rows = [h * w // 4 for _, h, w in entry.get("image_grid_thw", [])]
+    expanded = [i for id_ in ids for i in ([id_] * rows.pop(0) if id_ == image_token else [id_])]
+    assert expanded == entry["input_ids"], (expanded, entry["input_ids"])
+
+
+def reference(case, prompts):
+    """golden.json's prompts and golden.safetensors' tensors for the checkpoint in case/model."""
+    processor, model = open_case(case)
+    tensors, entries = {}, []
+    with torch.no_grad():
+        for k, (name, messages) in enumerate(prompts):
+            entries.append(run_prompt(k, name, messages, model, processor, case, tensors))
+    return processor, model, entries, tensors
+
+
+# ---- the commands ----------------------------------------------------------------------------------
+
+
+def search_seed(model, case, config, tokenizer, prompts):
+    """Write the model with the first seed whose greedy answers are clear-cut."""
+    for seed in range(FIRST_SEED, FIRST_SEED + 4000):
+        randomise(model, seed)
+        if os.path.isdir(f"{case}/model"):
+            write_weights(f"{case}/model", model)
+        else:
+            write_model(f"{case}/model", model, config, tokenizer)
+        try:
+            processor, loaded, entries, tensors = reference(case, prompts)
+        except Unclear:
+            continue
+        if all(len(set(entry["new_ids"])) >= DISTINCT for entry in entries):
+            return seed, processor, loaded, entries, tensors
+    sys.exit("no seed gives clear-cut answers")
+
+
+def make(case):
+    os.makedirs(case)
+    make_pictures(f"{case}/images")
+    tokenizer = make_tokenizer()
+    config = make_config(tokenizer)
+    model = Qwen2VLForConditionalGeneration._from_config(config, attn_implementation="eager")
+    prompts = [(name, messages_of(prompt)) for name, prompt in PROMPTS]
+    seed, processor, loaded, entries, tensors = search_seed(model, case, config, tokenizer, prompts)
+    for entry in entries:
+        check_ids(entry, f"{case}/model", config.image_token_id)
+    count = sum(p.numel() for p in loaded.parameters())
+    save_file({n: t.contiguous() for n, t in sorted(tensors.items())}, f"{case}/golden.safetensors")
+    write_json(f"{case}/golden.json", {
+        "case": os.path.basename(os.path.normpath(case)),
+        "model_type": "qwen2_vl",
+        "reference": f"transformers {transformers.__version__}, torch {torch.__version__}, CPU float32, eager, "
+                     f"PIL image processor (Pillow {PIL.__version__})",
+        "tensors": "golden.safetensors",
+        "steps": STEPS,
+        "layout": "pK.logits[i] = logits that choose new_ids[i]; row 0 = last prompt position; vision_out = rows put at the "
+                  "picture positions; position_ids [3, prompt]",
+        "weights_seed": seed,
+        "parameters": count,
+        "stored_dtype": "bfloat16",
+        "parameters_without_influence": without_influence(loaded, processor, case),
+        "prompts": entries,
+    })
+    with open(f"{case}/README.txt", "w", encoding="utf-8") as file:
+        file.write(
+            f"A tiny Qwen2-VL of {count:,} random parameters (seed {seed}), stored in bf16, and what transformers computes with it.\n"
+            "Made by test/tools/make_qwen2_vl_case.py, tokenizer, template and pictures included; MIT licence as the repository.\n"
+            f"Smallest lead of a greedy choice: {min(e['min_gap'] for e in entries):.3f}; "
+            f"negated pixels move the last logits by {influence_of_picture(loaded, processor, case):.2f}.\n"
+        )
+    for folder, _, files in os.walk(case):
+        for name in files:
+            os.chmod(f"{folder}/{name}", 0o644)
+    print(f"seed {seed}: " + "; ".join(f"{e['name']} {e['text']!r} gap {e['min_gap']}" for e in entries))
+
+
+def compare(case):
+    """Differences between a case's golden files and what this script computes from its model."""
+    import json
+
+    with open(f"{case}/golden.json", encoding="utf-8") as file:
+        golden = json.load(file)
+    _, _, entries, tensors = reference(case, [(p["name"], p["messages"]) for p in golden["prompts"]])
+    stored = load_file(f"{case}/golden.safetensors")
+    print("tensors only there:", sorted(set(stored) - set(tensors)), "only here:", sorted(set(tensors) - set(stored)))
+    for name in sorted(set(stored) & set(tensors)):
+        a, b = stored[name], tensors[name]
+        print(name, tuple(a.shape), "differs in shape" if a.shape != b.shape else float((a - b).abs().max()))
+    for old, new in zip(golden["prompts"], entries):
+        keys = [k for k in sorted(set(old) | set(new)) if not k.startswith("check") and old.get(k) != new.get(k)]
+        print(old["name"], "differs in", keys)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", help="the folder to make, or the case to compare")
+    parser.add_argument("--compare", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    (compare if arguments.compare else make)(arguments.out)
+
+
+if __name__ == "__main__":
+    main()
