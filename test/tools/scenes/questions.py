@@ -12,10 +12,10 @@ PLURAL = {s: s + "s" for s in SHAPES} | {"cross": "crosses"}
 ZH_COLOUR = dict(zip(
     COLOURS, "红色 橙色 黄色 绿色 青色 蓝色 紫色 粉色 黑色 白色 棕色 灰色 青柠色 蓝绿色".split()))
 ZH_SHAPE = dict(zip(SHAPES, "圆形 正方形 三角形 星形 十字形 菱形 心形 六边形 月牙形 箭头".split()))
-ES_COLOUR = dict(zip(COLOURS, 
+ES_COLOUR = dict(zip(COLOURS,
     ("rojo naranja amarillo verde celeste azul morado rosa negro blanco marrón gris lima "
      "turquesa").split()))
-ES_SHAPE = dict(zip(SHAPES, 
+ES_SHAPE = dict(zip(SHAPES,
     "círculo cuadrado triángulo estrella cruz rombo corazón hexágono luna flecha".split()))
 ES_PLURAL = {s: e + ("es" if e[-1] in "nz" else "s") for s, e in ES_SHAPE.items()} | {
     "cross": "cruces", "heart": "corazones"}
