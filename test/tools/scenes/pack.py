@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 import questions
-from scenes import COLOURS, SHAPES, make_scene
+from scenes import COLOURS, SHAPES, SIZES, make_scene
 
 PATCH, MERGE = 8, 2
 MIN_PIXELS, MAX_PIXELS = 16 * 256, 80 * 256
@@ -22,7 +22,7 @@ N_PATCHES = 320  # MAX_PIXELS in patches
 LENGTH, N_CHOSEN = 256, 64
 PAIR_LENGTH, PAIR_CHOSEN = 256, 16
 CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-N_CLASSES = (3 + len(SHAPES), 1 + len(COLOURS), 5, 1 + len(CHARACTERS))
+N_CLASSES = (3 + len(SHAPES), 1 + len(COLOURS), 1 + 2 * len(SIZES), 1 + len(CHARACTERS))
 KIND_NAMES = [*questions.KINDS, questions.TWO_PICTURES]
 
 # name: (dtype, shape of one picture's entry)
@@ -76,7 +76,7 @@ def part_labels(scene):
     for item, character in scene.parts:
         colour = 1 + colours.index(item.colour)
         if item.kind == "shape":
-            form = 1 + 2 * (item.size == "large") + item.hollow
+            form = 1 + 2 * list(SIZES).index(item.size) + item.hollow
             labels.append((1 + SHAPES.index(item.shape), colour, form, 0))
         else:
             what = len(SHAPES) + (1 if item.kind == "word" else 2)

@@ -6,13 +6,17 @@ where this scene has nothing to ask of the kind.
 
 from collections import Counter
 
-from scenes import COLOURS, SHAPES
+from scenes import COLOURS, SHAPES, SIZES
 
 PLURAL = {s: s + "s" for s in SHAPES} | {"cross": "crosses"}
-ZH_COLOUR = dict(zip(COLOURS, "红色 橙色 黄色 绿色 青色 蓝色 紫色 粉色 黑色 白色".split()))
-ZH_SHAPE = dict(zip(SHAPES, "圆形 正方形 三角形 星形 十字形 菱形 心形".split()))
-ES_COLOUR = dict(zip(COLOURS, "rojo naranja amarillo verde celeste azul morado rosa negro blanco".split()))
-ES_SHAPE = dict(zip(SHAPES, "círculo cuadrado triángulo estrella cruz rombo corazón".split()))
+ZH_COLOUR = dict(zip(
+    COLOURS, "红色 橙色 黄色 绿色 青色 蓝色 紫色 粉色 黑色 白色 棕色 灰色 青柠色 蓝绿色".split()))
+ZH_SHAPE = dict(zip(SHAPES, "圆形 正方形 三角形 星形 十字形 菱形 心形 六边形 月牙形 箭头".split()))
+ES_COLOUR = dict(zip(COLOURS,
+    ("rojo naranja amarillo verde celeste azul morado rosa negro blanco marrón gris lima "
+     "turquesa").split()))
+ES_SHAPE = dict(zip(SHAPES,
+    "círculo cuadrado triángulo estrella cruz rombo corazón hexágono luna flecha".split()))
 ES_PLURAL = {s: e + ("es" if e[-1] in "nz" else "s") for s, e in ES_SHAPE.items()} | {
     "cross": "cruces", "heart": "corazones"}
 
@@ -29,8 +33,8 @@ EXISTS = ("Is there a {}?", "Do you see a {}?", "Does the picture show a {}?",
           "Is a {} in the picture?", "Can you find a {}?")
 OUTLINE = ("Is the {} filled or hollow?", "Is the {} hollow or filled?",
            "Filled or hollow: what is the {}?", "Is the {} drawn filled or hollow?")
-SIZE = ("Is the {} small or large?", "How large is the {}, small or large?",
-        "What size is the {}?", "Is the {} large or small?")
+SIZE = ("Is the {} small, medium or large?", "How large is the {}?",
+        "What size is the {}?", "What is the size of the {}?")
 LARGER = ("Which is larger, the {} or the {}?", "Which one is bigger: the {} or the {}?",
           "What is larger, the {} or the {}?")
 SMALLER = ("Which is smaller, the {} or the {}?", "What is smaller, the {} or the {}?")
@@ -101,7 +105,19 @@ def count_targets(scene):
     return targets
 
 
+def count_attribute(shapes, rng):
+    """(words before "shapes", count) of one size, or of the hollow or filled ones."""
+    attribute = rng.choice((*SIZES, "hollow", "filled"))
+    if attribute in SIZES:
+        return attribute, sum(i.size == attribute for i in shapes)
+    return attribute, sum(i.hollow == (attribute == "hollow") for i in shapes)
+
+
 def ask_count(scene, rng):
+    shapes = shapes_of(scene)
+    if shapes and rng.random() < 0.25:
+        attribute, count = count_attribute(shapes, rng)
+        return rng.choice(COUNT).format(f"{attribute} shapes"), str(count)
     targets = [t for t in count_targets(scene) if t[1] > 0 or rng.random() < 0.08]
     if not targets:
         return None
@@ -208,11 +224,12 @@ def ask_size(scene, rng):
 
 def ask_larger(scene, rng):
     named = nameable_shapes(scene)
-    small = [pair for pair in named if pair[0].size == "small"]
-    large = [pair for pair in named if pair[0].size == "large"]
-    if not small or not large:
+    sizes = list(SIZES)
+    choices = [(a, b) for a in named for b in named
+               if sizes.index(a[0].size) < sizes.index(b[0].size)]
+    if not choices:
         return None
-    first, second = rng.choice(small), rng.choice(large)
+    first, second = rng.choice(choices)
     larger = rng.random() < 0.7
     answer = (second if larger else first)[0].name()
     pair = [first[1], second[1]]

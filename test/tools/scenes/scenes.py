@@ -29,10 +29,14 @@ COLOURS = {
     "pink": (250, 130, 190),
     "black": (18, 18, 20),
     "white": (246, 246, 246),
+    "brown": (120, 70, 32),
+    "grey": (128, 130, 132),
+    "lime": (165, 225, 60),
+    "teal": (15, 125, 128),
 }
-SHAPES = ("circle", "square", "triangle", "star", "cross", "diamond", "heart")
-SMALL = (15, 19)
-LARGE = (27, 34)
+SHAPES = ("circle", "square", "triangle", "star", "cross", "diamond", "heart", "hexagon", "moon",
+          "arrow")
+SIZES = {"small": (12.5, 15.5), "medium": (19.5, 23), "large": (29, 35)}
 CELL = 40
 MASK_SCALE = 4  # masks are drawn this much larger, then shrunk
 TEXT_SCALE = 2
@@ -57,7 +61,7 @@ class Item:
     row: int
     columns: tuple  # the cells it takes
     shape: str = ""
-    size: str = ""  # "small" or "large"
+    size: str = ""  # one of SIZES
     hollow: bool = False
     text: str = ""
     centre: tuple = (0.0, 0.0)
@@ -110,11 +114,11 @@ def choose_size(rng):
 
 
 def choose_word(rng):
-    """Three or four capitals; some are no words, so that they have to be read."""
-    if rng.random() < 0.6:
+    """Three to five capitals; some are no words, so that they have to be read."""
+    if rng.random() < 0.5:
         return rng.choice(WORDS)
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    return "".join(rng.choice(letters) for _ in range(rng.choice((3, 4))))
+    return "".join(rng.choice(letters) for _ in range(rng.choice((3, 4, 5))))
 
 
 def choose_number(rng):
@@ -146,12 +150,12 @@ def compose(rng, background):
     """Choose size, items and places."""
     width, height = choose_size(rng)
     scene = Scene(width, height, max(1, round(height / CELL)), max(2, round(width / CELL)))
-    colours = [c for c in COLOURS if distance(COLOURS[c], background) > 105]
+    colours = [c for c in COLOURS if distance(COLOURS[c], background) > 90]
     shapes = list(SHAPES)
     if rng.random() < 0.6:  # few kinds, so that there is something to count
         colours = rng.sample(colours, min(len(colours), rng.choice((2, 3))))
         shapes = rng.sample(shapes, rng.choice((1, 2, 3)))
-    strong = [c for c in COLOURS if distance(COLOURS[c], background) > 150]
+    strong = [c for c in COLOURS if distance(COLOURS[c], background) > 130]
     taken = set()
     n_items = rng.choice((1, 2, 3, 4, 5, 6, 4, 5, 6))
     if rng.random() < 0.42:
@@ -164,7 +168,7 @@ def compose(rng, background):
     while len(scene.items) < n_items:
         before = len(scene.items)
         add_item(scene, rng, taken, 1, kind="shape", colour=rng.choice(colours),
-                 shape=rng.choice(shapes), size=rng.choice(("small", "large")),
+                 shape=rng.choice(shapes), size=rng.choice(list(SIZES)),
                  hollow=rng.random() < 0.3)
         if len(scene.items) == before:
             break
@@ -211,6 +215,17 @@ def outline(shape):
                 (a, 1), (-a, 1), (-a, a), (-1, a), (-1, -a), (-a, -a)]
     if shape == "diamond":
         return [(0, -1.05), (0.8, 0), (0, 1.05), (-0.8, 0)]
+    if shape == "hexagon":
+        turns = [math.pi * k / 3 for k in range(6)]
+        return [(1.05 * math.cos(t), 1.05 * math.sin(t)) for t in turns]
+    if shape == "moon":
+        outer = [math.pi * (0.22 + 1.56 * k / 24) for k in range(25)]
+        inner = [math.pi * (1.68 - 1.36 * k / 24) for k in range(25)]
+        return [(math.cos(t) + 0.2, math.sin(t)) for t in outer] + \
+            [(0.78 * math.cos(t) + 0.55, 0.76 * math.sin(t)) for t in inner]
+    if shape == "arrow":
+        return [(-1, -0.36), (0.05, -0.36), (0.05, -0.95), (1, 0), (0.05, 0.95),
+                (0.05, 0.36), (-1, 0.36)]
     turns = [2 * math.pi * k / 40 for k in range(40)]  # heart
     return [(math.sin(t) ** 3, -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t)
                                  - math.cos(4 * t)) / 16.5 - 0.1) for t in turns]
@@ -234,10 +249,11 @@ def shape_masks(item, rng):
     cover = mask
     if item.hollow:
         cover = mask.copy()
-        thickness = rng.uniform(0.34, 0.42) if item.size == "small" else rng.uniform(0.2, 0.3)
-        if item.shape in ("star", "cross"):
-            thickness *= 1.15
-        draw.polygon(polygon(1.0 - thickness), fill=0)
+        width = max(1.6, item.extent * rng.uniform(0.1, 0.15))
+        mask = Image.new("L", mask.size, 0)
+        edge = polygon(1.0 - width / item.extent)
+        ImageDraw.Draw(mask).line(edge + edge[:2], fill=255, width=round(width * scale),
+                                  joint="curve")
     size = (side, side)
     return mask.resize(size, Image.Resampling.BOX), cover.resize(size, Image.Resampling.BOX)
 
@@ -256,7 +272,7 @@ def paint(scene, item, picture, rng):
 def fit_font(text, room, rng):
     """A font in which the text fits into `room` pixels, at twice that size."""
     name = rng.choice(FONTS)
-    size = rng.randint(21, 28)
+    size = rng.randint(15, 26)
     while size > 12:
         font = load_font(name, size * TEXT_SCALE)
         if font.getlength(text) <= room[0] * TEXT_SCALE and size * 1.1 < room[1]:
@@ -318,25 +334,25 @@ def draw_background(width, height, base, rng, noise):
     plane = np.zeros((height, width), np.float32)
     kind = rng.choice(("flat", "gradient", "gradient", "stripes", "clouds", "both"))
     if kind in ("gradient", "both"):
-        plane = plane + gradient(width, height, rng) * rng.uniform(6, 22)
+        plane = plane + gradient(width, height, rng) * rng.uniform(6, 30)
     if kind == "stripes":
-        plane = plane + stripes(width, height, rng) * rng.uniform(3, 9)
+        plane = plane + stripes(width, height, rng) * rng.uniform(3, 14)
     if kind in ("clouds", "both"):
-        plane = plane + clouds(width, height, noise) * rng.uniform(3, 8)
+        plane = plane + clouds(width, height, noise) * rng.uniform(3, 12)
     tint = np.array([rng.uniform(0.7, 1.2) for _ in range(3)], np.float32)
     return np.array(base, np.float32) + plane[:, :, None] * tint
 
 
 def spoil(picture, rng, noise):
     """Mild blur, noise and JPEG artefacts; gives the file's bytes."""
-    if rng.random() < 0.35:
-        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.7)))
+    if rng.random() < 0.45:
+        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.9)))
     if rng.random() < 0.6:
         pixels = np.asarray(picture, np.float32)
-        grain = noise.standard_normal(pixels.shape, np.float32) * rng.uniform(1, 7)
+        grain = noise.standard_normal(pixels.shape, np.float32) * rng.uniform(1, 11)
         picture = Image.fromarray(np.clip(pixels + grain, 0, 255).astype(np.uint8))
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=rng.randint(68, 93))
+    picture.save(file, "JPEG", quality=rng.randint(50, 92))
     return file.getvalue()
 
 
@@ -347,7 +363,7 @@ def place(scene, item, rng):
     y = cell_h * (item.row + 0.5)
     if item.kind == "shape":
         most = min(cell_w, cell_h) - 3
-        low, high = SMALL if item.size == "small" else LARGE
+        low, high = SIZES[item.size]
         item.extent = rng.uniform(low, min(high, max(low, most)))
         slack_x = max(0.0, (cell_w - item.extent) / 2 - 2)
         slack_y = max(0.0, (cell_h - item.extent) / 2 - 2)
