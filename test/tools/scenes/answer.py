@@ -123,7 +123,7 @@ def main():
         if options.out and not (grey and options.table):
             with open(options.out, "w", encoding="utf-8") as file:
                 for entry, answer in zip(entries, answers):
-                    file.write(json.dumps(entry | {"answered": answer}, ensure_ascii=False) + "\n")
+                    file.write(json.dumps(entry | {"given": answer}, ensure_ascii=False) + "\n")
     print_table(columns)
 
 
