@@ -373,8 +373,12 @@ bench: $B/examples/mmq-bench ## time SHAPE in FORMATS, and PyTorch in turn where
 	@PYTHON='$(PYTHON)' examples/bench.sh $B $(SHAPE) $(FORMATS)
 
 .PHONY: demo
-demo: all ## describe a photograph with the model in ../shared, in 16 bit and in nf4
-	@examples/demo.sh $B '$(SHARED)/models' $(if $(IMAGE),'$(IMAGE)')
+demo: all ## describe a picture (IMAGE=...) with the repository's model, in 16 bit and in nf4
+	@examples/demo.sh $B $(if $(IMAGE),'$(IMAGE)')
+
+.PHONY: real-model
+real-model: ## unpack the model of ../shared into build/models, for the tests that want a larger one
+	@test/tools/real_model.sh '$(SHARED)/models'
 
 # Hours on a small machine: LIMIT=3 OUT=/dev/stdout for a look.
 LIMIT ?= 100

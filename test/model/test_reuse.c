@@ -165,7 +165,7 @@ START_TEST(that_holds_for_a_real_model)
     mmq_model *model;
 
     if (!has_real_model())
-        SKIP(REAL_MODEL " is absent; make demo unpacks it");
+        SKIP(REAL_MODEL " is absent; make real-model unpacks it");
     ASSERT_OK(mmq_load(&model, source_path(REAL_MODEL), NULL));
     check_conversation(model);
 }
@@ -211,7 +211,7 @@ START_TEST(the_second_question_begins_to_be_answered_in_a_tenth_of_the_first_one
     mmq_image *image;
 
     if (!has_real_model())
-        SKIP(REAL_MODEL " is absent; make demo unpacks it");
+        SKIP(REAL_MODEL " is absent; make real-model unpacks it");
     image = tiny_image(1);
     ASSERT_OK(mmq_load(&model, source_path(REAL_MODEL), NULL));
     ASSERT_OK(mmq_session_create(&session, model, NULL));

@@ -4,6 +4,7 @@
 set -u
 bin=$1/examples
 case=test/golden/llava_tiny
+scenes=examples/models/scenes
 model=$case/model
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -56,6 +57,13 @@ expect 'mmq-quantize takes two folders' 2 '' "*one argument too many: 'c'*" \
     "$bin/mmq-quantize" a b c --format nf4
 expect 'mmq-quantize needs a format' 2 '' 'usage*' "$bin/mmq-quantize" "$model" "$work/new"
 
+shown='number 42, medium red hexagon, small hollow grey moon, word NABVW'
+expect "the repository's model says what its picture shows, also in nf4" 0 "$shown"$'\n'"$shown" \
+    'demo: *' examples/demo.sh "$1"
+expect "the repository's model answers the questions of its sample" 0 '*"exact_match": 0.9[5-9]*' '' \
+    "$bin/mmq-eval" "$scenes" --data "$scenes/sample" --json
+expect 'it does not where it sees grey pictures' 0 '*"exact_match": 0.[0-3]*' '' \
+    "$bin/mmq-eval" "$scenes" --data "$scenes/sample" --json --grey
 expect 'an answer is on stdout alone' 0 '?*' '' "${describe[@]}" --max-tokens 4
 expect 'words after -- are no options' 1 '' 'mmq-describe: --help: *' \
     "$bin/mmq-describe" -- "$model" --help

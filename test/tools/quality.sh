@@ -21,16 +21,6 @@ fi
 
 say() { printf 'quality: %s\n' "$*" >&2; }
 
-unpack() {
-    [ ! -d "$model" ] || return 0
-    [ -d "$models/llava-flickr" ] || { say "no model: $models/llava-flickr is absent"; exit 1; }
-    say "unpacking $models/llava-flickr"
-    rm -rf "$model.part" && mkdir -p build/models
-    cp -r "$models/llava-flickr" "$model.part" && chmod -R u+w "$model.part"
-    xz -d "$model.part/model.safetensors.xz"
-    mv "$model.part" "$model"
-}
-
 # field FILE KEY: the number after "KEY" where it first stands.
 field() {
     sed -n "s/.*\"$2\": \([-+.e0-9]*\).*/\1/p" "$1" | sed -n 1p
@@ -58,7 +48,7 @@ row() {
     }'
 }
 
-unpack
+"$(dirname "$0")/real_model.sh" "$models"
 mkdir -p "$out"
 first='' rows=''
 for candidate in "${candidates[@]}"; do
