@@ -11,7 +11,7 @@
  * so that every lane of half a warp reads banks of its own.
  *
  * Bytes: W is read once; x once per block of 8 * kRows rows of W (from L2). Arithmetic, of a 4-bit
- * weight: about 2.5 instructions and one shared-memory access of 4 bytes.
+ * weight: about 3 instructions and one shared-memory access of 4 bytes.
  */
 #include "cuda/product.h"
 
@@ -22,6 +22,7 @@ enum {
     PAIR_BYTES = 256 * PAIR_COPIES * 8,
     MAP_BYTES = 256 * 4,
     MUCH_SHARED = 99 * 1024,
+    MOST_COLS = 1 << 24,  /* so that the rows of a block lie within 2^32 bytes */
     FEW_X_FLOATS = 7168,  /* of x in shared memory at a time: 28 KiB beside 33 of tables */
     MOST_X_FLOATS = 14336 /* the same where a block may have MUCH_SHARED */
 };
@@ -501,7 +502,7 @@ template <int kCode> static int32_t run_code(struct mmqi_stream *s, const struct
 
 static bool is_aligned(const struct weight_view *w)
 {
-    return w->cols > 0 && w->cols % run_elements(w->kind, w->dtype) == 0 &&
+    return w->cols > 0 && w->cols <= MOST_COLS && w->cols % run_elements(w->kind, w->dtype) == 0 &&
            w->scale != SCALE_EACH && (uintptr_t)w->part[0] % RUN_BYTES == 0;
 }
 

@@ -7,7 +7,7 @@
 #include "ops/device.h"
 
 static const double u = 0x1p-24; /* half the distance of f32 numbers at 1 */
-#define BF16 0x1p-9              /* of bf16 numbers; f16 is finer */
+#define BF16 0x1p-8              /* of bf16 numbers, 8 bits of precision; f16 is finer */
 
 #define COUNT(list) ((int32_t)(sizeof(list) / sizeof *(list)))
 
