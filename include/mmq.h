@@ -267,7 +267,8 @@ typedef struct mmq_load_options {
  *   MMQ_ERR_MISMATCH     tensors missing, unused or of another shape; the message lists them
  *   MMQ_ERR_UNSUPPORTED  a family, weight format, kernel set or option this build does not run
  *   MMQ_ERR_INVALID      `quantize`, a device map or limits do not parse, or a rule matches
- *                        nothing: line and column; a map that cuts a segment, or leaves a weight out
+ *                        nothing: line and column; a map that cuts a segment, or leaves a weight
+ *                        out
  *   MMQ_ERR_CALLBACK     the reader failed with what no file could mean
  *   MMQ_ERR_LIMIT        more tensors, end tokens or bytes than this library counts
  *   MMQ_ERR_NO_DEVICE    there is no such device
