@@ -190,9 +190,9 @@ $(CUDA_SO): $(CUDA_OBJ) $B/cuda/objects cuda/libmmq-cuda.map
 
 # The kernels on the host, for TEST_CUDA_LIBRARY: what they compute and touch, without a device.
 EMULATED_SO := $B/lib/libmmq-emulated.so
-EMULATED_CU := $(filter-out cuda/probe.cu cuda/pack%,$(wildcard cuda/*.cu))
+EMULATED_CU := $(filter-out cuda/probe.cu cuda/measure.cu cuda/pack%,$(wildcard cuda/*.cu))
 EMULATED_OBJ := $(EMULATED_CU:%.cu=$B/emulated/%.cu.o) \
-	$(patsubst %.c,$B/emulated/%.c.o,$(wildcard test/emulated/*.c) cuda/scratch.c src/core/dtype.c $(CUDA_SHARED))
+	$(patsubst %.c,$B/emulated/%.c.o,$(wildcard test/emulated/*.c) cuda/call.c cuda/scratch.c src/core/dtype.c $(CUDA_SHARED))
 EMULATED_C = $(filter-out -Wstrict-prototypes -Wmissing-prototypes,$(BASE)) -I. -Itest -isystem $(CUDA_HOME)/include
 $B/emulated/%.cu.o: %.cu test/emulated/emulate.h $B/cuda/flags
 	@mkdir -p $(@D)
@@ -321,7 +321,8 @@ unit: $(SUITE_RUNS) ## build and run the Check suites alone
 # What test/gpu/run.sh runs; libraries that a machine may lack lie beside, so that the build folder
 # can be taken to one that has a device and no compiler.
 GPU_PROGRAMS := $(addprefix $B/test/,ops/test_device ops/test_pack_rows ops/test_rows ops/test_matmul ops/test_attention \
-	ops/test_ops model/test_cuda_library model/test_split golden/golden_case)
+	ops/test_ops model/test_cuda_library model/test_cuda_model \
+	model/test_split golden/golden_case)
 .PHONY: gpu-programs
 gpu-programs: $(GPU_PROGRAMS) examples ## build all that check-gpu runs, without running it
 	+@$(MAKE) --no-print-directory cuda
@@ -334,6 +335,13 @@ GPU_SUITES ?=
 .PHONY: check-gpu
 check-gpu: gpu-programs ## build all, run ops, golden cases, model tests and benches on DEVICE=cuda:0
 	@test/gpu/run.sh $B $(DEVICE) $(GPU_SUITES)
+
+# make gpu-bundle DIR=somewhere REAL=... REAL_EVAL=... SCENES=... HELD=... PART=...: see the script.
+DIR ?= build/bundle
+.PHONY: gpu-bundle
+gpu-bundle: gpu-programs ## copy what a machine with a device and without this tree needs into DIR
+	@REAL='$(REAL)' REAL_EVAL='$(REAL_EVAL)' SCENES='$(SCENES)' HELD='$(HELD)' SHARED='$(SHARED)' PART='$(PART)' \
+		PYTHON='$(PYTHON)' test/gpu/bundle.sh $B '$(DIR)'
 
 # The suites that mean something without a decoder, each in a build of its own.
 DECODER_SUITES := unit/test_image model/test_api model/test_runtime

@@ -48,25 +48,26 @@ int32_t mmqi_cuda_fail(struct mmqi_device *device, int32_t status, const char *f
 
 cudaError_t mmqi_cuda_fault(struct mmqi_device *device, bool is_alloc)
 {
-    int64_t call = __atomic_add_fetch(&device->n_calls, 1, __ATOMIC_RELAXED), alloc = 0;
+    int64_t call = __atomic_add_fetch(&device->n_calls, 1, __ATOMIC_RELAXED);
+    int64_t alloc = is_alloc ? __atomic_add_fetch(&device->n_allocs, 1, __ATOMIC_RELAXED) : 0;
     int32_t lost = __atomic_load_n(&device->lost, __ATOMIC_RELAXED);
+    const struct mmqi_fault *fault = &device->fault;
 
-    if (is_alloc)
-        alloc = __atomic_add_fetch(&device->n_allocs, 1, __ATOMIC_RELAXED);
     if (lost != 0)
         return (cudaError_t)lost;
-    switch (device->fault.kind) {
-    case MMQI_FAULT_ALLOC:
-        return alloc == device->fault.nth ? cudaErrorMemoryAllocation : cudaSuccess;
-    case MMQI_FAULT_CALL:
-        if (call != device->fault.nth)
-            return cudaSuccess;
+    /* An nth below 1 counts calls and makes none fail. */
+    if (fault->kind == MMQI_FAULT_ALLOC && is_alloc && alloc == fault->nth)
+        return cudaErrorMemoryAllocation;
+    if (fault->kind == MMQI_FAULT_CALL && call == fault->nth)
         return is_alloc ? cudaErrorMemoryAllocation : cudaErrorLaunchOutOfResources;
-    case MMQI_FAULT_LOST:
-        return call == device->fault.nth ? cudaErrorLaunchFailure : cudaSuccess;
-    default:
-        return cudaSuccess;
-    }
+    if (fault->kind == MMQI_FAULT_LOST && call == fault->nth)
+        return cudaErrorLaunchFailure;
+    return cudaSuccess;
+}
+
+int32_t mmqi_cuda_faulted(struct mmqi_device *device, const char *what)
+{
+    return mmqi_cuda_check(device, mmqi_cuda_fault(device, false), what);
 }
 
 /* "cudaMalloc" of "cudaMalloc(&memory, size)". */

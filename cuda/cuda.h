@@ -101,6 +101,8 @@ int32_t mmqi_cuda_probe(struct mmqi_device *device);
 /* Counts a call; cudaSuccess, or the error that it must give without being made (a fault to come,
  * a device that is lost). */
 cudaError_t mmqi_cuda_fault(struct mmqi_device *device, bool is_alloc);
+/* The same as a status with its line, of a call that is no allocation. */
+int32_t mmqi_cuda_faulted(struct mmqi_device *device, const char *what);
 
 /* A call of the runtime, counted and checked; it is not made where a fault takes its place. */
 #define MMQI_CUDA(device, call)                                                                    \
@@ -109,9 +111,7 @@ cudaError_t mmqi_cuda_fault(struct mmqi_device *device, bool is_alloc);
     mmqi_cuda_check(device, mmqi_cuda_fault(device, true) ?: (call), #call)
 /* Of cuBLASLt, likewise. */
 #define MMQI_CUBLAS(device, call)                                                                  \
-    (mmqi_cuda_fault(device, false) != cudaSuccess                                                 \
-         ? mmqi_cuda_check_lt(device, CUBLAS_STATUS_EXECUTION_FAILED, #call)                       \
-         : mmqi_cuda_check_lt(device, (call), #call))
+    (mmqi_cuda_faulted(device, #call) ?: mmqi_cuda_check_lt(device, (call), #call))
 
 /* ---- scratch (scratch.c, the kernels' own): bytes that the ops of such a stream need ---- */
 

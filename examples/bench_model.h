@@ -1,7 +1,7 @@
 /*
  * A LLaVA or Qwen2-VL checkpoint that lies nowhere: its text files are written into memory, and the
- * bytes of its weights are made when they are read, by a generator that counts. So a model of real shapes
- * can be loaded, and quantized while it is loaded, where no 16-bit copy of it would fit.
+ * bytes of its weights are made when they are read, by a generator that counts. So a model of real
+ * shapes can be loaded, and quantized while it is loaded, where no 16-bit copy of it would fit.
  */
 #ifndef EXAMPLES_BENCH_MODEL_H
 #define EXAMPLES_BENCH_MODEL_H

@@ -267,7 +267,8 @@ typedef struct mmq_load_options {
  *   MMQ_ERR_MISMATCH     tensors missing, unused or of another shape; the message lists them
  *   MMQ_ERR_UNSUPPORTED  a family, weight format, kernel set or option this build does not run
  *   MMQ_ERR_INVALID      `quantize`, a device map or limits do not parse, or a rule matches
- *                        nothing: line and column; a map that cuts a segment, or leaves a weight out
+ *                        nothing: line and column; a map that cuts a segment, or leaves a weight
+ *                        out
  *   MMQ_ERR_CALLBACK     the reader failed with what no file could mean
  *   MMQ_ERR_LIMIT        more tensors, end tokens or bytes than this library counts
  *   MMQ_ERR_NO_DEVICE    there is no such device
@@ -556,7 +557,8 @@ MMQ_API mmq_status mmq_render_chat(char **text, size_t *size, const mmq_model *m
  * A session on the model, which is placed now if it was not. All device memory of the session is
  * taken here, exactly as mmq_estimate() tells. The caller owns *out. Since 0.1.
  *
- *   MMQ_ERR_LIMIT        the memory limit would be passed: the message tells needed and given bytes
+ *   MMQ_ERR_LIMIT        the memory limit would be passed: the message tells needed and given bytes,
+ *                        and nothing was placed for it
  *   MMQ_ERR_UNSUPPORTED  a mode that the device does not have
  * and what mmq_model_place() can say.
  */

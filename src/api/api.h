@@ -70,6 +70,10 @@ const struct mmqi_mem_hooks *mmqi_model_enter(const mmq_model *model);
 int32_t mmqi_take_session_options(struct mmqi_session_options *out,
                                   const mmq_session_options *options);
 
+/* Where nothing is placed yet: MMQ_ERR_LIMIT when the weights and such a session do not fit the
+ * limits, before anything is taken. Under the model's hooks. */
+int32_t mmqi_model_check_room(mmq_model *model, const struct mmqi_session_options *options);
+
 /* mmq_load() with these backends, which end with NULL, in the place of the build's own: for
  * tests. */
 int32_t mmqi_load(mmq_model **out, const char *path, const mmq_load_options *options,

@@ -381,6 +381,36 @@ static uint64_t total_at(const mmq_model *model, const struct mmqi_session_layou
     return mmqi_model_place_bytes(model->core, place) + (beside > session ? beside : session);
 }
 
+static bool is_placed(mmq_model *model)
+{
+    bool placed;
+
+    mmqi_os_lock(model->placing);
+    placed = model->core->placed != NULL;
+    mmqi_os_unlock(model->placing);
+    return placed;
+}
+
+int32_t mmqi_model_check_room(mmq_model *model, const struct mmqi_session_options *options)
+{
+    struct mmqi_session_layout layout;
+    uint64_t bytes[MMQI_MAX_PLACES];
+    int32_t status;
+
+    if (is_placed(model))
+        return MMQ_OK;
+    status = mmqi_session_layout(&layout, model->core, model->host, options);
+    if (status != MMQ_OK)
+        return status;
+    for (int32_t i = 0; i < layout.n_places; i++)
+        bytes[i] = total_at(model, &layout, i);
+    mmqi_session_layout_clear(&layout);
+    status = mmqi_host_take(model->host, bytes, "weights and session");
+    if (status == MMQ_OK)
+        mmqi_host_give(model->host, bytes);
+    return status;
+}
+
 mmq_status mmq_estimate(mmq_memory *memory, const mmq_model *model,
                         const mmq_session_options *options)
 {

@@ -57,6 +57,8 @@ static int32_t create(mmq_session *session, mmq_model *model, const mmq_session_
     int32_t status = mmqi_take_session_options(&session_options, options);
 
     if (status == MMQ_OK)
+        status = mmqi_model_check_room(model, &session_options);
+    if (status == MMQ_OK)
         status = mmq_model_place(model);
     if (status != MMQ_OK)
         return status;

@@ -3,52 +3,30 @@
  * TEST_DEVICE=cuda:0 TEST_CUDA_LIBRARY=.../libmmq-emulated.so. It tests what kernels compute and
  * touch, not the CUDA runtime around them: memory is the host's, every op is done when it returns.
  *
- * EMULATED_COMPUTE (90) and EMULATED_SHARED (232448) choose another device, as 75 and 65536.
+ * EMULATED_COMPUTE (90) and EMULATED_SHARED (232448) choose another device, as 75 and 65536;
+ * EMULATED_DEVICES (1) says how many there are.
  */
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cuda/cuda.h"
 
-/* ---- what kernels call of the CUDA backend ---- */
+/* ---- the calls of the CUDA runtime that cuda/call.c makes ---- */
 
-int32_t mmqi_cuda_launched(struct mmqi_stream *s, const char *what)
+cudaError_t cudaGetLastError(void)
 {
-    (void)s, (void)what;
-    return MMQ_OK;
-}
-
-int32_t mmqi_cuda_check(struct mmqi_device *device, cudaError_t error, const char *what)
-{
-    if (error == cudaSuccess)
-        return MMQ_OK;
-    return mmqi_cuda_fail(device, MMQ_ERR_DEVICE, "%s: error %d", what, (int)error);
-}
-
-int32_t mmqi_cuda_check_lt(struct mmqi_device *device, cublasStatus_t error, const char *what)
-{
-    if (error == CUBLAS_STATUS_SUCCESS)
-        return MMQ_OK;
-    return mmqi_cuda_fail(device, MMQ_ERR_DEVICE, "%s: error %d", what, (int)error);
-}
-
-cudaError_t mmqi_cuda_fault(struct mmqi_device *device, bool is_alloc)
-{
-    (void)device, (void)is_alloc;
     return cudaSuccess;
 }
 
-int32_t mmqi_cuda_fail(struct mmqi_device *device, int32_t status, const char *format, ...)
+const char *cudaGetErrorString(cudaError_t error)
 {
-    char line[256];
-    va_list args;
+    return error == cudaErrorMemoryAllocation ? "out of memory" : "an emulated error";
+}
 
-    va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    return device->host->fail(status, line);
+const char *cublasLtGetStatusString(cublasStatus_t status)
+{
+    return status == CUBLAS_STATUS_NOT_SUPPORTED ? "not supported" : "an emulated error";
 }
 
 /* ---- devices ---- */
@@ -63,7 +41,7 @@ static int setting(const char *name, int otherwise)
 static int32_t emulated_count(const struct mmqi_backend_host *host, int32_t *n)
 {
     (void)host;
-    *n = 1;
+    *n = setting("EMULATED_DEVICES", 1);
     return MMQ_OK;
 }
 
@@ -85,10 +63,16 @@ static int32_t emulated_open(struct mmqi_device **out, const struct mmqi_device_
     if (!device)
         return options->host->fail(MMQ_ERR_NOMEM, "no memory for an emulated device");
     device->host = options->host;
+    device->index = options->index;
+    device->fault = options->fault;
     device->n_multiprocessors = 132;
     device->compute = setting("EMULATED_COMPUTE", 90);
     device->shared_bytes = (size_t)setting("EMULATED_SHARED", 227 * 1024);
-    return MMQ_OK;
+    if (MMQI_CUDA(device, cudaSuccess) == MMQ_OK)
+        return MMQ_OK;
+    free(device);
+    *out = NULL;
+    return MMQ_ERR_DEVICE;
 }
 
 static void emulated_close(struct mmqi_device *device)
@@ -102,29 +86,46 @@ static const char *emulated_describe(const struct mmqi_device *device)
     return "emulated";
 }
 
-static int32_t emulated_alloc(struct mmqi_device *device, void **out, size_t size)
+/* What lies in front of every block. */
+struct front {
+    _Alignas(MMQI_CUDA_ALIGN) size_t size;
+};
+
+static cudaError_t take(struct mmqi_device *device, void **out, size_t size)
 {
     size_t rounded = (size + MMQI_CUDA_ALIGN - 1) / MMQI_CUDA_ALIGN * MMQI_CUDA_ALIGN;
+    struct front *front = aligned_alloc(MMQI_CUDA_ALIGN, sizeof *front + rounded);
 
-    *out = aligned_alloc(MMQI_CUDA_ALIGN, rounded ? rounded : MMQI_CUDA_ALIGN);
-    if (!*out)
-        return mmqi_cuda_fail(device, MMQ_ERR_NOMEM, "no memory for %zu bytes", size);
-    memset(*out, 0xff, rounded); /* NaN */
-    return MMQ_OK;
+    if (!front)
+        return cudaErrorMemoryAllocation;
+    front->size = size;
+    *out = memset(front + 1, 0xff, rounded); /* NaN */
+    device->taken += size;
+    device->peak = device->taken > device->peak ? device->taken : device->peak;
+    return cudaSuccess;
+}
+
+static int32_t emulated_alloc(struct mmqi_device *device, void **out, size_t size)
+{
+    *out = NULL;
+    return MMQI_CUDA_ALLOC(device, take(device, out, size));
 }
 
 static void emulated_free(struct mmqi_device *device, void *memory)
 {
-    (void)device;
-    free(memory);
+    if (!memory)
+        return;
+    device->taken -= ((struct front *)memory - 1)->size;
+    free((struct front *)memory - 1);
 }
 
 static int32_t emulated_move(struct mmqi_device *device, void *dst, const void *src, size_t size)
 {
-    (void)device;
-    if (size > 0)
+    int32_t status = MMQI_CUDA(device, cudaSuccess);
+
+    if (status == MMQ_OK && size > 0)
         memmove(dst, src, size);
-    return MMQ_OK;
+    return status;
 }
 
 static int32_t emulated_pack(struct mmqi_device *device, struct mmqi_wmat *w, void *block,
@@ -146,14 +147,26 @@ static int32_t emulated_pack_rows(struct mmqi_device *device, const struct mmqi_
 
 static void emulated_memory(struct mmqi_device *device, struct mmqi_device_memory *memory)
 {
-    (void)device;
     memset(memory, 0, sizeof *memory);
+    memory->taken = device->taken;
+    memory->peak = device->peak;
+}
+
+static int32_t emulated_measure(struct mmqi_device *device, uint64_t bytes,
+                                struct mmqi_rates *rates)
+{
+    (void)bytes;
+    memset(rates, 0, sizeof *rates);
+    return mmqi_cuda_fail(device, MMQ_ERR_UNSUPPORTED, "emulated: it has no speed");
 }
 
 static int64_t emulated_fault(struct mmqi_device *device, struct mmqi_fault fault)
 {
-    (void)device, (void)fault;
-    return 0;
+    int64_t n = device->fault.kind == MMQI_FAULT_ALLOC ? device->n_allocs : device->n_calls;
+
+    device->fault = fault;
+    device->n_calls = device->n_allocs = 0;
+    return n;
 }
 
 /* ---- streams ---- */
@@ -167,7 +180,7 @@ static size_t emulated_stream_bytes(const struct mmqi_device *device,
 static void emulated_stream_close(struct mmqi_stream *stream)
 {
     if (stream)
-        free(stream->scratch);
+        emulated_free(stream->device, stream->scratch);
     free(stream);
 }
 
@@ -196,8 +209,7 @@ static int32_t emulated_stream_open(struct mmqi_device *device,
 
 static int32_t emulated_stream_wait(struct mmqi_stream *stream)
 {
-    (void)stream;
-    return MMQ_OK;
+    return MMQI_CUDA(stream->device, cudaSuccess);
 }
 
 static const struct mmqi_ops emulated_ops = {
@@ -240,6 +252,7 @@ static const struct mmqi_backend emulated_backend = {
     .pack = emulated_pack,
     .pack_rows = emulated_pack_rows,
     .memory = emulated_memory,
+    .measure = emulated_measure,
     .fault = emulated_fault,
     .stream_open = emulated_stream_open,
     .stream_wait = emulated_stream_wait,

@@ -4,7 +4,7 @@
 # check-gpu` or `make gpu-programs` made them, here or elsewhere; libraries that lie in BUILD/needed
 # (gpu-programs puts them there) are used before the system's. DEVICE: cuda:0 without it.
 #
-# SUITE: ops, pack, suites, time, golden, model, bench, sanitizer (by hand: it takes long); without, all
+# SUITE: ops, pack, suites, time, golden, model, bench, figures (by hand, see figures.sh); without, all
 # but the last. Each writes BUILD/gpu/NAME.log and closes with one line, "SUMMARY NAME: ..."; nothing
 # ends the run, and the exit status tells whether a suite failed.
 set -u
@@ -14,15 +14,8 @@ wanted=${*:-ops pack suites golden model time bench}
 logs=$build/gpu
 status=0
 mkdir -p "$logs"
-export TEST_DEVICE=$device TEST_SOURCE_ROOT=$PWD TEST_CUDA_LIBRARY=$PWD/$build/lib/libmmq-cuda.so
-export CK_TIMEOUT_MULTIPLIER=20 CK_DEFAULT_TIMEOUT=120
-# Where the CUDA libraries may lie, beside what the system knows.
-for folder in "$PWD/$build/needed" /usr/local/cuda/lib64 \
-    "$(find / -xdev -name libcublasLt.so.13 -printf '%h\n' -quit 2>/dev/null)" \
-    "$(find / -xdev -name libcudart.so.13 -printf '%h\n' -quit 2>/dev/null)"; do
-    [ -d "$folder" ] && LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folder
-done
-export LD_LIBRARY_PATH=${LD_LIBRARY_PATH-}
+# shellcheck source=test/gpu/libraries.sh
+. "$(dirname "$0")/libraries.sh"
 
 suite() { # suite NAME COMMAND...: its log, the lines that matter, and its summary
     local name=$1 begin=$SECONDS rc
@@ -40,7 +33,6 @@ wants() { # wants NAME
     case " $wanted " in *" $1 "*) return 0 ;; *) return 1 ;; esac
 }
 
-shared=$(ls -d shared ../shared ../../shared 2>/dev/null | head -n 1)
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null
 wants ops && suite ops "$build/test/ops/test_device"
 if wants pack; then
@@ -53,14 +45,12 @@ if wants suites; then
     done
 fi
 if wants golden; then
-    for case in test/golden/*/golden.json ${shared:+"$shared"/golden/{llava,qwen2_vl}*/golden.json}; do
-        [ -f "$case" ] || continue
-        case=$(dirname "$case")
+    for case in $(golden_cases); do
         suite "golden-$(basename "$case")" "$build/test/golden/golden_case" --device "$device" "$case"
     done
 fi
 if wants model; then
-    for name in cuda_library split device; do
+    for name in cuda_library cuda_model split device; do
         [ -x "$build/test/model/test_$name" ] && suite "model-$name" "$build/test/model/test_$name"
     done
 fi
@@ -70,19 +60,24 @@ if wants time; then
         cat "$logs/time-$mode.log"
     done
 fi
+# bench SHAPE FORMAT LEAST_DECODE LEAST_PREFILL: fractions of what the device reaches
+bench() {
+    local log=$logs/bench-$1-$2.log decode prefill
+    suite "bench-$1-$2" "$build/examples/mmq-bench" --random "$1" --format "$2" --device "$device" \
+        --prompt 2048 --no-vision --json
+    decode=$(sed -n 's/.*"fraction_of_read_bandwidth": \([-+.e0-9]*\).*/\1/p' "$log")
+    prefill=$(sed -n 's/.*"fraction_of_product_rate": \([-+.e0-9]*\).*/\1/p' "$log")
+    echo "BENCH $1 $2: decoding ${decode:-?} of the read rate (least $3), 2048 rows ${prefill:-?} of cuBLASLt's bf16 rate (least $4)"
+}
 if wants bench && "$build/examples/mmq-bench" --help 2>/dev/null | grep -q -- --device; then
-    for format in nf4 int4 int8 bf16; do
-        suite "bench-$format" "$build/examples/mmq-bench" --random "${BENCH_SHAPE:-llava-8b}" \
-            --format $format --device "$device" --prompt 2048
-        cat "$logs/bench-$format.log"
-    done
+    bench llava-8b nf4 0.30 0.25
+    bench llava-8b int4 0.30 0.25
+    bench llava-8b int8 0.42 0
+    bench qwen2-vl-2b nf4 0.15 0
+    bench qwen2-vl-2b int4 0.15 0
+    bench llava-8b bf16 0 0
 fi
-if wants sanitizer; then
-    for tool in memcheck racecheck initcheck synccheck; do
-        suite "sanitizer-$tool" compute-sanitizer --tool $tool --error-exitcode 9 \
-            "$build/test/ops/test_device"
-        suite "sanitizer-$tool-pack" compute-sanitizer --tool $tool --error-exitcode 9 \
-            "$build/test/ops/test_pack_rows"
-    done
+if wants figures; then
+    "$(dirname "$0")/figures.sh" "$build" "$device" || status=1
 fi
 exit $status

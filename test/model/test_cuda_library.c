@@ -24,21 +24,43 @@ static const char fake_source[] =
     "              const struct mmqi_backend **out)\n"
     "{ (void)host; if (abi != ABI) return -12; *out = &backend; return 0; }\n";
 
-/* Compile it to NAME in the folder of the test. */
-static const char *make_fake(const char *name, const char *flags)
+static const char *compiler(void)
 {
     const char *cc = getenv("CC");
+
+    return cc && *cc ? cc : "cc";
+}
+
+/* A machine that tests what was built elsewhere may have neither compiler nor headers. */
+static bool can_compile(void)
+{
+    return access(source_path("src/backend/host.h"), R_OK) == 0 &&
+           access(source_path("include/mmq.h"), R_OK) == 0 &&
+           system(support_text("command -v %s >/dev/null", compiler())) == 0;
+}
+
+#define NEEDS_COMPILER                                                                             \
+    if (!can_compile())                                                                            \
+    SKIP("no compiler, or no headers of the library")
+
+/* Compile `source` to NAME in the folder of the test. */
+static const char *compile(const char *source, const char *name, const char *flags)
+{
     FILE *file = fopen("fake.c", "w");
 
     ck_assert_ptr_nonnull(file);
-    fputs(fake_source, file);
+    fputs(source, file);
     fclose(file);
     ck_assert_int_eq(
         system(support_text("%s -std=gnu11 -shared -fPIC -I'%s' -I'%s' %s -o '%s' fake.c",
-                            cc && *cc ? cc : "cc", source_path("src"), source_path("include"),
-                            flags, name)),
+                            compiler(), source_path("src"), source_path("include"), flags, name)),
         0);
     return support_text("./%s", name);
+}
+
+static const char *make_fake(const char *name, const char *flags)
+{
+    return compile(fake_source, name, flags);
 }
 
 /* ---- what loading says of it ---- */
@@ -137,6 +159,7 @@ END_TEST
 
 START_TEST(a_library_that_is_no_backend_is_named)
 {
+    NEEDS_COMPILER;
     check_fallback(make_fake("other.so", "-DABI=0 -DENTRY=something"), MMQ_ERR_UNSUPPORTED,
                    "has no mmqi_cuda_backend");
 }
@@ -144,6 +167,7 @@ END_TEST
 
 START_TEST(a_library_of_another_version_is_refused)
 {
+    NEEDS_COMPILER;
     check_fallback(make_fake("old.so", "-DABI=0 -DENTRY=mmqi_cuda_backend"), MMQ_ERR_UNSUPPORTED,
                    "of another version");
 }
@@ -153,6 +177,7 @@ START_TEST(what_the_library_needs_and_lacks_is_named)
 {
     const char *path;
 
+    NEEDS_COMPILER;
     make_fake("libcublasLt-fake.so.13", "-DABI=0 -DENTRY=needed");
     path = make_fake("needy.so", "-DABI=1 -DENTRY=mmqi_cuda_backend -Wl,--no-as-needed "
                                  "./libcublasLt-fake.so.13");
@@ -163,6 +188,7 @@ END_TEST
 
 START_TEST(a_missing_driver_is_told_in_the_librarys_words)
 {
+    NEEDS_COMPILER;
     check_fallback(
         make_fake("right.so", support_text("-DABI=%u -DENTRY=mmqi_cuda_backend", MMQI_BACKEND_ABI)),
         MMQ_ERR_NO_DEVICE, "fake: no driver here");
@@ -222,6 +248,30 @@ START_TEST(the_built_library_says_why_there_is_no_device)
 }
 END_TEST
 
+/* A driver that stands for an old one: whoever is loaded first under its name is the driver. */
+static const char old_driver_source[] =
+    "int cuDriverGetVersion(int *version);\n"
+    "int cuDriverGetVersion(int *version) { *version = 11040; return 0; }\n"
+    "int cuInit(unsigned flags);\n"
+    "int cuInit(unsigned flags) { (void)flags; return 0; }\n";
+
+START_TEST(an_old_driver_is_named_with_its_number)
+{
+    struct mmqi_os_library *driver;
+    char path[4096];
+
+    if (!real_library())
+        SKIP("libmmq-cuda.so is not built");
+    NEEDS_COMPILER;
+    ck_assert_int_eq(mmqi_os_library_open(&driver, compile(old_driver_source, "libcuda.so.1",
+                                                           "-Wl,-soname,libcuda.so.1")),
+                     MMQ_OK);
+    snprintf(path, sizeof path, "%s", real_library());
+    check_fallback(path, MMQ_ERR_NO_DEVICE, "the NVIDIA driver is for CUDA 11.4");
+    mmqi_os_library_close(driver);
+}
+END_TEST
+
 START_TEST(the_built_library_refuses_a_host_of_another_number)
 {
     const struct mmqi_backend *backend = NULL;
@@ -259,6 +309,7 @@ int main(void)
     tcase_add_test(tcase, a_missing_driver_is_told_in_the_librarys_words);
     tcase_add_test(tcase, the_built_library_fills_every_slot);
     tcase_add_test(tcase, the_built_library_says_why_there_is_no_device);
+    tcase_add_test(tcase, an_old_driver_is_named_with_its_number);
     tcase_add_test(tcase, the_built_library_refuses_a_host_of_another_number);
     suite_add_tcase(suite, tcase);
     runner = srunner_create(suite);

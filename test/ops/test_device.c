@@ -3,6 +3,7 @@
  * and outputs of other strides, poisoned outputs, watched surroundings. TEST_DEVICE=cuda:0 names
  * the device; without it the CPU's best kernels are compared. In one process, in `exact` mode and
  * then in `fast`, where there is one; every mismatch is a line and no mismatch ends a test.
+ * TEST_SMALL=1 leaves most cases out, for tools under which all is slow.
  */
 #include "ops/device.h"
 
@@ -29,6 +30,8 @@ START_TEST(embed_gives_the_same_bits_in_every_format)
     rig_begin();
     for (int32_t f = 0; f < MMQI_N_FORMATS; f++)
         for (int32_t i = 0; i < COUNT(cols); i++) {
+            if (left_out(5, 1))
+                continue;
             table = both_weight_new(f, 7, cols[i], 1);
             y = both_new(5, cols[i], 3);
             rig.ref.ops->embed(rig.ref.stream, &y.ref.mat, &table.ref.mat, where.ref);
@@ -52,6 +55,8 @@ START_TEST(place_rows_and_copy_give_the_same_bits)
 
     rig_begin();
     for (int32_t i = 0; i < COUNT(widths); i++) {
+        if (left_out(3, 1))
+            continue;
         x = both_random(3, widths[i], 3, 1, 1.0f);
         y = both_random(5, widths[i], 5, 2, 1.0f);
         rig.ref.ops->place_rows(rig.ref.stream, &y.ref.mat, &x.ref.mat, where.ref);
@@ -86,6 +91,8 @@ START_TEST(add_gives_the_same_bits)
     rig_begin();
     for (int32_t i = 0; i < COUNT(widths); i++)
         for (int32_t r = 0; r < COUNT(few_rows); r++) {
+            if (left_out(7, 1))
+                continue;
             a = both_random(few_rows[r], widths[i], 3, 1, 1.0f);
             b = both_random(few_rows[r], widths[i], i % 4, 2, 1.0f);
             row = both_random(1, widths[i], 0, 3, 1.0f);
@@ -150,6 +157,8 @@ START_TEST(norms_are_near)
     for (int32_t i = 0; i < COUNT(widths); i++)
         for (int32_t r = 0; r < COUNT(few_rows); r++)
             for (int32_t far = 0; far < 2; far++) {
+                if (left_out(11, 1))
+                    continue;
                 c.offset = far ? 20.0f : 0.0f;
                 x = both_random(few_rows[r], widths[i], i % 5, 1, 1.0f);
                 for (int64_t k = 0; k < few_rows[r] * widths[i]; k++)
@@ -232,6 +241,8 @@ START_TEST(activations_take_any_size_in_place)
     rig_begin();
     for (int32_t i = 0; i < COUNT(widths); i++)
         for (int32_t r = 0; r < COUNT(few_rows); r++) {
+            if (left_out(7, 1))
+                continue;
             x = both_random(few_rows[r], widths[i], i % 5, 1, 3.0f);
             kept = both_random(few_rows[r], widths[i], 0, 1, 3.0f);
             up = both_random(few_rows[r], widths[i], i % 2, 2, 1.0f);
@@ -304,6 +315,8 @@ START_TEST(rope_is_near)
     rig_begin();
     for (int32_t i = 0; i < COUNT(dims); i++)
         for (int32_t axes = 1; axes <= 3; axes++) {
+            if (left_out(5, 1))
+                continue;
             rope_on_both(1, dims[i], axes, 1);
             rope_on_both(3, dims[i], axes, 37);
             rope_on_both(32, dims[i], axes, 2);
@@ -328,6 +341,8 @@ START_TEST(patches_give_the_same_bits)
         int32_t side = cut->patch * cut->merge;
         int64_t squares = (int64_t)(cut->height / side) * (cut->width / side);
 
+        if (left_out(2, 1))
+            continue;
         pixels = pair_random((int64_t)cut->channels * cut->height * cut->width, 1, 1.0f);
         y = both_new(squares * cut->merge * cut->merge,
                      (int64_t)cut->channels * cut->frames * cut->patch * cut->patch, 1);
@@ -363,6 +378,8 @@ START_TEST(pick_takes_the_same)
 
     rig_begin();
     for (int32_t i = 0; i < COUNT(cols); i++, rig.n_cases++) {
+        if (left_out(3, 1))
+            continue;
         x = both_random(ROWS, cols[i], 3, 1, 1.0f);
         spoil(&x.ref, cols[i]);
         both_upload(&x);
@@ -444,6 +461,8 @@ static void product_on_both(int32_t format, const struct shape *s, const int64_t
     struct product_case c;
 
     for (int32_t i = 0; i < n_rows; i++) {
+        if (left_out(23, (double)rows[i] * (double)s->k * (double)s->n))
+            continue;
         x = both_random(rows[i], s->k, i % 4, 1, 1.0f);
         y = both_new(rows[i], s->n, i % 3);
         c = product_case(&x, &w);
@@ -511,6 +530,8 @@ START_TEST(a_row_alone_has_the_bits_that_it_has_in_company)
     rig_begin();
     for (int32_t i = 0; i < COUNT(some) && rig.mode == MMQI_MODE_EXACT; i++)
         for (int32_t f = 0; f < MMQI_N_FORMATS; f++, rig.n_cases++) {
+            if (left_out(11, 1))
+                continue;
             x = both_random(some[i].rows, some[i].k, 0, 1, 1.0f);
             many = both_new(some[i].rows, some[i].n, 0);
             alone = both_new(some[i].rows, some[i].n, 0);
@@ -687,6 +708,8 @@ START_TEST(attention_is_near_over_pages_spans_and_heads)
         const struct scene *s = &scenes[i];
         int64_t width = (int64_t)s->n_heads * s->head_dim;
 
+        if (left_out(2, (double)s->rows * s->slots * s->n_heads * s->head_dim))
+            continue;
         scale = 1.0f / sqrtf((float)s->head_dim);
         g = stage_new(s);
         store_on_both(&g, s);
@@ -793,6 +816,46 @@ START_TEST(any_call_may_fail_and_the_next_works)
 }
 END_TEST
 
+/* Of the device itself: each call of it in turn, then with none. */
+static void open_with_faults(int32_t kind, int64_t least)
+{
+    struct mmqi_device_options options = {.pool = rig.dev.pool, .host = &mmqi_backend_host};
+    const char *colon = strchr(test_device(), ':');
+    struct mmqi_device *device = NULL;
+    int64_t nth = 0;
+
+    options.index = colon ? atoi(colon + 1) : 0;
+    while (!device) {
+        int32_t status;
+
+        options.fault = (struct mmqi_fault){kind, ++nth};
+        status = rig.dev.backend->open(&device, &options);
+        if (!!device != (status == MMQ_OK))
+            bad("opening, fault %d at call %d: status %d with a device", (int)kind, (int)nth,
+                (int)status);
+        if (status != MMQ_OK && status != MMQ_ERR_DEVICE && status != MMQ_ERR_NOMEM)
+            bad("opening, fault %d at call %d: status %d", (int)kind, (int)nth, (int)status);
+        if (nth > 1000)
+            break;
+    }
+    rig.dev.backend->close(device);
+    rig.n_cases += nth;
+    if (nth <= least || nth > 1000)
+        bad("opening, fault %d: went well after %d", (int)kind, (int)nth);
+}
+
+START_TEST(a_device_that_cannot_be_opened_says_so)
+{
+    if (rig_on_cpu())
+        SKIP("the CPU makes no calls");
+    rig_begin();
+    open_with_faults(MMQI_FAULT_CALL, 1);
+    open_with_faults(MMQI_FAULT_ALLOC, 0);
+    open_with_faults(MMQI_FAULT_LOST, 1);
+    rig_end("opening");
+}
+END_TEST
+
 /* The last test of all: on a device opened for it alone. */
 START_TEST(a_lost_device_says_so_ever_after)
 {
@@ -839,6 +902,7 @@ static int run_modes(const char *mode)
     tcase_add_test(tcase, a_row_alone_has_the_bits_that_it_has_in_company);
     tcase_add_test(tcase, attention_is_near_over_pages_spans_and_heads);
     tcase_add_test(tcase, any_call_may_fail_and_the_next_works);
+    tcase_add_test(tcase, a_device_that_cannot_be_opened_says_so);
     tcase_add_test(tcase, a_lost_device_says_so_ever_after);
     suite_add_tcase(suite, tcase);
     srunner_set_fork_status(runner, CK_NOFORK);

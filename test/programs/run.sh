@@ -78,9 +78,9 @@ expect 'a device that is not there is told' 1 '' "mmq-describe: device 'tpu': *"
     "${describe[@]}" --device tpu
 expect 'a device map is told line and column' 1 '' 'mmq-describe: device map, line 1, column 10: *' \
     "${describe[@]}" --device '* = cpu; audio.* = cpu'
-expect 'limits by device are kept' 1 '' 'mmq-describe: weights: needs *the limit of 1024 *' \
+expect 'limits by device are kept' 1 '' 'mmq-describe: weights and session: needs *the limit of 1024 *' \
     "${describe[@]}" --device cpu --memory-limits 'cpu = 1KiB'
-expect 'a memory limit is kept' 1 '' 'mmq-describe: weights: needs *' \
+expect 'a memory limit is kept' 1 '' 'mmq-describe: weights and session: needs *' \
     "${describe[@]}" --memory-limit 1000
 expect 'mmq-inspect lists tensors' 0 '*language.head*' '' "$bin/mmq-inspect" "$model"
 expect 'mmq-quantize makes a folder that is read again' 0 '' '' \
