@@ -190,7 +190,7 @@ $(CUDA_SO): $(CUDA_OBJ) $B/cuda/objects cuda/libmmq-cuda.map
 
 # The kernels on the host, for TEST_CUDA_LIBRARY: what they compute and touch, without a device.
 EMULATED_SO := $B/lib/libmmq-emulated.so
-EMULATED_CU := $(filter-out cuda/probe.cu cuda/pack%,$(wildcard cuda/*.cu))
+EMULATED_CU := $(filter-out cuda/probe.cu cuda/measure.cu cuda/pack%,$(wildcard cuda/*.cu))
 EMULATED_OBJ := $(EMULATED_CU:%.cu=$B/emulated/%.cu.o) \
 	$(patsubst %.c,$B/emulated/%.c.o,$(wildcard test/emulated/*.c) cuda/scratch.c src/core/dtype.c $(CUDA_SHARED))
 EMULATED_C = $(filter-out -Wstrict-prototypes -Wmissing-prototypes,$(BASE)) -I. -Itest -isystem $(CUDA_HOME)/include
