@@ -13,9 +13,9 @@
  * Keys and values are read once per block of queries. No scores beyond a block are stored.
  *
  * In `exact` mode that is all, whatever the number of rows. In `fast` mode up to 8 rows are split:
- * part i of 16 of each span, in whole blocks of 32, is computed by a block of its own, and a second
- * kernel adds the parts in order; more rows go through tensor cores where attention_tensor.cu
- * serves them.
+ * part i of 16 of each span, in whole blocks of 32, is computed by a block of its own (of
+ * attention_split.cu where it serves), and a second kernel adds the parts in order; more rows go
+ * through tensor cores where attention_tensor.cu serves them.
  */
 #include "cuda/attention.h"
 
@@ -224,6 +224,12 @@ static __global__ void join_kernel(struct attention a)
 
 /* ---- launching ---- */
 
+static int32_t join(struct mmqi_stream *s, const struct attention *a)
+{
+    return launch(s, "attention", join_kernel, dim3((unsigned)a->n_heads, (unsigned)a->q.rows),
+                  dim3(128), 0, *a);
+}
+
 template <int kDims> static int32_t run_attention(struct mmqi_stream *s, const struct attention *a)
 {
     int64_t dim = a->kv.head_dim, group = ceil_div(a->n_heads, a->kv.n_heads);
@@ -239,10 +245,7 @@ template <int kDims> static int32_t run_attention(struct mmqi_stream *s, const s
     status = allow_shared(s, attention_kernel<kDims>, shared);
     if (status == MMQ_OK)
         status = launch(s, "attention", attention_kernel<kDims>, grid, dim3(THREADS), shared, *a);
-    if (status == MMQ_OK && a->partial)
-        status = launch(s, "attention", join_kernel,
-                        dim3((unsigned)a->n_heads, (unsigned)a->q.rows), dim3(128), 0, *a);
-    return status;
+    return status == MMQ_OK && a->partial ? join(s, a) : status;
 }
 
 extern "C" size_t mmqi_cuda_attention_scratch(const struct mmqi_stream_options *options)
@@ -259,6 +262,7 @@ extern "C" int32_t mmqi_cuda_attention(struct mmqi_stream *s, const struct mmqi_
                                        float scale)
 {
     struct attention a = {*y, *q, *kv, spans, scale, n_heads, NULL};
+    int32_t status;
 
     if (q->rows == 0 || n_heads == 0 || kv->head_dim == 0)
         return MMQ_OK;
@@ -267,6 +271,10 @@ extern "C" int32_t mmqi_cuda_attention(struct mmqi_stream *s, const struct mmqi_
         a.partial = reinterpret_cast<float *>(s->scratch);
     else if (mmqi_cuda_tensor_attention_serves(s, &a))
         return mmqi_cuda_tensor_attention(s, &a);
+    if (mmqi_cuda_split_attention_serves(&a)) {
+        status = mmqi_cuda_split_attention(s, &a);
+        return status == MMQ_OK ? join(s, &a) : status;
+    }
     if (kv->head_dim <= 4 * LANES)
         return run_attention<4>(s, &a);
     if (kv->head_dim <= 8 * LANES)

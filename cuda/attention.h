@@ -57,6 +57,10 @@ static __device__ inline struct mmqi_span span_part(struct mmqi_span span, int p
     return span;
 }
 
+/* The parts of few rows' spans, to a->partial. False where it cannot serve this call. */
+bool mmqi_cuda_split_attention_serves(const struct attention *a);
+int32_t mmqi_cuda_split_attention(struct mmqi_stream *s, const struct attention *a);
+
 /* Many rows in `fast` mode, on tensor cores. False where it cannot serve this call. */
 bool mmqi_cuda_tensor_attention_serves(const struct mmqi_stream *s, const struct attention *a);
 int32_t mmqi_cuda_tensor_attention(struct mmqi_stream *s, const struct attention *a);

@@ -24,7 +24,9 @@ static int32_t choose_sizes(struct mmqi_session_layout *layout, const struct mmq
         return mmqi_fail(MMQ_ERR_INVALID,
                          "session: a context of %d; the model has positions for 1..%d",
                          (int)options->context, (int)most);
-    layout->chunk = options->chunk ? options->chunk : MMQI_DEFAULT_CHUNK;
+    layout->chunk = options->chunk                   ? options->chunk
+                    : layout->mode == MMQI_MODE_FAST ? MMQI_FAST_CHUNK
+                                                     : MMQI_DEFAULT_CHUNK;
     if (layout->chunk < 1 || layout->chunk > MMQI_MAX_CHUNK)
         return mmqi_fail(MMQ_ERR_INVALID, "session: a chunk of %d rows, not 1..%d",
                          (int)options->chunk, MMQI_MAX_CHUNK);

@@ -17,6 +17,7 @@ enum {
     MMQI_PAGE_ROWS = 64, /* slots of a KV page */
     MMQI_MAX_PICK = 16,  /* rows whose logits one run can give */
     MMQI_DEFAULT_CHUNK = 512,
+    MMQI_FAST_CHUNK = 2048, /* the default of `fast` mode: weights are unpacked once per chunk */
     MMQI_MAX_CHUNK = 4096,
     MMQI_DEFAULT_CONTEXT = 4096,
     MMQI_MAX_STAGING = 1 << 20 /* bytes that go from one device to another at once */
