@@ -557,8 +557,8 @@ MMQ_API mmq_status mmq_render_chat(char **text, size_t *size, const mmq_model *m
  * A session on the model, which is placed now if it was not. All device memory of the session is
  * taken here, exactly as mmq_estimate() tells. The caller owns *out. Since 0.1.
  *
- *   MMQ_ERR_LIMIT        the memory limit would be passed: the message tells needed and given bytes,
- *                        and nothing was placed for it
+ *   MMQ_ERR_LIMIT        the memory limit would be passed: the message tells needed and given
+ *                        bytes, and nothing was placed for it
  *   MMQ_ERR_UNSUPPORTED  a mode that the device does not have
  * and what mmq_model_place() can say.
  */

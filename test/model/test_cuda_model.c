@@ -220,8 +220,8 @@ static void check_splits(const struct family *family, const char *const *maps, i
 
         have = answer_on(family, map, N_PICTURES);
         same = count_same(&want, &have);
-        printf("FIGURE split %s, %s: %d of %d greedy tokens are the CPU's\n", family->name, map,
-               same, N_IDS);
+        printf("FIGURE split of %s: %d of %d greedy tokens are the CPU's with '%s'\n", family->name,
+               same, N_IDS, map);
         n_wrong += same != N_IDS;
     }
     ck_assert_int_eq(n_wrong, 0);
@@ -292,7 +292,7 @@ START_TEST(takes_exactly_what_was_told_and_tells_the_drivers_apart)
     ASSERT_OK(ask(&answer, session, &llava, N_PICTURES));
     memory = memory_of(model);
     ASSERT_OK(mmq_estimate_device(&told, model, &exact, 0));
-    printf("FIGURE bytes on %s: %llu told, %llu taken, %llu at most; %llu more by the driver, "
+    printf("FIGURE bytes: on %s %llu told, %llu taken, %llu at most; %llu more by the driver, "
            "%llu in all\n",
            device_names[0], (unsigned long long)total, (unsigned long long)memory.taken,
            (unsigned long long)memory.peak, (unsigned long long)told.driver,
