@@ -7,8 +7,8 @@
  *   GELU_TANH   0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
  *   QUICK_GELU  x * sigmoid(1.702 x)
  *
- * One thread per element, or per four where add and gate meet aligned rows; each input is read once,
- * the output written once.
+ * One thread per element, or per four where add and gate meet aligned rows; each input is read
+ * once, the output written once.
  */
 #include "cuda/kernel.h"
 
