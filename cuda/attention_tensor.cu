@@ -19,8 +19,9 @@
 enum {
     THREADS = 128,
     WARPS = THREADS / WARP,
-    QUERIES = 64, /* of a block */
-    SLOTS = 64,   /* of a step */
+    QUERIES = 64,         /* of a block */
+    SLOTS = 64,           /* of a step */
+    EACH = SLOTS / WARPS, /* that a warp loads */
     PAD = 8
 };
 
@@ -125,24 +126,51 @@ static __device__ inline float2 two_of(const float *from, int d, int dim, bool e
     return make_float2(from[d], d + 1 < dim ? from[d + 1] : 0.0f);
 }
 
+/* Which of the warp's slots from `at` on some query of the block sees, as bits. */
+static __device__ inline uint32_t used_slots(const struct all_spans &all, int32_t at)
+{
+    uint32_t used = 0;
+
+    for (int i = 0; i < 2; i++) {
+        int32_t begin = all.mine[i].begin > at ? all.mine[i].begin - at : 0;
+        int32_t end = all.mine[i].end - at < EACH ? all.mine[i].end - at : EACH;
+
+        if (begin < end)
+            used |= (1u << end) - (1u << begin);
+    }
+    for (int half = WARP / 2; half >= 1; half /= 2)
+        used |= __shfl_xor_sync(ALL_LANES, used, half);
+    return used;
+}
+
+/* Where slot j of the warp's is: `from` is slot 0's key if they all lie in one page, else NULL. */
+static __device__ inline const float *slot_at(const struct attention &a, const float *from,
+                                              int32_t at, int j, uint32_t used)
+{
+    if (!(used >> j & 1))
+        return NULL;
+    return from ? from + (int64_t)j * a.kv.n_heads * a.kv.head_dim
+                : key_of(a.kv, at + j, (int32_t)blockIdx.y);
+}
+
 /* A warp's 16 slots of the step: keys to `keys` [SLOTS][kDim + PAD], values to `values`
- * [kDim][SLOTS + PAD], both bf16. */
+ * [kDim][SLOTS + PAD], both bf16. Unrolled, so that all of the loads are under way at once. */
 template <int kDim>
 static __device__ inline void load_step(uint16_t *keys, uint16_t *values, const struct attention &a,
                                         const struct all_spans &all, int32_t base, bool even)
 {
-    int lane = (int)threadIdx.x % WARP, first = (int)threadIdx.x / WARP * (SLOTS / WARPS);
+    int lane = (int)threadIdx.x % WARP, first = (int)threadIdx.x / WARP * EACH;
     int dim = a.kv.head_dim;
     int64_t to_value = a.kv.page_rows * a.kv.n_heads * dim;
-    uint32_t used = 0;
+    uint32_t used = used_slots(all, base + first);
+    const float *page =
+        used && a.kv.page_rows % EACH == 0 ? key_of(a.kv, base + first, (int32_t)blockIdx.y) : NULL;
 
-    for (int j = 0; j < SLOTS / WARPS; j++)
-        used |= any_meets(all, base + first + j, base + first + j + 1) ? 1u << j : 0u;
-#pragma unroll 4
-    for (int j = 0; j < SLOTS / WARPS; j++) {
-        const float *from =
-            used >> j & 1 ? key_of(a.kv, base + first + j, (int32_t)blockIdx.y) : NULL;
+#pragma unroll
+    for (int j = 0; j < EACH; j++) {
+        const float *from = slot_at(a, page, base + first, j, used);
 
+#pragma unroll
         for (int d = 2 * lane; d < kDim; d += 2 * WARP) {
             float2 v = two_of(from, d, dim, even);
 
@@ -150,17 +178,21 @@ static __device__ inline void load_step(uint16_t *keys, uint16_t *values, const 
                 pair_of(v.x, v.y);
         }
     }
-    for (int j = 2 * (lane / 8); j < SLOTS / WARPS; j += 8) {
-        const float *v0 =
-            used >> j & 1 ? key_of(a.kv, base + first + j, (int32_t)blockIdx.y) + to_value : NULL;
-        const float *v1 = used >> (j + 1) & 1
-                              ? key_of(a.kv, base + first + j + 1, (int32_t)blockIdx.y) + to_value
-                              : NULL;
+#pragma unroll
+    for (int i = 0; i < EACH / 8; i++) {
+        int j = 8 * i + 2 * (lane / 8);
+        const float *v0 = slot_at(a, page, base + first, j, used);
+        const float *v1 = slot_at(a, page, base + first, j + 1, used);
 
-#pragma unroll 8
-        for (int d = lane % 8; d < kDim; d += 8)
+        v0 = v0 ? v0 + to_value : NULL;
+        v1 = v1 ? v1 + to_value : NULL;
+#pragma unroll
+        for (int n = 0; n < kDim / 8; n++) {
+            int d = lane % 8 + 8 * n;
+
             *reinterpret_cast<uint32_t *>(values + d * (SLOTS + PAD) + first + j) =
                 pair_of(v0 && d < dim ? v0[d] : 0.0f, v1 && d < dim ? v1[d] : 0.0f);
+        }
     }
 }
 

@@ -124,7 +124,7 @@ extern "C" int32_t mmqi_cuda_patches(struct mmqi_stream *s, const struct mmqi_ma
                   pixels, *how);
 }
 
-enum { PICK_THREADS = 512 };
+enum { PICK_THREADS = 1024 };
 
 /* Is candidate (x, i) before (best, at)? A negative index is none; NaN is never a candidate. */
 static __device__ inline bool goes_before(float x, int64_t i, float best, int64_t at)
@@ -144,6 +144,7 @@ static __global__ __launch_bounds__(PICK_THREADS) void pick_kernel(int32_t *out,
     int64_t at = -1;
 
     wait_for_inputs();
+#pragma unroll 8
     for (int64_t i = t; i < x.cols; i += PICK_THREADS)
         if (!isnan(row[i]) && (at < 0 || row[i] > best)) {
             best = row[i];
