@@ -38,6 +38,8 @@ int32_t mmqi_take_session_options(struct mmqi_session_options *out,
 
     if (status == MMQ_OK)
         status = check_mode(o.mode);
+    if (status == MMQ_OK && o.reserved != 0)
+        status = mmqi_fail(MMQ_ERR_INVALID, "mmq_session_options: reserved is not 0");
     *out = (struct mmqi_session_options){o.context, o.chunk, o.image_rows};
     return status;
 }
