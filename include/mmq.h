@@ -617,7 +617,9 @@ typedef struct mmq_generate_request {
  *
  *   MMQ_ERR_INVALID       pictures and markers do not match in number
  *   MMQ_ERR_LIMIT         a picture takes more tokens than the session's image_rows, or its sides
- *                         differ more than the model's preprocessing takes
+ *                         differ more than the model's preprocessing takes; the text is too long,
+ *                         or one for which the tokenizer's pattern would need the square of its
+ *                         length (mmq_tokenize() says both too)
  *   MMQ_ERR_CONTEXT_FULL  the prompt is longer than the context (an answer that reaches the end
  *                         of the context is no error: its finish reason says so)
  *   MMQ_ERR_UNSUPPORTED   messages, but the checkpoint has no chat template, or none that runs here

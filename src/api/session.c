@@ -48,7 +48,11 @@ int32_t mmqi_take_session_options(struct mmqi_session_options *out,
     int32_t status = MMQI_TAKE(&o, options, "mmq_session_options");
 
     *out = (struct mmqi_session_options){o.context, o.chunk, o.image_rows, MMQI_WANT_BEST};
-    return status == MMQ_OK ? take_mode(&out->mode, o.mode) : status;
+    if (status == MMQ_OK)
+        status = take_mode(&out->mode, o.mode);
+    if (status == MMQ_OK && o.reserved != 0)
+        status = mmqi_fail(MMQ_ERR_INVALID, "mmq_session_options: reserved is not 0");
+    return status;
 }
 
 static int32_t create(mmq_session *session, mmq_model *model, const mmq_session_options *options)

@@ -362,7 +362,7 @@ int32_t mmqi_preprocess_size(const struct mmqi_recipe *recipe, int32_t width, in
         *out_width = recipe->crop_width;
         *out_height = recipe->crop_height;
     }
-    return MMQ_OK;
+    return mmqi_image_check("preprocess", (uint64_t)*out_width, (uint64_t)*out_height, NULL);
 }
 
 /* floor((whole - crop) / 2): where the crop begins; below 0, how much is padded before. */
@@ -462,8 +462,6 @@ int32_t mmqi_preprocess(float **out, int32_t *out_width, int32_t *out_height,
 
     *out = NULL;
     status = mmqi_preprocess_size(recipe, image->width, image->height, &width, &height);
-    if (status == MMQ_OK)
-        status = mmqi_image_check("preprocess", (uint64_t)width, (uint64_t)height, NULL);
     if (status != MMQ_OK)
         return status;
     plane = (size_t)width * (size_t)height;

@@ -42,7 +42,7 @@ int32_t mmqi_recipe_read(struct mmqi_recipe *recipe, const struct mmqi_settings 
                          const char *prefix);
 
 /* The size of what mmqi_preprocess() will make of a picture. MMQ_ERR_LIMIT for a shape that the
- * recipe refuses. */
+ * recipe refuses, and where it would be larger than any picture may be. */
 int32_t mmqi_preprocess_size(const struct mmqi_recipe *recipe, int32_t width, int32_t height,
                              int32_t *out_width, int32_t *out_height);
 

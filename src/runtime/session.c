@@ -547,6 +547,7 @@ int32_t mmqi_session_tokens(struct mmqi_tokens *tokens, const struct mmqi_sessio
     const struct mmqi_session_layout *layout = &session->layout;
     const struct mmqi_image *image;
     struct mmqi_picture picture;
+    uint64_t rows = 0;
     int32_t status;
 
     for (size_t i = 0; i < prompt->n_images; i++) {
@@ -563,7 +564,12 @@ int32_t mmqi_session_tokens(struct mmqi_tokens *tokens, const struct mmqi_sessio
                              "pictures of %d",
                              i, (int)image->width, (int)image->height, (int)picture.rows,
                              (int)layout->image_rows);
+        rows += (uint64_t)picture.rows;
     }
+    if (rows > (uint64_t)layout->context) /* before there is a token for each */
+        return mmqi_fail(MMQ_ERR_CONTEXT_FULL,
+                         "session: %zu pictures of %llu rows, a context of %d", prompt->n_images,
+                         (unsigned long long)rows, (int)layout->context);
     return mmqi_prompt_tokens(tokens, session->model, prompt);
 }
 

@@ -150,6 +150,8 @@ int32_t mmqi_chat_space_set(struct mmqi_chat_budget *budget, const struct mmqi_c
 
     if (space->kind != MMQI_VALUE_SPACE)
         return fail(budget, MMQ_ERR_INVALID, "'set' of a name in what is no namespace");
+    if (value->kind == MMQI_VALUE_LOOP) /* it would outlive its loop, whose place others take */
+        return fail(budget, MMQ_ERR_UNSUPPORTED, "'loop' in a namespace is not supported");
     i = find_in_space(space->space, name);
     if (i == MMQI_CHAT_SPACE)
         return fail(budget, MMQ_ERR_LIMIT, "too many names in a namespace");
@@ -164,7 +166,6 @@ static struct mmqi_chat_value member(const struct mmqi_chat_value *value,
                                      const struct mmqi_chat_value *key)
 {
     const char *text;
-
     size_t i;
 
     if (value->kind == MMQI_VALUE_LOOP)

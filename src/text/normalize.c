@@ -1,6 +1,8 @@
 /*
  * Normalizers: each maps one piece of text between added tokens to another.
  */
+#include <string.h>
+
 #include <utf8proc.h>
 
 #include "core/mem.h"
@@ -42,6 +44,8 @@ static void replace(const struct mmqi_stage *stage, struct mmqi_buf *out, const 
 
 /* ---- NFC ---- */
 
+enum { MAX_PARTS = 8 }; /* of one character; Unicode has 4 at most */
+
 /* Compose `n` code points, decomposed and in canonical order, and append them. */
 static void append_composed(struct mmqi_buf *out, int32_t *codes, utf8proc_ssize_t n)
 {
@@ -59,20 +63,71 @@ static void append_composed(struct mmqi_buf *out, int32_t *codes, utf8proc_ssize
     mmqi_buf_append(out, spelled, size);
 }
 
+static int32_t mark_class(int32_t code)
+{
+    return utf8proc_get_property(code)->combining_class;
+}
+
+/* A run of marks by their class; those of one class stay as they stand. */
+static void sort_marks(int32_t *codes, size_t n, int32_t *spare)
+{
+    uint32_t begin[257] = {0};
+
+    for (size_t i = 0; i < n; i++)
+        begin[mark_class(codes[i]) + 1]++;
+    for (int i = 1; i < 257; i++)
+        begin[i] += begin[i - 1];
+    for (size_t i = 0; i < n; i++)
+        spare[begin[mark_class(codes[i])]++] = codes[i];
+    memcpy(codes, spare, n * sizeof *codes);
+}
+
+/* Canonical order. A text may be one long run of marks, so it is sorted by counting: the library's
+ * own way swaps neighbours, which takes the square of the run's length. */
+static void order_marks(int32_t *codes, size_t n, int32_t *spare)
+{
+    for (size_t begin = 0, end; begin < n; begin = end + 1) {
+        for (end = begin; end < n && mark_class(codes[end]) > 0; end++)
+            ;
+        if (end - begin > 1)
+            sort_marks(codes + begin, end - begin, spare);
+    }
+}
+
+/* The code points that the characters of `text` are made of, in no order of marks yet: as many as
+ * it returns, written where `codes` is not NULL. */
+static size_t decompose(int32_t *codes, const char *text, size_t size)
+{
+    const utf8proc_option_t options = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE;
+    int32_t parts[MAX_PARTS];
+    utf8proc_ssize_t n_parts;
+    size_t n = 0, length;
+
+    for (size_t at = 0; at < size; at += length) {
+        n_parts = utf8proc_decompose_char(mmqi_utf8_decode(text + at, size - at, &length), parts,
+                                          MAX_PARTS, options, NULL);
+        if (n_parts < 0 || n_parts > MAX_PARTS)
+            continue; /* no character of Unicode makes so many */
+        if (codes)
+            memcpy(codes + n, parts, (size_t)n_parts * sizeof *parts);
+        n += (size_t)n_parts;
+    }
+    return n;
+}
+
 /* Text that composes with nothing around it. */
 static void compose_part(struct mmqi_buf *out, const char *text, size_t size)
 {
-    const utf8proc_option_t options = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE;
-    const utf8proc_uint8_t *bytes = (const utf8proc_uint8_t *)text;
-    utf8proc_ssize_t n = utf8proc_decompose(bytes, (utf8proc_ssize_t)size, NULL, 0, options);
-    int32_t *codes = n < 0 ? NULL : mmqi_alloc_array((size_t)n + 1, sizeof *codes);
+    size_t n = decompose(NULL, text, size);
+    int32_t *codes = mmqi_alloc_array(2 * n + 1, sizeof *codes);
 
     if (!codes) {
         out->failed = true;
         return;
     }
-    n = utf8proc_decompose(bytes, (utf8proc_ssize_t)size, codes, n, options);
-    append_composed(out, codes, n);
+    decompose(codes, text, size);
+    order_marks(codes, n, codes + n);
+    append_composed(out, codes, (utf8proc_ssize_t)n);
     mmqi_free(codes);
 }
 

@@ -12,7 +12,7 @@ void mmqi_pieces_clear(struct mmqi_pieces *pieces)
 {
     mmqi_buf_clear(&pieces->text);
     pieces->n = 0;
-    pieces->failed = false;
+    pieces->failed = pieces->slow = false;
 }
 
 void mmqi_pieces_cut(struct mmqi_pieces *pieces)
@@ -254,13 +254,19 @@ static int32_t read_split(struct mmqi_stage *stage, struct mmqi_fields *fields)
     return status;
 }
 
+/* A pattern that looks far ahead and takes little would need the square of the text's length. One
+ * look at all of it is always within the bound. */
 static void cut_piece(const struct mmqi_regex *regex, struct mmqi_pieces *out, const char *text,
                       size_t size)
 {
     size_t at = 0, begin = 0, length;
+    bool found;
+    uint64_t work = 0, most = MMQI_REGEX_STEP * ((uint64_t)size + 1);
 
-    while (at < size) {
-        if (!mmqi_regex_match(regex, text + at, size - at, &length) || length == 0) {
+    while (at < size && !out->slow) {
+        found = mmqi_regex_match(regex, text + at, size - at, &length, &work);
+        out->slow = work > most;
+        if (!found || length == 0) {
             mmqi_utf8_decode(text + at, size - at, &length);
             at += length; /* belongs to what lies between matches */
             continue;
@@ -280,7 +286,7 @@ static void cut_split(const struct mmqi_stage *stage, struct mmqi_pieces *out,
 {
     size_t i, begin = 0;
 
-    for (i = 0; i < in->n; begin = in->ends[i++])
+    for (i = 0; i < in->n && !out->slow; begin = in->ends[i++])
         cut_piece(stage->regex, out, in->text.data + begin, in->ends[i] - begin);
 }
 

@@ -17,6 +17,7 @@ struct mmqi_pieces {
     size_t *ends;
     size_t n, capacity;
     bool failed; /* no memory: the pieces are good for nothing */
+    bool slow;   /* neither are they here: a pattern went over the text too often */
 };
 
 /* Empty it but keep its memory. */

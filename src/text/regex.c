@@ -8,6 +8,7 @@
  */
 #include "text/regex.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include <utf8proc.h>
@@ -26,6 +27,8 @@ enum op {
     OP_NOT_AHEAD, /* on where no character of set x follows */
     OP_MATCH
 };
+
+static_assert(2 * MAX_CODE <= MMQI_REGEX_STEP, "each instruction leads to two at most");
 
 struct code {
     int32_t op, x, y;
@@ -511,6 +514,7 @@ struct machine {
     struct threads lists[2];
     uint32_t seen[MAX_CODE]; /* the step at which an instruction was last reached */
     uint32_t step;
+    uint64_t work; /* instructions reached */
 };
 
 static bool follows(const struct machine *m, const struct set *set, size_t at)
@@ -530,6 +534,7 @@ static void add_thread(struct machine *m, struct threads *threads, int32_t begin
     stack[n++] = (int16_t)begin;
     while (n > 0) {
         pc = stack[--n];
+        m->work++;
         if (m->seen[pc] == m->step)
             continue;
         m->seen[pc] = m->step;
@@ -575,7 +580,8 @@ static bool run_step(struct machine *m, const struct threads *now, struct thread
     return matched;
 }
 
-bool mmqi_regex_match(const struct mmqi_regex *regex, const char *text, size_t size, size_t *length)
+bool mmqi_regex_match(const struct mmqi_regex *regex, const char *text, size_t size, size_t *length,
+                      uint64_t *work)
 {
     struct machine m;
     struct threads *now = &m.lists[0], *next = &m.lists[1], *swap;
@@ -586,6 +592,7 @@ bool mmqi_regex_match(const struct mmqi_regex *regex, const char *text, size_t s
     m.text = text;
     m.size = size;
     m.step = 1;
+    m.work = 0;
     memset(m.seen, 0, (size_t)regex->n_code * sizeof *m.seen);
     now->n = 0;
     add_thread(&m, now, 0, 0);
@@ -599,5 +606,6 @@ bool mmqi_regex_match(const struct mmqi_regex *regex, const char *text, size_t s
         now = next;
         next = swap;
     }
+    *work += m.work;
     return found;
 }

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { MMQI_MAX_PATTERN = 4096 }; /* bytes */
+enum { MMQI_MAX_PATTERN = 4096 /* bytes */, MMQI_REGEX_STEP = 1024 };
 
 struct mmqi_regex; /* immutable: any thread may match */
 
@@ -22,9 +22,13 @@ int32_t mmqi_regex_compile(struct mmqi_regex **out, const char *pattern, size_t 
                            const char **why, size_t *at);
 void mmqi_regex_free(struct mmqi_regex *regex); /* accepts NULL */
 
-/* Does it match at the start of `text` (valid UTF-8)? *length is the bytes that it takes. Time is
- * linear in what is looked at. */
-bool mmqi_regex_match(const struct mmqi_regex *regex, const char *text, size_t size,
-                      size_t *length);
+/*
+ * Does it match at the start of `text` (valid UTF-8)? *length is the bytes that it takes. Time is
+ * linear in what is looked at, which may be more than is taken: *work grows by the instructions
+ * that were reached, MMQI_REGEX_STEP of them at most per character looked at, so that a caller who
+ * matches again and again can bound the whole.
+ */
+bool mmqi_regex_match(const struct mmqi_regex *regex, const char *text, size_t size, size_t *length,
+                      uint64_t *work);
 
 #endif

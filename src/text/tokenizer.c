@@ -121,7 +121,11 @@ static int32_t encode_words(struct encoder *encoder, const char *text, size_t si
     for (i = 0; i < stages->n && status == MMQ_OK && !mmqi_pieces_failed(now); i++) {
         mmqi_pieces_clear(next);
         stages->list[i].kind->cut(&stages->list[i], next, now);
-        status = check_size(next->text.size);
+        status = next->slow ? mmqi_fail(MMQ_ERR_LIMIT,
+                                        "tokenizer: its pattern goes over a text of %zu bytes too "
+                                        "often",
+                                        size)
+                            : check_size(next->text.size);
         swap = now;
         now = next;
         next = swap;

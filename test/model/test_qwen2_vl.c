@@ -367,12 +367,33 @@ START_TEST(a_session_refuses_pictures_beyond_its_rows_and_goes_on)
     options.image_rows = -1;
     ASSERT_FAILS(MMQ_ERR_INVALID, "pictures of -1 rows",
                  mmq_session_create(&bounded, f.model, &options));
+    options.image_rows = 0;
+    options.reserved = 1;
+    ASSERT_FAILS(MMQ_ERR_INVALID, "reserved", mmq_session_create(&bounded, f.model, &options));
+    ASSERT_FAILS(MMQ_ERR_INVALID, "reserved", mmq_estimate(&small, f.model, &options));
     free(first.data);
     free(other.data);
     mmq_image_free((mmq_image *)f.list[0]);
     close_fixture(&f);
 }
 END_TEST
+
+/* So many rows that a token for each would take gigabytes: they are counted, not made. */
+static void refuse_many_pictures(struct fixture *f)
+{
+    enum { N = 1000000 };
+    const mmq_image **list = malloc(N * sizeof *list);
+    mmq_prompt prompt = {.struct_size = sizeof prompt, .text = MARK, .images = list, .n_images = N};
+    mmq_generate_request request = {
+        .struct_size = sizeof request, .prompt = &prompt, .max_new_tokens = 1};
+    mmq_result *result;
+
+    for (int i = 0; i < N; i++)
+        list[i] = f->images[1];
+    ASSERT_FAILS(MMQ_ERR_CONTEXT_FULL, "1000000 pictures of 6000000 rows, a context of 512",
+                 mmq_generate(&result, f->session, &request));
+    free(list);
+}
 
 START_TEST(prompts_that_do_not_fit_their_pictures_are_refused)
 {
@@ -399,6 +420,7 @@ START_TEST(prompts_that_do_not_fit_their_pictures_are_refused)
     ASSERT_OK(mmq_session_create(&small, f.model, &options));
     ASSERT_FAILS(MMQ_ERR_CONTEXT_FULL, "a picture of 6 rows",
                  mmq_generate(&result, small, &request));
+    refuse_many_pictures(&f);
     ASSERT_OK(mmq_generate(&result, f.session, &request));
     mmq_result_free(result);
     mmq_session_free(small);

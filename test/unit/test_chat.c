@@ -348,6 +348,8 @@ START_TEST(a_namespace_keeps_what_a_loop_sets_in_it)
            "q=1) %}",
            MMQ_ERR_LIMIT, "too many names");
     refuse("{{ namespace() }}", MMQ_ERR_UNSUPPORTED, "as text");
+    refuse("{% set a = namespace() %}{% for m in messages %}{% set a.l = loop %}{% endfor %}",
+           MMQ_ERR_UNSUPPORTED, "'loop' in a namespace");
 }
 END_TEST
 

@@ -373,6 +373,20 @@ START_TEST(tells_the_size_that_it_will_make)
 }
 END_TEST
 
+/* Whoever counts rows must not meet a size that preprocessing would refuse. */
+START_TEST(refuses_a_size_beyond_any_picture_before_it_is_made)
+{
+    struct mmqi_recipe recipe = smart_recipe();
+    int32_t width, height;
+
+    recipe.min_pixels = recipe.max_pixels = 1 << 28;
+    ck_assert_int_eq(mmqi_preprocess_size(&recipe, 2, 300, &width, &height), MMQ_ERR_LIMIT);
+    recipe.do_resize = false;
+    ck_assert_int_eq(mmqi_preprocess_size(&recipe, 65535, 65535, &width, &height), MMQ_ERR_LIMIT);
+    ck_assert_int_eq(mmqi_preprocess_size(&recipe, 16384, 16384, &width, &height), MMQ_OK);
+}
+END_TEST
+
 START_TEST(a_picture_of_extreme_shape_costs_its_crop)
 {
     struct mmqi_recipe recipe = clip_recipe(336);
@@ -589,6 +603,7 @@ int main(void)
     tcase_add_test(tests, a_crop_larger_than_the_picture_is_padded_with_black);
     tcase_add_test(tests, one_side_may_be_cropped_and_the_other_padded);
     tcase_add_test(tests, tells_the_size_that_it_will_make);
+    tcase_add_test(tests, refuses_a_size_beyond_any_picture_before_it_is_made);
     tcase_add_test(tests, a_picture_of_extreme_shape_costs_its_crop);
     tcase_add_test(tests, gives_everything_back_wherever_memory_ends);
     tcase_add_test(tests, an_empty_file_keeps_the_defaults);

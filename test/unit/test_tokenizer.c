@@ -1,8 +1,11 @@
 /* src/text: tokenizer.json against what the tokenizers library makes of the same strings. */
 #include <jansson.h>
+#include <utf8proc.h>
 
 #include "tokenizing.h"
 
+#include "core/utf8.h"
+#include "text/stage.h"
 #include "text/utf8.h"
 
 static int32_t *ids_of(const json_t *list, size_t *n)
@@ -449,6 +452,38 @@ START_TEST(decoder_steps_work_in_any_order)
 }
 END_TEST
 
+/* Letters, marks of several classes, Hangul and characters that are never composed, at random. */
+START_TEST(nfc_is_that_of_the_unicode_library)
+{
+    static const int32_t codes[] = {'a',    'o',   0xC5,    0x301,  0x323,  0x302,  0x327,
+                                    0x345,  0x5B0, 0x3099,  0x304B, 0x1100, 0x1161, 0x11A8,
+                                    0xAC00, 0x958, 0x1D15E, 0x2126, 0x1E69, 0x1F82, 0x34F};
+    const struct mmqi_stage stage = {.kind = &mmqi_normalizer_kinds[0]};
+    uint32_t random = 1;
+
+    ck_assert_str_eq(stage.kind->type, "NFC");
+    for (int round = 0; round < 2000; round++) {
+        struct mmqi_buf out = {0};
+        char text[160] = "";
+        size_t size = 0;
+        utf8proc_uint8_t *expected;
+
+        for (int i = 0; i < 1 + round % 24; i++) {
+            random = random * 1664525 + 1013904223;
+            size += mmqi_utf8_encode(text + size,
+                                     codes[(random >> 16) % (sizeof codes / sizeof *codes)]);
+        }
+        text[size] = '\0';
+        stage.kind->normalize(&stage, &out, text, size);
+        expected = utf8proc_NFC((const utf8proc_uint8_t *)text);
+        ck_assert_uint_eq(out.size, strlen((const char *)expected));
+        ck_assert_mem_eq(out.data, expected, out.size);
+        free(expected);
+        mmqi_buf_free(&out);
+    }
+}
+END_TEST
+
 START_TEST(utf8_parts_and_classes_are_those_of_unicode)
 {
     size_t length;
@@ -498,6 +533,7 @@ int main(void)
     tcase_add_test(own, a_tokenizer_without_a_decoder_joins_tokens_with_spaces);
     tcase_add_test(own, normalized_added_tokens_are_looked_for_in_the_normalized_text);
     tcase_add_test(own, decoder_steps_work_in_any_order);
+    tcase_add_test(own, nfc_is_that_of_the_unicode_library);
     tcase_add_test(own, utf8_parts_and_classes_are_those_of_unicode);
     suite_add_tcase(suite, own);
     runner = srunner_create(suite);

@@ -426,6 +426,55 @@ START_TEST(a_megabyte_of_anything_takes_linear_time)
 }
 END_TEST
 
+#define NFC                                                                                        \
+    "{\"normalizer\":{\"type\":\"NFC\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},"          \
+    "\"merges\":[]}}"
+
+/* Marks above and below out of order: every one has to pass all the others. */
+START_TEST(marks_are_put_in_order_in_linear_time)
+{
+    struct mmqi_tokenizer *tokenizer = parse_tokenizer(NFC);
+    char *text = malloc(MEGABYTE);
+    double seconds;
+
+    for (size_t at = 0; at < MEGABYTE; at += 2)
+        memcpy(text + at, at < MEGABYTE / 2 ? "\xCC\x81" : "\xCC\xA3", 2);
+    seconds = seconds_of(tokenizer, text, MEGABYTE);
+    ck_assert_msg(seconds < 2.0, "halves: %.3f s", seconds);
+    for (size_t at = 0; at < MEGABYTE; at += 2)
+        memcpy(text + at, at % 4 ? "\xCC\x81" : "\xCC\xA3", 2);
+    seconds = seconds_of(tokenizer, text, MEGABYTE);
+    ck_assert_msg(seconds < 2.0, "in turn: %.3f s", seconds);
+    free(text);
+    mmqi_tokenizer_free(tokenizer);
+}
+END_TEST
+
+/* Each match looks at all that is left and takes one letter. */
+START_TEST(a_pattern_that_goes_over_a_text_again_and_again_is_stopped)
+{
+    struct mmqi_tokenizer *tokenizer = parse_tokenizer(
+        "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a[^b]*b|a\"},"
+        "\"behavior\":\"Isolated\"},"
+        "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[]}}");
+    char *text = malloc(MEGABYTE);
+    struct mmqi_ids ids = {0};
+    clock_t begin = clock();
+
+    memset(text, 'a', MEGABYTE);
+    ck_assert_int_eq(mmqi_tokenizer_encode(tokenizer, &ids, text, MEGABYTE, 0), MMQ_ERR_LIMIT);
+    ck_assert_msg(strstr(mmqi_message(), "pattern"), "%s", mmqi_message());
+    ck_assert_uint_eq(ids.n, 0);
+    ck_assert_double_lt((double)(clock() - begin) / CLOCKS_PER_SEC, 40.0);
+    text[MEGABYTE - 1] = 'b';
+    ck_assert_int_eq(mmqi_tokenizer_encode(tokenizer, &ids, text, MEGABYTE, 0), MMQ_OK);
+    ck_assert_uint_eq(ids.n, MEGABYTE);
+    mmqi_free(ids.data);
+    free(text);
+    mmqi_tokenizer_free(tokenizer);
+}
+END_TEST
+
 START_TEST(a_large_file_is_read_quickly)
 {
     const char *path = shared_path("models/llava-flickr/tokenizer.json");
@@ -493,6 +542,8 @@ int main(void)
     suite_add_tcase(suite, files);
     tcase_set_timeout(speed, 60);
     tcase_add_test(speed, a_megabyte_of_anything_takes_linear_time);
+    tcase_add_test(speed, marks_are_put_in_order_in_linear_time);
+    tcase_add_test(speed, a_pattern_that_goes_over_a_text_again_and_again_is_stopped);
     tcase_add_test(speed, a_large_file_is_read_quickly);
     tcase_add_test(speed, added_tokens_that_are_starts_of_each_other_are_found_in_linear_time);
     suite_add_tcase(suite, speed);
