@@ -337,10 +337,10 @@ MMQ_API mmq_status mmq_model_place(mmq_model *model);
 
 typedef struct mmq_session_options {
     size_t struct_size;
-    int32_t context;  /* tokens that the session can hold; 0: the model's, at most 4,096 */
-    int32_t chunk;    /* rows of a prompt run at once, 1 .. 4,096; 0: 512, in "fast" mode 2,048.
+    int32_t context;    /* tokens that the session can hold; 0: the model's, at most 4,096 */
+    int32_t chunk;      /* rows of a prompt run at once, 1 .. 4,096; 0: 512, in "fast" mode 2,048.
                          More is faster and takes more memory; the answer is the same. */
-    const char *mode; /* "exact": f32 activations and accumulation; "fast": as the device states
+    const char *mode;   /* "exact": f32 activations and accumulation; "fast": as the device states
                          (CUDA: bf16, or f16 before Ampere, with f32 accumulation); NULL: "fast" on
                          a device that has it. Beside such a device, others run "exact". */
     int32_t image_rows; /* tokens of the greatest picture that the session takes, where pictures
