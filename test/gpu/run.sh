@@ -60,22 +60,18 @@ if wants time; then
         cat "$logs/time-$mode.log"
     done
 fi
-# bench SHAPE FORMAT LEAST_DECODE LEAST_PREFILL: fractions of what the device reaches
-bench() {
-    local log=$logs/bench-$1-$2.log decode prefill
+bench() { # bench SHAPE FORMAT PROMPT: what test/gpu/table.py reads
     suite "bench-$1-$2" "$build/examples/mmq-bench" --random "$1" --format "$2" --device "$device" \
-        --prompt 2048 --no-vision --json
-    decode=$(sed -n 's/.*"fraction_of_read_bandwidth": \([-+.e0-9]*\).*/\1/p' "$log")
-    prefill=$(sed -n 's/.*"fraction_of_product_rate": \([-+.e0-9]*\).*/\1/p' "$log")
-    echo "BENCH $1 $2: decoding ${decode:-?} of the read rate (least $3), 2048 rows ${prefill:-?} of cuBLASLt's bf16 rate (least $4)"
+        --prompt "$3" --no-vision
+    cat "$logs/bench-$1-$2.log"
 }
-if wants bench && "$build/examples/mmq-bench" --help 2>/dev/null | grep -q -- --device; then
-    bench llava-8b nf4 0.30 0.25
-    bench llava-8b int4 0.30 0.25
-    bench llava-8b int8 0.42 0
-    bench qwen2-vl-2b nf4 0.15 0
-    bench qwen2-vl-2b int4 0.15 0
-    bench llava-8b bf16 0 0
+if wants bench; then
+    for format in nf4 int4 int8 bf16; do
+        bench llava-8b $format 2048
+    done
+    for format in nf4 int4; do
+        bench qwen2-vl-2b $format 1000
+    done
 fi
 if wants figures; then
     "$(dirname "$0")/figures.sh" "$build" "$device" || status=1
