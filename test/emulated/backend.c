@@ -16,7 +16,8 @@
 
 int32_t mmqi_cuda_launched(struct mmqi_stream *s, const char *what)
 {
-    (void)s, (void)what;
+    (void)what;
+    s->device->n_calls++;
     return MMQ_OK;
 }
 
@@ -152,8 +153,11 @@ static void emulated_memory(struct mmqi_device *device, struct mmqi_device_memor
 
 static int64_t emulated_fault(struct mmqi_device *device, struct mmqi_fault fault)
 {
-    (void)device, (void)fault;
-    return 0;
+    int64_t n = device->n_calls;
+
+    (void)fault;
+    device->n_calls = 0;
+    return n;
 }
 
 /* ---- streams ---- */
@@ -196,8 +200,7 @@ static int32_t emulated_stream_open(struct mmqi_device *device,
 
 static int32_t emulated_stream_wait(struct mmqi_stream *stream)
 {
-    (void)stream;
-    return MMQ_OK;
+    return mmqi_cuda_flush(stream);
 }
 
 static const struct mmqi_ops emulated_ops = {
@@ -221,7 +224,12 @@ static int32_t emulated_execute(struct mmqi_stream *stream, const struct mmqi_gr
                                 const struct mmqi_plan *plan, const struct mmqi_run *run,
                                 int32_t begin, int32_t end)
 {
-    return stream->device->host->graph_execute(stream, &emulated_ops, graph, plan, run, begin, end);
+    int32_t status =
+        stream->device->host->graph_execute(stream, &emulated_ops, graph, plan, run, begin, end);
+
+    if (status != MMQ_OK)
+        stream->n_waiting = 0;
+    return status == MMQ_OK ? mmqi_cuda_flush(stream) : status;
 }
 
 static const struct mmqi_backend emulated_backend = {
