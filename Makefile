@@ -320,7 +320,7 @@ unit: $(SUITE_RUNS) ## build and run the Check suites alone
 
 # What test/gpu/run.sh runs; libraries that a machine may lack lie beside, so that the build folder
 # can be taken to one that has a device and no compiler.
-GPU_PROGRAMS := $(addprefix $B/test/,ops/test_device ops/test_pack_rows ops/test_rows ops/test_matmul ops/test_attention \
+GPU_PROGRAMS := $(addprefix $B/test/,ops/test_device ops/test_pack_rows ops/test_rows ops/test_matmul ops/test_together ops/test_attention \
 	ops/test_ops model/test_cuda_library model/test_split golden/golden_case)
 .PHONY: gpu-programs
 gpu-programs: $(GPU_PROGRAMS) examples ## build all that check-gpu runs, without running it
