@@ -30,7 +30,8 @@ enum { WARP = 32 };
     extern __shared__ __align__(16) unsigned char mmqi_shared[];                                   \
     type *name = reinterpret_cast<type *>(mmqi_shared)
 
-/* Launch and check, after the products that wait. `shared` above 48 KiB must have been allowed, see allow_shared(). */
+/* Launch and check, after the products that wait. `shared` above 48 KiB must have been allowed, see
+ * allow_shared(). */
 template <typename... P, typename... A>
 static inline int32_t launch(struct mmqi_stream *s, const char *what, void (*kernel)(P...),
                              dim3 grid, dim3 block, size_t shared, A... args)

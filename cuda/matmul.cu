@@ -26,17 +26,12 @@ static bool view_product(struct product *p, struct mmqi_stream *s,
     return mmqi_weight_view_of(&p->w, s, &one->w);
 }
 
-/* Whether the n floats from a and from b have some in common. */
-static bool meet(const float *a, const float *b, int64_t n)
-{
-    uintptr_t x = (uintptr_t)a, y = (uintptr_t)b, bytes = (uintptr_t)n * sizeof(float);
-
-    return x < y + bytes && y < x + bytes;
-}
-
+/* Whether two matrices of one row have an element in common. */
 static bool rows_meet(const struct mmqi_mat *a, const struct mmqi_mat *b)
 {
-    return meet(a->data, b->data, a->cols > b->cols ? a->cols : b->cols);
+    uintptr_t x = (uintptr_t)a->data, y = (uintptr_t)b->data;
+
+    return x < y + (uintptr_t)b->cols * sizeof(float) && y < x + (uintptr_t)a->cols * sizeof(float);
 }
 
 /* Whether `one` may be launched with those that wait. */

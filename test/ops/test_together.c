@@ -162,6 +162,39 @@ START_TEST(a_group_of_products_or_a_sum_costs_no_more_calls_than_one_product)
 }
 END_TEST
 
+/* As the arena lays them out: only what really overlaps is kept apart. */
+START_TEST(outputs_that_lie_side_by_side_are_one_launch)
+{
+    const struct mmqi_fault none = {MMQI_FAULT_NONE, 0};
+    const struct scene s = {3, {0}, {64, 8, 16}, 1, 256, NO_SUM};
+    static const int64_t first[] = {24, 16, 0};
+    struct matrix all;
+    struct mmqi_mat y;
+    struct target t;
+    struct props p;
+    int64_t n[2];
+
+    if (!target_open(&t, MMQI_ISA_AUTO, 2, 4096))
+        return;
+    p = props_new(&t, &s, MMQI_FORMAT_NF4);
+    all = matrix_new(&t, 1, 88, 0);
+    for (int32_t turn = 0; turn < 2; turn++) {
+        t.backend->fault(t.device, none);
+        for (int32_t i = 0; i < (turn ? s.n : 1); i++) {
+            y = (struct mmqi_mat){all.mat.data + first[i], 1, s.rows[i], s.rows[i]};
+            ck_assert_int_eq(t.ops->matmul(t.stream, &y, &p.x.mat, &p.w[i].mat, NULL), MMQ_OK);
+        }
+        ck_assert_int_eq(t.backend->stream_wait(t.stream), MMQ_OK);
+        n[turn] = t.backend->fault(t.device, none);
+    }
+    ck_assert_int_eq(n[0], n[1]);
+    matrix_read(&t, &all);
+    matrix_free(&t, &all);
+    props_free(&t, &s, &p);
+    target_close(&t);
+}
+END_TEST
+
 /* What is read or written between two products of one x, or is not what waits, parts them. */
 START_TEST(an_op_between_sees_what_was_computed_before_it)
 {
@@ -219,6 +252,7 @@ int main(void)
     tcase_add_loop_test(tcase, products_of_one_x_give_the_same_bits_together, 0, MMQI_N_FORMATS);
     tcase_add_loop_test(tcase, a_group_of_products_or_a_sum_costs_no_more_calls_than_one_product, 0,
                         MMQI_N_FORMATS);
+    tcase_add_test(tcase, outputs_that_lie_side_by_side_are_one_launch);
     tcase_add_loop_test(tcase, an_op_between_sees_what_was_computed_before_it, 0, MMQI_N_FORMATS);
     suite_add_tcase(suite, tcase);
     return run_suite(suite);
