@@ -197,7 +197,7 @@ EMULATED_C = $(filter-out -Wstrict-prototypes -Wmissing-prototypes,$(BASE)) -I. 
 $B/emulated/%.cu.o: %.cu test/emulated/emulate.h $B/cuda/flags
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(filter-out -std=gnu11 -Wshadow,$(EMULATED_C)) -std=gnu++17 -Wno-unused-function -Wno-unknown-pragmas -fno-exceptions -fno-rtti \
-		-include test/emulated/emulate.h -MMD -MP -x c++ -c -o $@ $<
+		-include test/emulated/emulate.h -DMMQI_CUDA_FUSE=1 -MMD -MP -x c++ -c -o $@ $<
 $B/emulated/%.c.o: %.c $B/cuda/flags
 	@mkdir -p $(@D)
 	$(call say,CC)$(CC) $(EMULATED_C) -MMD -MP -c -o $@ $<
@@ -320,8 +320,8 @@ unit: $(SUITE_RUNS) ## build and run the Check suites alone
 
 # What test/gpu/run.sh runs; libraries that a machine may lack lie beside, so that the build folder
 # can be taken to one that has a device and no compiler.
-GPU_PROGRAMS := $(addprefix $B/test/,ops/test_device ops/test_pack_rows ops/test_rows ops/test_matmul ops/test_attention \
-	ops/test_ops model/test_cuda_library model/test_cuda_model \
+GPU_PROGRAMS := $(addprefix $B/test/,ops/test_device ops/test_pack_rows ops/test_rows ops/test_matmul ops/test_together \
+	ops/test_attention ops/test_ops model/test_cuda_library model/test_cuda_model \
 	model/test_split golden/golden_case)
 .PHONY: gpu-programs
 gpu-programs: $(GPU_PROGRAMS) examples ## build all that check-gpu runs, without running it

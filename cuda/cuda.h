@@ -8,6 +8,9 @@
  * slots, spans, page tables) is read on the device. Results never depend on
  * timing: no float atomics, fixed splits and fixed orders of summation.
  *
+ * Products of one row wait for others that can share their launch, until another op is launched or
+ * mmqi_cuda_flush() is called; an error of theirs is that call's.
+ *
  * A call of the CUDA runtime that can fail is written
  *     status = MMQI_CUDA(device, cudaStreamSynchronize(stream));
  * and a launch is followed by
@@ -38,7 +41,8 @@ enum {
     MMQI_CUDA_WORKSPACE = 32 << 20,  /* cuBLASLt's, of every stream */
     MMQI_CUDA_ALIGN = 256,           /* of device memory and of the parts of scratch */
     MMQI_CUDA_COMPILED = 4,          /* captured graphs that a stream keeps */
-    MMQI_CUDA_CHOICES = 64           /* shapes of products that a stream remembers */
+    MMQI_CUDA_CHOICES = 64,          /* shapes of products that a stream remembers */
+    MMQI_CUDA_GROUP = 3              /* products of one launch */
 };
 
 struct mmqi_cuda_block; /* cuda/device.h */
@@ -72,6 +76,15 @@ struct mmqi_cuda_choice {
     cublasLtMatmulAlgo_t algo;
 };
 
+/* A product of one row that is not launched yet (matmul.cu). */
+struct mmqi_cuda_waiting {
+    struct mmqi_mat y, x;
+    struct mmqi_wmat w;
+    const float *bias;  /* or NULL */
+    const float *added; /* NULL, or `sum` is to be added + y as well */
+    float *sum;
+};
+
 struct mmqi_stream {
     struct mmqi_device *device;
     cudaStream_t stream; /* does not wait for the legacy default stream */
@@ -83,6 +96,8 @@ struct mmqi_stream {
     struct mmqi_cuda_compiled *compiled;
     struct mmqi_cuda_choice choices[MMQI_CUDA_CHOICES];
     uint32_t next_choice;
+    struct mmqi_cuda_waiting waiting[MMQI_CUDA_GROUP];
+    int32_t n_waiting;
 };
 
 /* ---- calls, devices (device.c) ---- */
@@ -112,6 +127,14 @@ int32_t mmqi_cuda_faulted(struct mmqi_device *device, const char *what);
 /* Of cuBLASLt, likewise. */
 #define MMQI_CUBLAS(device, call)                                                                  \
     (mmqi_cuda_faulted(device, #call) ?: mmqi_cuda_check_lt(device, (call), #call))
+
+/* Launch the products that wait; none waits afterwards, whatever failed. Before every wait for the
+ * stream, and before and after what is captured. */
+int32_t mmqi_cuda_flush(struct mmqi_stream *s);
+/* Whether the one product that waits makes sum = a + b as well, being a or b; then nothing else is
+ * to be done for it. */
+bool mmqi_cuda_add_waiting(struct mmqi_stream *s, const struct mmqi_mat *sum,
+                           const struct mmqi_mat *a, const struct mmqi_mat *b);
 
 /* ---- scratch (scratch.c, the kernels' own): bytes that the ops of such a stream need ---- */
 

@@ -54,6 +54,8 @@ extern "C" int32_t mmqi_cuda_add(struct mmqi_stream *s, const struct mmqi_mat *y
 {
     if (y->rows == 0 || y->cols == 0)
         return MMQ_OK;
+    if (mmqi_cuda_add_waiting(s, y, a, b))
+        return MMQ_OK;
     if (by_four(y) && by_four(a) && by_four(b))
         return launch(s, "add", add_four_kernel, element_grid(y->rows, y->cols / 4), dim3(256), 0,
                       *y, *a, *b);

@@ -33,10 +33,15 @@ struct call {
     int32_t begin, end;
 };
 
+/* All of it is launched when this returns; of a run that failed, no product waits on. */
 static int32_t run_plain(const struct call *c)
 {
-    return c->stream->device->host->graph_execute(c->stream, &mmqi_cuda_ops, c->graph, c->plan,
-                                                  c->run, c->begin, c->end);
+    int32_t status = c->stream->device->host->graph_execute(c->stream, &mmqi_cuda_ops, c->graph,
+                                                            c->plan, c->run, c->begin, c->end);
+
+    if (status != MMQ_OK)
+        c->stream->n_waiting = 0;
+    return status == MMQ_OK ? mmqi_cuda_flush(c->stream) : status;
 }
 
 /* ---- what a capture fixes ---- */
@@ -229,8 +234,10 @@ int32_t mmqi_cuda_execute(struct mmqi_stream *stream, const struct mmqi_graph *g
     bool compiled = run->rows[MMQI_ROWS_MAIN] > 0 && run->rows[MMQI_ROWS_MAIN] <= COMPILED_ROWS &&
                     !run->after && begin < end;
     int before = mmqi_cuda_enter(stream->device);
-    int32_t status = compiled ? run_compiled(&c) : run_plain(&c);
+    int32_t status = mmqi_cuda_flush(stream);
 
+    if (status == MMQ_OK)
+        status = compiled ? run_compiled(&c) : run_plain(&c);
     mmqi_cuda_leave(stream->device, before);
     return status;
 }

@@ -334,13 +334,16 @@ static __device__ inline void store_sums(const struct product &p, int64_t first,
         return;
     for (int l = 0; l < WARP; l++)
         sum = add_rn(sum, shared[lane * (WARP + 1) + l]);
-    row_of(p.y, r)[first + row] = finish_sum(p, first + row, sum);
+    sum = finish_sum(p, first + row, sum);
+    row_of(p.y, r)[first + row] = sum;
+    if (kX == 1 && p.added)
+        p.sum[first + row] = add_rn(p.added[first + row], sum);
 }
 
+/* Block `block` of the product; x in shared memory `chunk` steps at a time, an even number. */
 template <int kCode, int kRows, int kX>
-static __global__ __launch_bounds__(THREADS,
-                                    2) void gemv_kernel(const __grid_constant__ product p,
-                                                        int chunk /* steps of x at a time, even */)
+static __device__ __forceinline__ void gemv_block(const struct product &p, unsigned block,
+                                                  int chunk)
 {
     constexpr int kRun = run_of(kCode), kStep = kRun * LANES;
     MMQI_SHARED(unsigned char, memory);
@@ -348,7 +351,7 @@ static __global__ __launch_bounds__(THREADS,
     float *map = reinterpret_cast<float *>(memory + PAIR_BYTES);
     float4 *xs = reinterpret_cast<float4 *>(memory + table_bytes(kCode));
     int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
-    int64_t row0 = (int64_t)blockIdx.x * (WARPS * kRows), first = row0 + warp * kRows;
+    int64_t row0 = (int64_t)block * (WARPS * kRows), first = row0 + warp * kRows;
     int steps = (int)ceil_div(p.w.cols, kStep), runs = (int)(p.w.cols / kRun);
     int stride = chunk * kStep / 4;
     uint32_t blocks = (uint32_t)kStep >> p.w.shift;
@@ -396,6 +399,31 @@ static __global__ __launch_bounds__(THREADS,
                           reinterpret_cast<float *>(memory) + warp * kRows * kX * (WARP + 1), acc);
 }
 
+template <int kCode, int kRows, int kX>
+static __global__ __launch_bounds__(THREADS, 2) void gemv_kernel(const __grid_constant__ product p,
+                                                                 int chunk)
+{
+    gemv_block<kCode, kRows, kX>(p, blockIdx.x, chunk);
+}
+
+/* Products of the same x; number i has the blocks from begin[i]. */
+struct group {
+    struct product p[MMQI_CUDA_GROUP];
+    uint32_t begin[MMQI_CUDA_GROUP]; /* UINT32_MAX: there is no such product */
+};
+
+static_assert(MMQI_CUDA_GROUP == 3 && sizeof(struct group) + sizeof(int) <= 4096,
+              "what a kernel can be told");
+
+template <int kCode, int kRows>
+static __global__
+__launch_bounds__(THREADS, 2) void gemv_group_kernel(const __grid_constant__ group g, int chunk)
+{
+    int i = (blockIdx.x >= g.begin[1]) + (blockIdx.x >= g.begin[2]);
+
+    gemv_block<kCode, kRows, 1>(g.p[i], blockIdx.x - g.begin[i], chunk);
+}
+
 /* Any width and alignment: one warp per element of y, in the same order. */
 static __global__
 __launch_bounds__(THREADS) void slow_gemv_kernel(const __grid_constant__ product p)
@@ -440,21 +468,49 @@ static int32_t run_slow_gemv(struct mmqi_stream *s, const struct product *p)
     return launch(s, "matmul", slow_gemv_kernel, grid, dim3(THREADS), 0, *p);
 }
 
+template <int kCode, int kRows>
+static int32_t run_group(struct mmqi_stream *s, const struct product *p, int32_t n, size_t shared,
+                         int chunk)
+{
+    struct group g = {};
+    uint32_t blocks = 0;
+    int32_t status = allow_shared(s, gemv_group_kernel<kCode, kRows>, shared);
+
+    for (int32_t i = 0; i < MMQI_CUDA_GROUP; i++) {
+        g.begin[i] = i < n ? blocks : UINT32_MAX;
+        if (i >= n)
+            continue;
+        g.p[i] = p[i];
+        blocks += (uint32_t)ceil_div(p[i].w.rows, WARPS * kRows);
+    }
+    if (status != MMQ_OK)
+        return status;
+    return launch(s, "matmul", gemv_group_kernel<kCode, kRows>, dim3(blocks), dim3(THREADS), shared,
+                  g, chunk);
+}
+
+/* n products, of which more than one have one row of x. */
 template <int kCode, int kRows, int kX>
-static int32_t run_gemv(struct mmqi_stream *s, const struct product *p)
+static int32_t run_gemv(struct mmqi_stream *s, const struct product *p, int32_t n)
 {
     constexpr int kStep = run_of(kCode) * LANES;
     int64_t floats = s->device->shared_bytes < MUCH_SHARED ? FEW_X_FLOATS : MOST_X_FLOATS;
     int64_t most = floats / kX / kStep, steps = ceil_div(p->w.cols, kStep);
     int64_t chunk = most < 2 ? 2 : most < steps ? most : steps;
     size_t shared, sums = (size_t)WARPS * kRows * kX * (WARP + 1) * sizeof(float);
-    int32_t status;
+    int32_t status = MMQ_OK;
 
     chunk = chunk % 2 == 0 ? chunk : chunk == most ? chunk - 1 : chunk + 1;
     shared = table_bytes(kCode) + (size_t)(chunk * kStep * kX) * sizeof(float);
     shared = shared < sums ? sums : shared;
-    if (shared > s->device->shared_bytes)
-        return run_slow_gemv(s, p);
+    if (shared > s->device->shared_bytes) {
+        for (int32_t i = 0; i < n && status == MMQ_OK; i++)
+            status = run_slow_gemv(s, &p[i]);
+        return status;
+    }
+    if constexpr (kX == 1)
+        if (n > 1)
+            return run_group<kCode, kRows>(s, p, n, shared, (int)chunk);
     status = allow_shared(s, gemv_kernel<kCode, kRows, kX>, shared);
     if (status != MMQ_OK)
         return status;
@@ -467,13 +523,16 @@ static int32_t run_gemv(struct mmqi_stream *s, const struct product *p)
  * Rows of W per warp: what should take the busiest multiprocessor least. A row costs its own
  * lookups, and the reading of x from shared memory as much again, shared by a warp's rows.
  */
-static int rows_of_warp(int64_t rows, int64_t processors)
+static int rows_of_warp(const struct product *p, int32_t n, int64_t processors)
 {
-    int64_t least = INT64_MAX, cost;
+    int64_t least = INT64_MAX, blocks, cost;
     int best = 1;
 
     for (int each = 4; each >= 1; each /= 2) {
-        cost = ceil_div(ceil_div(rows, WARPS * each), processors) * (each + 1);
+        blocks = 0;
+        for (int32_t i = 0; i < n; i++)
+            blocks += ceil_div(p[i].w.rows, WARPS * each);
+        cost = ceil_div(blocks, processors) * (each + 1);
         if (cost < least) {
             least = cost;
             best = each;
@@ -482,21 +541,22 @@ static int rows_of_warp(int64_t rows, int64_t processors)
     return best;
 }
 
-template <int kCode> static int32_t run_code(struct mmqi_stream *s, const struct product *p)
+template <int kCode>
+static int32_t run_code(struct mmqi_stream *s, const struct product *p, int32_t n)
 {
     if (p->x.rows > 4)
-        return run_gemv<kCode, 1, 8>(s, p);
+        return run_gemv<kCode, 1, 8>(s, p, n);
     if (p->x.rows > 2)
-        return run_gemv<kCode, 1, 4>(s, p);
+        return run_gemv<kCode, 1, 4>(s, p, n);
     if (p->x.rows > 1)
-        return run_gemv<kCode, 2, 2>(s, p);
-    switch (rows_of_warp(p->w.rows, s->device->n_multiprocessors)) {
+        return run_gemv<kCode, 2, 2>(s, p, n);
+    switch (rows_of_warp(p, n, s->device->n_multiprocessors)) {
     case 4:
-        return run_gemv<kCode, 4, 1>(s, p);
+        return run_gemv<kCode, 4, 1>(s, p, n);
     case 2:
-        return run_gemv<kCode, 2, 1>(s, p);
+        return run_gemv<kCode, 2, 1>(s, p, n);
     default:
-        return run_gemv<kCode, 1, 1>(s, p);
+        return run_gemv<kCode, 1, 1>(s, p, n);
     }
 }
 
@@ -506,20 +566,33 @@ static bool is_aligned(const struct weight_view *w)
            w->scale != SCALE_EACH && (uintptr_t)w->part[0] % RUN_BYTES == 0;
 }
 
-int32_t mmqi_cuda_gemv(struct mmqi_stream *s, const struct product *p)
+static int32_t run_any(struct mmqi_stream *s, const struct product *p, int32_t n)
 {
-    if (!is_aligned(&p->w))
-        return run_slow_gemv(s, p);
     switch (p->w.kind) {
     case MMQI_KIND_INT8:
-        return run_code<CODE_INT8>(s, p);
+        return run_code<CODE_INT8>(s, p, n);
     case MMQI_KIND_TABLE4:
-        return p->w.nested ? run_code<CODE_NESTED4>(s, p) : run_code<CODE_TABLE4>(s, p);
+        return p->w.nested ? run_code<CODE_NESTED4>(s, p, n) : run_code<CODE_TABLE4>(s, p, n);
     case MMQI_KIND_INT4:
-        return run_code<CODE_INT4>(s, p);
+        return run_code<CODE_INT4>(s, p, n);
     default:
-        return p->w.dtype == MMQI_F32   ? run_code<CODE_F32>(s, p)
-               : p->w.dtype == MMQI_F16 ? run_code<CODE_F16>(s, p)
-                                        : run_code<CODE_BF16>(s, p);
+        return p->w.dtype == MMQI_F32   ? run_code<CODE_F32>(s, p, n)
+               : p->w.dtype == MMQI_F16 ? run_code<CODE_F16>(s, p, n)
+                                        : run_code<CODE_BF16>(s, p, n);
     }
+}
+
+int32_t mmqi_cuda_gemv(struct mmqi_stream *s, const struct product *p)
+{
+    return is_aligned(&p->w) ? run_any(s, p, 1) : run_slow_gemv(s, p);
+}
+
+bool mmqi_cuda_gemv_groups(const struct product *p)
+{
+    return p->x.rows == 1 && is_aligned(&p->w);
+}
+
+int32_t mmqi_cuda_gemv_group(struct mmqi_stream *s, const struct product *p, int32_t n)
+{
+    return run_any(s, p, n);
 }

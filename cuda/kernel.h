@@ -30,14 +30,18 @@ enum { WARP = 32 };
     extern __shared__ __align__(16) unsigned char mmqi_shared[];                                   \
     type *name = reinterpret_cast<type *>(mmqi_shared)
 
-/* Launch and check. `shared` above 48 KiB must have been allowed, see allow_shared(). */
+/* Launch and check, after the products that wait. `shared` above 48 KiB must have been allowed, see
+ * allow_shared(). */
 template <typename... P, typename... A>
 static inline int32_t launch(struct mmqi_stream *s, const char *what, void (*kernel)(P...),
                              dim3 grid, dim3 block, size_t shared, A... args)
 {
     cudaLaunchConfig_t config = {};
     cudaLaunchAttribute overlap = {};
+    int32_t status = s->n_waiting > 0 ? mmqi_cuda_flush(s) : MMQ_OK;
 
+    if (status != MMQ_OK)
+        return status;
     overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     overlap.val.programmaticStreamSerializationAllowed = 1;
     config.gridDim = grid;

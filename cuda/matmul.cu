@@ -1,20 +1,110 @@
-/* The matmul op: which way a product takes. product.h tells what each one promises. */
+/*
+ * The matmul op: which way a product takes (product.h tells what each one promises), and which
+ * products are launched together.
+ *
+ * A product of one row that gemv.cu reads 16 bytes at a time is not launched at once. It waits for
+ * others of the same x and the same format (q, k and v; gate and up), whose blocks join its grid,
+ * or for the addition of a residual to it, which its threads then make as they store y. Whatever
+ * is launched next on the stream launches it first. No sum changes for that: every element has the
+ * same bits either way.
+ */
 #include "cuda/product.h"
+
+/* 1: products of one x wait for each other. It has run on emulated kernels alone (check-emulated
+ * sets it, and test_together wants it), so the default is to launch every product when its op is
+ * called until a device has shown the same bits, and the gain. */
+#ifndef MMQI_CUDA_FUSE
+#define MMQI_CUDA_FUSE 0
+#endif
+
+static bool view_product(struct product *p, struct mmqi_stream *s,
+                         const struct mmqi_cuda_waiting *one)
+{
+    p->y = one->y;
+    p->x = one->x;
+    p->bias = one->bias;
+    p->added = one->added;
+    p->sum = one->sum;
+    return mmqi_weight_view_of(&p->w, s, &one->w);
+}
+
+/* Whether two matrices of one row have an element in common. */
+static bool rows_meet(const struct mmqi_mat *a, const struct mmqi_mat *b)
+{
+    uintptr_t x = (uintptr_t)a->data, y = (uintptr_t)b->data;
+
+    return x < y + (uintptr_t)b->cols * sizeof(float) && y < x + (uintptr_t)a->cols * sizeof(float);
+}
+
+/* Whether `one` may be launched with those that wait. */
+static bool may_join(const struct mmqi_stream *s, const struct mmqi_cuda_waiting *one)
+{
+    const struct mmqi_cuda_waiting *first = &s->waiting[0];
+
+    if (s->n_waiting == MMQI_CUDA_GROUP || first->added || one->x.data != first->x.data ||
+        one->x.cols != first->x.cols || one->w.format != first->w.format ||
+        one->w.cols != first->w.cols || rows_meet(&one->y, &first->x))
+        return false;
+    for (int32_t i = 0; i < s->n_waiting; i++)
+        if (rows_meet(&one->y, &s->waiting[i].y))
+            return false;
+    return true;
+}
+
+static int32_t wait_for_company(struct mmqi_stream *s, const struct mmqi_cuda_waiting *one)
+{
+    int32_t status = MMQ_OK;
+
+    if (s->n_waiting > 0 && !may_join(s, one))
+        status = mmqi_cuda_flush(s);
+    if (status == MMQ_OK)
+        s->waiting[s->n_waiting++] = *one;
+    return status;
+}
+
+extern "C" int32_t mmqi_cuda_flush(struct mmqi_stream *s)
+{
+    struct product p[MMQI_CUDA_GROUP];
+    int32_t n = s->n_waiting;
+
+    s->n_waiting = 0; /* the launch itself finds none */
+    for (int32_t i = 0; i < n; i++)
+        if (!view_product(&p[i], s, &s->waiting[i]))
+            return mmqi_cuda_fail(s->device, MMQ_ERR_INTERNAL, "matmul: a weight format is lost");
+    return n > 0 ? mmqi_cuda_gemv_group(s, p, n) : MMQ_OK;
+}
+
+extern "C" bool mmqi_cuda_add_waiting(struct mmqi_stream *s, const struct mmqi_mat *sum,
+                                      const struct mmqi_mat *a, const struct mmqi_mat *b)
+{
+    struct mmqi_cuda_waiting *one = &s->waiting[0];
+    const struct mmqi_mat *added = b->data == one->y.data ? a : b;
+    const struct mmqi_mat *product = added == a ? b : a;
+
+    if (s->n_waiting != 1 || one->added || product->data != one->y.data || sum->rows != 1 ||
+        a->rows != 1 || b->rows != 1 || sum->cols != one->y.cols || rows_meet(added, &one->y) ||
+        rows_meet(sum, &one->x) || (sum->data != one->y.data && rows_meet(sum, &one->y)) ||
+        (sum->data != added->data && rows_meet(sum, added)))
+        return false;
+    one->added = added->data;
+    one->sum = sum->data;
+    return true;
+}
 
 extern "C" int32_t mmqi_cuda_matmul(struct mmqi_stream *s, const struct mmqi_mat *y,
                                     const struct mmqi_mat *x, const struct mmqi_wmat *w,
                                     const float *bias)
 {
+    struct mmqi_cuda_waiting one = {*y, *x, *w, bias, NULL, NULL};
     struct product p;
 
-    p.y = *y;
-    p.x = *x;
-    p.bias = bias;
-    if (!mmqi_weight_view_of(&p.w, s, w))
+    if (!view_product(&p, s, &one))
         return mmqi_cuda_fail(s->device, MMQ_ERR_UNSUPPORTED, "matmul: weight format %d is unknown",
                               (int)w->format);
     if (x->rows == 0 || w->rows == 0)
         return MMQ_OK;
+    if (MMQI_CUDA_FUSE && mmqi_cuda_gemv_groups(&p))
+        return wait_for_company(s, &one);
     if (x->rows <= MMQI_FEW_ROWS)
         return mmqi_cuda_gemv(s, &p);
     if (s->options.mode == MMQI_MODE_FAST)

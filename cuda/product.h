@@ -30,7 +30,9 @@ enum { MMQI_FEW_ROWS = 8, LANES = 32, RUN_BYTES = 16 };
 struct product {
     struct weight_view w;
     struct mmqi_mat y, x;
-    const float *bias; /* or NULL */
+    const float *bias;  /* or NULL */
+    const float *added; /* of one row of x alone: NULL, or `sum` becomes added + y as well */
+    float *sum;         /* may be `added` */
 };
 
 /* V. */
@@ -57,6 +59,10 @@ static __device__ inline float finish_sum(const struct product &p, int64_t n, fl
 
 /* At most MMQI_FEW_ROWS rows of x. */
 int32_t mmqi_cuda_gemv(struct mmqi_stream *s, const struct product *p);
+/* Whether p may be given to mmqi_cuda_gemv_group(): one row of x, W read 16 bytes at a time. */
+bool mmqi_cuda_gemv_groups(const struct product *p);
+/* 1 to MMQI_CUDA_GROUP such products, of the same x and format of W, in one launch. */
+int32_t mmqi_cuda_gemv_group(struct mmqi_stream *s, const struct product *p, int32_t n);
 /* Any number of rows. */
 int32_t mmqi_cuda_sgemm(struct mmqi_stream *s, const struct product *p);
 /* Any number of rows, in `fast` mode. */

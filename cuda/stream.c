@@ -64,10 +64,11 @@ int32_t mmqi_cuda_stream_open(struct mmqi_device *device, const struct mmqi_stre
 int32_t mmqi_cuda_stream_wait(struct mmqi_stream *stream)
 {
     int before = mmqi_cuda_enter(stream->device);
+    int32_t flushed = mmqi_cuda_flush(stream);
     int32_t status = MMQI_CUDA(stream->device, cudaStreamSynchronize(stream->stream));
 
     mmqi_cuda_leave(stream->device, before);
-    return status;
+    return flushed == MMQ_OK ? status : flushed;
 }
 
 void mmqi_cuda_stream_close(struct mmqi_stream *stream)

@@ -50,7 +50,10 @@ static inline int32_t launch(struct mmqi_stream *s, const char *what, void (*ker
 {
     auto call = [=] { kernel(static_cast<P>(args)...); };
     struct emulated_size g = {grid.x, grid.y, grid.z}, b = {block.x, block.y, block.z};
+    int32_t status = s->n_waiting > 0 ? mmqi_cuda_flush(s) : MMQ_OK;
 
+    if (status != MMQ_OK)
+        return status;
     emulated_run(what, g, b, shared, call_kernel<decltype(call)>, &call);
     return mmqi_cuda_launched(s, what);
 }

@@ -741,13 +741,13 @@ static uint64_t taken(void)
 }
 
 /* Opens a stream, uploads, computes, downloads; the first status that is none of success. */
-static int32_t whole_life(float *sum)
+static int32_t whole_life(const struct both_weight *w, float *sum)
 {
     const struct mmqi_backend *backend = rig.dev.backend;
     struct mmqi_device *device = rig.dev.device;
     struct mmqi_stream_options needs = {.max_cols = 64, .max_product = 256, .max_heads = 64};
-    float host[64] = {1.0f, 2.0f, 3.0f};
-    struct mmqi_mat x = {NULL, 1, 64, 64};
+    float host[128] = {1.0f, 2.0f, 3.0f};
+    struct mmqi_mat x = {NULL, 1, 64, 64}, y = x;
     struct mmqi_stream *stream = NULL;
     void *memory = NULL;
     int32_t status = backend->alloc(device, &memory, sizeof host);
@@ -758,38 +758,45 @@ static int32_t whole_life(float *sum)
     if (status == MMQ_OK)
         status = backend->upload(device, memory, host, sizeof host);
     x.data = memory;
+    y.data = x.data + 64;
     if (status == MMQ_OK)
         status = rig.dev.ops->add(stream, &x, &x, &x);
     if (status == MMQ_OK)
         status = rig.dev.ops->activate(stream, &x, &x, MMQI_ACT_SILU);
     if (status == MMQ_OK)
+        status = rig.dev.ops->matmul(stream, &y, &x, &w->dev, NULL);
+    if (status == MMQ_OK)
+        status = rig.dev.ops->add(stream, &y, &y, &y);
+    if (status == MMQ_OK)
+        status = rig.dev.ops->matmul(stream, &y, &x, &w->dev, NULL);
+    if (status == MMQ_OK)
         status = backend->stream_wait(stream);
     if (status == MMQ_OK)
         status = backend->download(device, host, memory, sizeof host);
-    *sum = host[0] + host[1] + host[2];
+    *sum = host[0] + host[1] + host[2] + host[64] + host[127];
     backend->stream_close(stream);
     backend->free(device, memory);
     return status;
 }
 
-static void check_faults(int32_t kind, int64_t n)
+static void check_faults(const struct both_weight *w, int32_t kind, int64_t n)
 {
     const struct mmqi_backend *backend = rig.dev.backend;
     uint64_t before = taken();
     float sum, again;
     int32_t status;
 
-    whole_life(&sum);
+    whole_life(w, &sum);
     for (int64_t i = 1; i <= n; i++, rig.n_cases++) {
         backend->fault(rig.dev.device, (struct mmqi_fault){kind, i});
-        status = whole_life(&again);
+        status = whole_life(w, &again);
         backend->fault(rig.dev.device, (struct mmqi_fault){MMQI_FAULT_NONE, 0});
         if (status != MMQ_ERR_DEVICE && status != MMQ_ERR_NOMEM)
             bad("fault %d at call %d: status %d", (int)kind, (int)i, (int)status);
         if (taken() != before)
             bad("fault %d at call %d: %lld bytes are not given back", (int)kind, (int)i,
                 (long long)(taken() - before));
-        status = whole_life(&again);
+        status = whole_life(w, &again);
         if (status != MMQ_OK || again != sum)
             bad("after fault %d at call %d: status %d: %s", (int)kind, (int)i, (int)status,
                 mmqi_message());
@@ -801,17 +808,20 @@ START_TEST(any_call_may_fail_and_the_next_works)
     const struct mmqi_backend *backend = rig.dev.backend;
     const struct mmqi_fault none = {MMQI_FAULT_NONE, 0}, count = {MMQI_FAULT_ALLOC, 0};
     int64_t n_calls, n_allocs;
+    struct both_weight w;
     float sum;
 
     rig_begin();
+    w = both_weight_new(MMQI_FORMAT_F32, 64, 64, 1);
     backend->fault(rig.dev.device, none);
-    ck_assert_int_eq(whole_life(&sum), MMQ_OK);
+    ck_assert_int_eq(whole_life(&w, &sum), MMQ_OK);
     n_calls = backend->fault(rig.dev.device, count);
-    ck_assert_int_eq(whole_life(&sum), MMQ_OK);
+    ck_assert_int_eq(whole_life(&w, &sum), MMQ_OK);
     n_allocs = backend->fault(rig.dev.device, none);
     ck_assert(rig_on_cpu() || (n_calls > 5 && n_allocs == 2));
-    check_faults(MMQI_FAULT_ALLOC, n_allocs);
-    check_faults(MMQI_FAULT_CALL, n_calls);
+    check_faults(&w, MMQI_FAULT_ALLOC, n_allocs);
+    check_faults(&w, MMQI_FAULT_CALL, n_calls);
+    both_weight_free(&w);
     rig_end("faults");
 }
 END_TEST
@@ -860,22 +870,25 @@ END_TEST
 START_TEST(a_lost_device_says_so_ever_after)
 {
     const struct mmqi_backend *backend = rig.dev.backend;
+    struct both_weight w;
     struct target other;
     float sum;
 
     if (rig_on_cpu())
         SKIP("the CPU is never lost");
     rig_begin();
+    w = both_weight_new(MMQI_FORMAT_F32, 64, 64, 1);
     ck_assert_int_eq(target_device(&other, &rig.loaded, test_device(), MMQI_ISA_AUTO, 0), MMQ_OK);
     backend->fault(rig.dev.device, (struct mmqi_fault){MMQI_FAULT_LOST, 6});
-    ck_assert_int_eq(whole_life(&sum), MMQ_ERR_DEVICE);
+    ck_assert_int_eq(whole_life(&w, &sum), MMQ_ERR_DEVICE);
     ck_assert_ptr_nonnull(strstr(mmqi_message(), "lost"));
     backend->fault(rig.dev.device, (struct mmqi_fault){MMQI_FAULT_NONE, 0});
-    ck_assert_int_eq(whole_life(&sum), MMQ_ERR_DEVICE);
+    ck_assert_int_eq(whole_life(&w, &sum), MMQ_ERR_DEVICE);
     /* The fault was made up: another handle of the device works. */
     ck_assert_int_eq(backend->upload(other.device, NULL, NULL, 0), MMQ_OK);
     backend->close(other.device);
     mmqi_pool_free(other.pool);
+    both_weight_free(&w);
     rig_end("lost");
 }
 END_TEST
