@@ -206,10 +206,11 @@ $(EMULATED_SO): $(EMULATED_OBJ)
 	$(call say,LD)$(CC) -shared -o $@ $(EMULATED_OBJ) $(SANITIZE) $(LDFLAGS) -lpthread -lm
 
 # Needs the headers of CUDA and a C++ compiler, nothing to link and no device.
-OP_SUITES := $(patsubst test/%.c,$B/test/%,$(wildcard test/ops/test_*.c))
+OP_SUITES ?= $(patsubst test/ops/%.c,%,$(wildcard test/ops/test_*.c))
+EMULATED_RUNS := $(OP_SUITES:%=$B/test/ops/%)
 .PHONY: check-emulated
-check-emulated: $(EMULATED_SO) $(OP_SUITES) ## run the op suites on the CUDA kernels, emulated on the host
-	@status=0; for suite in $(OP_SUITES); do TEST_DEVICE=cuda:0 TEST_CUDA_LIBRARY=$(CURDIR)/$(EMULATED_SO) \
+check-emulated: $(EMULATED_SO) $(EMULATED_RUNS) ## run OP_SUITES on the CUDA kernels, emulated on the host
+	@status=0; for suite in $(EMULATED_RUNS); do TEST_DEVICE=cuda:0 TEST_CUDA_LIBRARY=$(CURDIR)/$(EMULATED_SO) \
 		$$suite || status=1; done; exit $$status
 
 .PHONY: cuda

@@ -16,31 +16,6 @@
 
 cudaError_t cudaGetLastError(void)
 {
-<<<<<<< HEAD
-=======
-    (void)what;
-    s->device->n_calls++;
-    return MMQ_OK;
-}
-
-int32_t mmqi_cuda_check(struct mmqi_device *device, cudaError_t error, const char *what)
-{
-    if (error == cudaSuccess)
-        return MMQ_OK;
-    return mmqi_cuda_fail(device, MMQ_ERR_DEVICE, "%s: error %d", what, (int)error);
-}
-
-int32_t mmqi_cuda_check_lt(struct mmqi_device *device, cublasStatus_t error, const char *what)
-{
-    if (error == CUBLAS_STATUS_SUCCESS)
-        return MMQ_OK;
-    return mmqi_cuda_fail(device, MMQ_ERR_DEVICE, "%s: error %d", what, (int)error);
-}
-
-cudaError_t mmqi_cuda_fault(struct mmqi_device *device, bool is_alloc)
-{
-    (void)device, (void)is_alloc;
->>>>>>> c9a
     return cudaSuccess;
 }
 
@@ -187,17 +162,10 @@ static int32_t emulated_measure(struct mmqi_device *device, uint64_t bytes,
 
 static int64_t emulated_fault(struct mmqi_device *device, struct mmqi_fault fault)
 {
-<<<<<<< HEAD
     int64_t n = device->fault.kind == MMQI_FAULT_ALLOC ? device->n_allocs : device->n_calls;
 
     device->fault = fault;
     device->n_calls = device->n_allocs = 0;
-=======
-    int64_t n = device->n_calls;
-
-    (void)fault;
-    device->n_calls = 0;
->>>>>>> c9a
     return n;
 }
 
@@ -241,11 +209,9 @@ static int32_t emulated_stream_open(struct mmqi_device *device,
 
 static int32_t emulated_stream_wait(struct mmqi_stream *stream)
 {
-<<<<<<< HEAD
-    return MMQI_CUDA(stream->device, cudaSuccess);
-=======
-    return mmqi_cuda_flush(stream);
->>>>>>> c9a
+    int32_t status = mmqi_cuda_flush(stream);
+
+    return status == MMQ_OK ? MMQI_CUDA(stream->device, cudaSuccess) : status;
 }
 
 static const struct mmqi_ops emulated_ops = {

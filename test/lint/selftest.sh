@@ -158,6 +158,8 @@ echo 'int network; /* /usr/share/work/x, the path of any machine; mmqi_assert() 
 accepts 'ordinary words' words
 echo '/* TODO later */' >src/word.c
 finds 'work left open' 'left open' words
+echo '<<<<<<< HEAD' >src/word.c
+finds 'a merge that was not ended' 'mark of a merge' words
 echo 'open("/home/me/x");' >src/word.c
 finds 'a path of one machine' 'path of one machine' words
 echo 'ck_assert(1);' >src/word.c

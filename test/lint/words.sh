@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Words that may not stand in the tree: words.sh FILE...
-# Work left open, paths of one machine, and assertions that assert nothing.
+# Work left open, marks of a merge, paths of one machine, and assertions that assert nothing.
 set -u
 status=0
 deny() { # deny PATTERN REASON FILE...
@@ -21,6 +21,7 @@ for file in "$@"; do
     esac
 done
 deny '\b(TODO|FIXME|XXX|HACK)\b|not (yet )?implemented' 'left open' "$@"
+deny '^(<{7}|>{7}|[|]{7}) ' 'mark of a merge' "$@"
 deny '(^|[^A-Za-z0-9_.])/(work|root|home)/' 'path of one machine' "$@"
 deny '\b(ck_)?assert(_msg)?\((1|true)\b' 'asserts nothing' "$@"
 # In the library numbers are read and written by mmqi_os_parse_number and mmqi_os_print_number.
