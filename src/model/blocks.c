@@ -139,6 +139,15 @@ int32_t mmqi_build_gate(struct mmqi_build *b, int32_t gate, int32_t up, int32_t 
     return build_pointwise(b, MMQI_OP_GATE, gate, up, act);
 }
 
+int32_t mmqi_build_mlp(struct mmqi_build *b, int32_t x, int32_t act, float eps)
+{
+    int32_t y = mmqi_build_layer_norm(b, "norm2", x, eps);
+
+    y = mmqi_build_linear(b, "mlp.fc1", y);
+    y = mmqi_build_linear(b, "mlp.fc2", mmqi_build_activate(b, y, act));
+    return mmqi_build_add(b, x, y);
+}
+
 int32_t mmqi_build_page_attention(struct mmqi_build *b, int32_t q, int32_t k, int32_t v,
                                   int32_t n_heads)
 {

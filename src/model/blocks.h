@@ -33,6 +33,9 @@ int32_t mmqi_build_add(struct mmqi_build *b, int32_t x, int32_t y);
 int32_t mmqi_build_activate(struct mmqi_build *b, int32_t in, int32_t act);
 int32_t mmqi_build_gate(struct mmqi_build *b, int32_t gate, int32_t up, int32_t act);
 
+/* The second half of a tower's block: x + fc2(act(fc1(norm2(x)))), layer-normed with eps. */
+int32_t mmqi_build_mlp(struct mmqi_build *b, int32_t x, int32_t act, float eps);
+
 /* Attention in which every row sees the rows that the run's spans tell it of, all of this graph:
  * keys and values are one page. Returns rows as wide as q. */
 int32_t mmqi_build_page_attention(struct mmqi_build *b, int32_t q, int32_t k, int32_t v,

@@ -211,10 +211,7 @@ static int32_t build_block(struct mmqi_build *b, const struct mmqi_qwen_vit *vit
     mmqi_graph_begin_segment(b->graph, at);
     y = mmqi_build_layer_norm(b, "norm1", x, norm_eps);
     x = mmqi_build_add(b, x, build_attention(b, vit, y));
-    y = mmqi_build_layer_norm(b, "norm2", x, norm_eps);
-    y = mmqi_build_linear(b, "mlp.fc1", y);
-    y = mmqi_build_linear(b, "mlp.fc2", mmqi_build_activate(b, y, vit->act));
-    x = mmqi_build_add(b, x, y);
+    x = mmqi_build_mlp(b, x, vit->act, norm_eps);
     mmqi_graph_end_segment(b->graph, &x, 1);
     b->at = "vision";
     return x;
