@@ -192,7 +192,7 @@ $(CUDA_SO): $(CUDA_OBJ) $B/cuda/objects cuda/libmmq-cuda.map
 EMULATED_SO := $B/lib/libmmq-emulated.so
 EMULATED_CU := $(filter-out cuda/probe.cu cuda/measure.cu cuda/pack%,$(wildcard cuda/*.cu))
 EMULATED_OBJ := $(EMULATED_CU:%.cu=$B/emulated/%.cu.o) \
-	$(patsubst %.c,$B/emulated/%.c.o,$(wildcard test/emulated/*.c) cuda/call.c cuda/scratch.c src/core/dtype.c $(CUDA_SHARED))
+	$(patsubst %.c,$B/emulated/%.c.o,$(wildcard test/emulated/*.c) cuda/call.c cuda/ops.c cuda/scratch.c src/core/dtype.c $(CUDA_SHARED))
 EMULATED_C = $(filter-out -Wstrict-prototypes -Wmissing-prototypes,$(BASE)) -I. -Itest -isystem $(CUDA_HOME)/include
 $B/emulated/%.cu.o: %.cu test/emulated/emulate.h $B/cuda/flags
 	@mkdir -p $(@D)

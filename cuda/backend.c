@@ -1,25 +1,8 @@
-/* The two tables, and the one function that libmmq-cuda.so exports. */
+/* The backend's table, and the one function that libmmq-cuda.so exports. */
 #include <string.h>
 
 #include "cuda/device.h"
 #include "cuda/pack_rows.h"
-
-const struct mmqi_ops mmqi_cuda_ops = {
-    .embed = mmqi_cuda_embed,
-    .place_rows = mmqi_cuda_place_rows,
-    .copy = mmqi_cuda_copy,
-    .add = mmqi_cuda_add,
-    .layer_norm = mmqi_cuda_layer_norm,
-    .rms_norm = mmqi_cuda_rms_norm,
-    .matmul = mmqi_cuda_matmul,
-    .activate = mmqi_cuda_activate,
-    .gate = mmqi_cuda_gate,
-    .rope = mmqi_cuda_rope,
-    .store_kv = mmqi_cuda_store_kv,
-    .attention = mmqi_cuda_attention,
-    .patches = mmqi_cuda_patches,
-    .pick = mmqi_cuda_pick,
-};
 
 /* Kernels read the canonical bytes as they are. */
 int32_t mmqi_cuda_pack(struct mmqi_device *device, struct mmqi_wmat *w, void *block,

@@ -181,6 +181,8 @@ int32_t mmqi_cuda_patches(struct mmqi_stream *s, const struct mmqi_mat *y, const
                           const struct mmqi_patches *how);
 int32_t mmqi_cuda_pick(struct mmqi_stream *s, int32_t *out, const struct mmqi_mat *x);
 
+extern const struct mmqi_ops mmqi_cuda_ops; /* all of them: ops.c */
+
 #ifdef __cplusplus
 }
 #endif

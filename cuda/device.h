@@ -56,8 +56,6 @@ size_t mmqi_cuda_stream_bytes(const struct mmqi_device *device,
 
 /* ---- running (execute.c) ---- */
 
-extern const struct mmqi_ops mmqi_cuda_ops; /* backend.c */
-
 int32_t mmqi_cuda_execute(struct mmqi_stream *stream, const struct mmqi_graph *graph,
                           const struct mmqi_plan *plan, const struct mmqi_run *run, int32_t begin,
                           int32_t end);

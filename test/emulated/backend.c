@@ -214,29 +214,12 @@ static int32_t emulated_stream_wait(struct mmqi_stream *stream)
     return status == MMQ_OK ? MMQI_CUDA(stream->device, cudaSuccess) : status;
 }
 
-static const struct mmqi_ops emulated_ops = {
-    .embed = mmqi_cuda_embed,
-    .place_rows = mmqi_cuda_place_rows,
-    .copy = mmqi_cuda_copy,
-    .add = mmqi_cuda_add,
-    .layer_norm = mmqi_cuda_layer_norm,
-    .rms_norm = mmqi_cuda_rms_norm,
-    .matmul = mmqi_cuda_matmul,
-    .activate = mmqi_cuda_activate,
-    .gate = mmqi_cuda_gate,
-    .rope = mmqi_cuda_rope,
-    .store_kv = mmqi_cuda_store_kv,
-    .attention = mmqi_cuda_attention,
-    .patches = mmqi_cuda_patches,
-    .pick = mmqi_cuda_pick,
-};
-
 static int32_t emulated_execute(struct mmqi_stream *stream, const struct mmqi_graph *graph,
                                 const struct mmqi_plan *plan, const struct mmqi_run *run,
                                 int32_t begin, int32_t end)
 {
     int32_t status =
-        stream->device->host->graph_execute(stream, &emulated_ops, graph, plan, run, begin, end);
+        stream->device->host->graph_execute(stream, &mmqi_cuda_ops, graph, plan, run, begin, end);
 
     if (status != MMQ_OK)
         stream->n_waiting = 0;
@@ -266,7 +249,7 @@ static const struct mmqi_backend emulated_backend = {
     .stream_close = emulated_stream_close,
     .stream_bytes = emulated_stream_bytes,
     .execute = emulated_execute,
-    .ops = &emulated_ops,
+    .ops = &mmqi_cuda_ops,
 };
 
 __attribute__((visibility("default"))) int32_t
