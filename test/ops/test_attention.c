@@ -1,13 +1,6 @@
 /* The attention and store_kv ops of every instruction set against softmax in double. */
 #include "ops/harness.h"
-
-enum span_kind { FULL, CAUSAL, WINDOW, MIXED };
-
-struct scene {
-    int32_t rows, slots, n_heads, n_kv_heads, head_dim, page_rows;
-    enum span_kind kind;
-    float q_scale;
-};
+#include "ops/scene.h"
 
 /* Around the edges of: blocks of 64 slots, vectors of 16, groups of 3 and 6, tasks of 48, heads of
  * 256. */
@@ -33,38 +26,6 @@ struct stage {
     float *k, *v; /* [slots, n_kv_heads * head_dim], here */
     float scale;
 };
-
-static struct mmqi_span span_of(const struct scene *s, int32_t r)
-{
-    int32_t end = s->slots - s->rows + r + 1, begin;
-
-    switch (s->kind) {
-    case FULL:
-        return (struct mmqi_span){0, s->slots};
-    case CAUSAL:
-        return (struct mmqi_span){0, end};
-    case WINDOW:
-        begin = end - 37;
-        return (struct mmqi_span){begin < 0 ? 0 : begin, end};
-    default: /* empty ones, single slots, and pieces that lie apart */
-        begin = (int32_t)((uint32_t)r * 2654435761u % (uint32_t)s->slots);
-        end = begin + r % 5 * r % 70;
-        return (struct mmqi_span){begin, end < s->slots ? end : s->slots};
-    }
-}
-
-/* A value that is only stored where some span may read it; all else in the pages stays NaN. */
-static bool slot_used(const struct scene *s, int32_t slot)
-{
-    struct mmqi_span span;
-
-    for (int32_t r = 0; r < s->rows; r++) {
-        span = span_of(s, r);
-        if (slot >= span.begin && slot < span.end)
-            return true;
-    }
-    return false;
-}
 
 /* Keys and values go in through store_kv, into pages in a shuffled order. */
 static void fill_pages(struct target *t, struct stage *g, const struct scene *s)

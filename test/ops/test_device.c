@@ -6,6 +6,7 @@
  * TEST_SMALL=1 leaves most cases out, for tools under which all is slow.
  */
 #include "ops/device.h"
+#include "ops/scene.h"
 
 static const double u = 0x1p-24; /* half the distance of f32 numbers at 1 */
 #define BF16 0x1p-8              /* of bf16 numbers, 8 bits of precision; f16 is finer */
@@ -564,14 +565,6 @@ END_TEST
 
 /* ---- attention ---- */
 
-enum span_kind { FULL, CAUSAL, WINDOW, MIXED };
-
-struct scene {
-    int32_t rows, slots, n_heads, n_kv_heads, head_dim, page_rows;
-    enum span_kind kind;
-    float q_scale;
-};
-
 static const struct scene scenes[] = {
     {1, 1, 1, 1, 1, 1, FULL, 1},          {1, 64, 1, 1, 16, 64, FULL, 1},
     {1, 65, 3, 1, 64, 16, FULL, 1},       {7, 63, 2, 2, 15, 10, FULL, 1},
@@ -586,38 +579,6 @@ static const struct scene scenes[] = {
     {9, 700, 32, 8, 128, 64, CAUSAL, 1},  {130, 400, 32, 8, 128, 64, CAUSAL, 1},
     {257, 257, 16, 16, 64, 257, FULL, 1}, {256, 256, 16, 16, 80, 256, WINDOW, 1},
 };
-
-static struct mmqi_span span_of(const struct scene *s, int32_t r)
-{
-    int32_t end = s->slots - s->rows + r + 1, begin;
-
-    switch (s->kind) {
-    case FULL:
-        return (struct mmqi_span){0, s->slots};
-    case CAUSAL:
-        return (struct mmqi_span){0, end};
-    case WINDOW:
-        begin = end - 37;
-        return (struct mmqi_span){begin < 0 ? 0 : begin, end};
-    default: /* empty ones, single slots, and pieces that lie apart */
-        begin = (int32_t)((uint32_t)r * 2654435761u % (uint32_t)s->slots);
-        end = begin + r % 5 * r % 70;
-        return (struct mmqi_span){begin, end < s->slots ? end : s->slots};
-    }
-}
-
-/* Slots that no span reads stay NaN. */
-static bool slot_used(const struct scene *s, int32_t slot)
-{
-    struct mmqi_span span;
-
-    for (int32_t r = 0; r < s->rows; r++) {
-        span = span_of(s, r);
-        if (slot >= span.begin && slot < span.end)
-            return true;
-    }
-    return false;
-}
 
 struct stage {
     struct both pages;
