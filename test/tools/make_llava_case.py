@@ -481,8 +481,8 @@ def make(case):
     print(f"seed {seed}: " + "; ".join(f"{e['name']} {e['text']!r} gap {e['min_gap']}" for e in entries))
 
 
-def compare(case):
-    """Differences between a case's golden files and what this script computes from its model."""
+def compare(case, reference):
+    """Differences between a case's golden files and what `reference` computes from its model."""
     with open(f"{case}/golden.json", encoding="utf-8") as file:
         golden = json.load(file)
     prompts = [(p["name"], p["messages"]) for p in golden["prompts"]]
@@ -497,16 +497,20 @@ def compare(case):
         print(old["name"], "differs in", keys)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(description, make, reference):
+    """The command line of a script that makes a case."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", help="the folder to make, or the case to compare")
     parser.add_argument("--compare", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    (compare if arguments.compare else make)(arguments.out)
+    if arguments.compare:
+        compare(arguments.out, reference)
+    else:
+        make(arguments.out)
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, make, reference)

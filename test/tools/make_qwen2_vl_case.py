@@ -7,7 +7,6 @@
 As make_llava_case.py, whose pictures, text and rules it shares (see there for what it needs): the
 tokenizer is trained here, template and weights are made here, so the case may be shipped.
 """
-import argparse
 import os
 import sys
 
@@ -15,14 +14,14 @@ import PIL
 import torch
 import transformers
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoModelForImageTextToText, AutoTokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 from transformers import Qwen2VLProcessor, Qwen2VLVideoProcessor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from make_llava_case import (
-    DISTINCT, MARGIN, STEPS, TEXT, Unclear, make_pictures, messages_of, picture, pictures_of, text, write_json,
+    DISTINCT, MARGIN, STEPS, TEXT, Unclear, main, make_pictures, messages_of, picture, pictures_of, text, write_json,
 )
 
 FIRST_SEED = 31100
@@ -368,33 +367,5 @@ def make(case):
     print(f"seed {seed}: " + "; ".join(f"{e['name']} {e['text']!r} gap {e['min_gap']}" for e in entries))
 
 
-def compare(case):
-    """Differences between a case's golden files and what this script computes from its model."""
-    import json
-
-    with open(f"{case}/golden.json", encoding="utf-8") as file:
-        golden = json.load(file)
-    _, _, entries, tensors = reference(case, [(p["name"], p["messages"]) for p in golden["prompts"]])
-    stored = load_file(f"{case}/golden.safetensors")
-    print("tensors only there:", sorted(set(stored) - set(tensors)), "only here:", sorted(set(tensors) - set(stored)))
-    for name in sorted(set(stored) & set(tensors)):
-        a, b = stored[name], tensors[name]
-        print(name, tuple(a.shape), "differs in shape" if a.shape != b.shape else float((a - b).abs().max()))
-    for old, new in zip(golden["prompts"], entries):
-        keys = [k for k in sorted(set(old) | set(new)) if not k.startswith("check") and old.get(k) != new.get(k)]
-        print(old["name"], "differs in", keys)
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", help="the folder to make, or the case to compare")
-    parser.add_argument("--compare", action="store_true")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    (compare if arguments.compare else make)(arguments.out)
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, make, reference)
