@@ -447,58 +447,62 @@ static int32_t finish_model(struct reading *reading)
 }
 
 /* An added token that the model has too must have the same id there, and no other token its id. */
-static int32_t check_added(const struct reading *reading, int32_t id, const char *text, size_t size)
+static int32_t check_added(const struct mmqi_tokenizer *tokenizer, const char *name, int32_t id,
+                           const char *text, size_t size)
 {
-    const struct mmqi_vocab *vocab = &reading->tokenizer->bpe.vocab;
+    const struct mmqi_vocab *vocab = &tokenizer->bpe.vocab;
     int32_t model_id = mmqi_vocab_find(vocab, text, size);
 
     if (model_id >= 0 && model_id != id)
         return mmqi_fail(MMQ_ERR_FORMAT, "%s: added token '%s' has id %d, in the vocabulary %d",
-                         reading->name, text, (int)id, (int)model_id);
+                         name, text, (int)id, (int)model_id);
     if (model_id < 0 && mmqi_vocab_text(vocab, id, NULL))
-        return mmqi_fail(MMQ_ERR_FORMAT, "%s: added token '%s' has the id %d of '%s'",
-                         reading->name, text, (int)id, mmqi_vocab_text(vocab, id, NULL));
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: added token '%s' has the id %d of '%s'", name, text,
+                         (int)id, mmqi_vocab_text(vocab, id, NULL));
     return MMQ_OK;
 }
 
 /* Give the token to the matcher of its kind; one of the normalized text in its normalized form. */
-static int32_t add_pattern(struct reading *reading, int32_t id, const char *text, size_t size,
-                           struct mmqi_buf pair[2])
+static int32_t add_pattern(struct mmqi_tokenizer *tokenizer, const char *name, int32_t id,
+                           const char *text, size_t size, struct mmqi_buf pair[2])
 {
-    struct mmqi_added *added = &reading->tokenizer->added;
+    struct mmqi_added *added = &tokenizer->added;
     struct mmqi_matcher *matcher = &added->raw;
     int32_t status = MMQ_OK;
 
     if (added->flags[id] & MMQI_ADDED_NORMALIZED) {
         matcher = &added->normalized;
-        status = mmqi_tokenizer_normalize(reading->tokenizer, pair, &text, &size);
+        status = mmqi_tokenizer_normalize(tokenizer, true, pair, &text, &size);
     }
     if (status == MMQ_OK && mmqi_matcher_add(matcher, text, size, id) != MMQ_OK)
-        status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the added tokens", reading->name);
+        status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the added tokens", name);
     return status;
 }
 
-static int32_t finish_added(struct reading *reading)
+int32_t mmqi_tokenizer_finish(struct mmqi_tokenizer *tokenizer, const char *name)
 {
-    struct mmqi_added *added = &reading->tokenizer->added;
+    struct mmqi_added *added = &tokenizer->added;
     struct mmqi_buf pair[2] = {{0}};
     const char *text;
-    size_t i, size = 0;
+    size_t i, size = 0, n_model = tokenizer->bpe.vocab.n_ids;
     int32_t status = MMQ_OK;
 
+    mmqi_matcher_free(&added->raw);
+    mmqi_matcher_free(&added->normalized);
     for (i = 0; i < added->vocab.n_ids && status == MMQ_OK; i++) {
         text = mmqi_vocab_text(&added->vocab, (int32_t)i, &size);
         if (!text)
             continue;
-        status = check_added(reading, (int32_t)i, text, size);
+        status = check_added(tokenizer, name, (int32_t)i, text, size);
         if (status == MMQ_OK)
-            status = add_pattern(reading, (int32_t)i, text, size, pair);
+            status = add_pattern(tokenizer, name, (int32_t)i, text, size, pair);
     }
     if (status == MMQ_OK && (mmqi_matcher_seal(&added->raw) != MMQ_OK ||
                              mmqi_matcher_seal(&added->normalized) != MMQ_OK))
-        status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the added tokens", reading->name);
+        status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the added tokens", name);
     mmqi_buf_free(&pair[0]);
     mmqi_buf_free(&pair[1]);
+    tokenizer->vocab_size = (int32_t)(n_model > added->vocab.n_ids ? n_model : added->vocab.n_ids);
     return status;
 }
 
@@ -530,7 +534,6 @@ int32_t mmqi_tokenizer_parse(struct mmqi_tokenizer **out, const char *name, cons
                              size_t size)
 {
     struct reading reading = {.name = name, .text = text};
-    size_t n_model, n_added;
     int32_t status;
 
     *out = NULL;
@@ -548,12 +551,9 @@ int32_t mmqi_tokenizer_parse(struct mmqi_tokenizer **out, const char *name, cons
     if (status == MMQ_OK)
         status = read_sections(&reading);
     if (status == MMQ_OK)
-        status = finish_added(&reading);
+        status = mmqi_tokenizer_finish(reading.tokenizer, name);
     if (status == MMQ_OK)
         status = check_post_processor(&reading);
-    n_model = reading.tokenizer->bpe.vocab.n_ids;
-    n_added = reading.tokenizer->added.vocab.n_ids;
-    reading.tokenizer->vocab_size = (int32_t)(n_model > n_added ? n_model : n_added);
     mmqi_json_close(reading.json);
     mmqi_free(reading.unk);
     if (status == MMQ_OK)
@@ -569,6 +569,7 @@ void mmqi_tokenizer_free(struct mmqi_tokenizer *tokenizer)
         return;
     mmqi_bpe_free(&tokenizer->bpe);
     mmqi_added_free(&tokenizer->added);
+    mmqi_unigram_free(tokenizer->unigram);
     mmqi_stages_free(&tokenizer->normalizer);
     mmqi_stages_free(&tokenizer->pre_tokenizer);
     mmqi_stages_free(&tokenizer->post_processor);
