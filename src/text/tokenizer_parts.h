@@ -1,6 +1,10 @@
 /*
  * What a tokenizer is made of; shared by the files that read it, encode and
  * decode with it.
+ *
+ * A reader of any spelling goes: create; fill the vocabulary and merges of
+ * the model and the added tokens; set the sections (as JSON text in the form
+ * of tokenizer.json); finish.
  */
 #ifndef MMQI_TEXT_TOKENIZER_PARTS_H
 #define MMQI_TEXT_TOKENIZER_PARTS_H
@@ -15,12 +19,37 @@ enum {
     MMQI_MAX_TEXT_BYTES = 1 << 28       /* of a text, before and after every stage */
 };
 
+enum mmqi_section {
+    MMQI_NORMALIZER,
+    MMQI_PRE_TOKENIZER,
+    MMQI_POST_PROCESSOR,
+    MMQI_DECODER,
+    MMQI_N_SECTIONS
+};
+
 struct mmqi_tokenizer {
     struct mmqi_bpe bpe;
     struct mmqi_added added;
-    struct mmqi_stages normalizer, pre_tokenizer, post_processor, decoder;
+    struct mmqi_stages sections[MMQI_N_SECTIONS];
     int32_t vocab_size;
 };
+
+/* ---- for those who read one: `name` is the file, for messages ---- */
+
+/* An empty tokenizer, freed with mmqi_tokenizer_free() whatever became of it. */
+int32_t mmqi_tokenizer_create(struct mmqi_tokenizer **out, const char *name);
+/* The vocabulary of its model. */
+struct mmqi_vocab *mmqi_tokenizer_vocab(struct mmqi_tokenizer *tokenizer);
+const char *mmqi_section_name(enum mmqi_section section); /* its key in tokenizer.json */
+/* At most once for each section; `json` is not kept. */
+int32_t mmqi_tokenizer_set_section(struct mmqi_tokenizer *tokenizer, const char *name,
+                                   enum mmqi_section section, const char *json, size_t size);
+/* When model, added tokens and sections are set, before the first use. `unk` is the unknown token's
+ * text, NULL: there is none. */
+int32_t mmqi_tokenizer_finish(struct mmqi_tokenizer *tokenizer, const char *name, const char *unk,
+                              size_t unk_size);
+
+/* ---- for those who use it ---- */
 
 /* As mmqi_tokenizer_content(), with the length: a token may hold zero bytes. */
 const char *mmqi_tokenizer_text(const struct mmqi_tokenizer *tokenizer, int32_t id, size_t *size);

@@ -20,7 +20,7 @@ struct reading {
     struct mmqi_tokenizer *tokenizer;
     const char *name, *text;
     struct mmqi_json *json;
-    struct slice normalizer, pre_tokenizer, post_processor, decoder, merges;
+    struct slice sections[MMQI_N_SECTIONS], merges;
     bool has_model, has_vocab;
     char *unk;
     size_t unk_size;
@@ -365,19 +365,15 @@ static int32_t read_version(struct reading *reading)
 static int32_t read_top_field(struct reading *reading)
 {
     const char *key = mmqi_json_text(reading->json);
+    int i;
 
     if (strcmp(key, "version") == 0)
         return read_version(reading);
     if (strcmp(key, "added_tokens") == 0)
         return read_added(reading);
-    if (strcmp(key, "normalizer") == 0)
-        return note(reading, &reading->normalizer);
-    if (strcmp(key, "pre_tokenizer") == 0)
-        return note(reading, &reading->pre_tokenizer);
-    if (strcmp(key, "post_processor") == 0)
-        return note(reading, &reading->post_processor);
-    if (strcmp(key, "decoder") == 0)
-        return note(reading, &reading->decoder);
+    for (i = 0; i < MMQI_N_SECTIONS; i++)
+        if (strcmp(key, mmqi_section_name((enum mmqi_section)i)) == 0)
+            return note(reading, &reading->sections[i]);
     if (strcmp(key, "model") == 0)
         return read_model(reading);
     return mmqi_json_skip(reading->json);
@@ -405,155 +401,41 @@ static int32_t read_file(struct reading *reading)
 
 static int32_t read_sections(struct reading *reading)
 {
-    struct mmqi_tokenizer *tokenizer = reading->tokenizer;
-    struct {
-        const char *name;
-        const struct slice *slice;
-        struct mmqi_stages *stages;
-        const struct mmqi_stage_kind *kinds;
-    } const sections[] = {
-        {"normalizer", &reading->normalizer, &tokenizer->normalizer, mmqi_normalizer_kinds},
-        {"pre_tokenizer", &reading->pre_tokenizer, &tokenizer->pre_tokenizer,
-         mmqi_pre_tokenizer_kinds},
-        {"post_processor", &reading->post_processor, &tokenizer->post_processor,
-         mmqi_post_processor_kinds},
-        {"decoder", &reading->decoder, &tokenizer->decoder, mmqi_decoder_kinds}};
+    const struct slice *slice;
     int32_t status = MMQ_OK;
-    size_t i;
+    int i;
 
-    for (i = 0; i < sizeof sections / sizeof *sections && status == MMQ_OK; i++)
-        if (sections[i].slice->json)
-            status = mmqi_stages_read(sections[i].stages, sections[i].kinds, reading->name,
-                                      sections[i].name, sections[i].slice->json,
-                                      sections[i].slice->size);
+    for (i = 0; i < MMQI_N_SECTIONS && status == MMQ_OK; i++) {
+        slice = &reading->sections[i];
+        if (slice->json)
+            status = mmqi_tokenizer_set_section(reading->tokenizer, reading->name,
+                                                (enum mmqi_section)i, slice->json, slice->size);
+    }
     return status;
-}
-
-static int32_t finish_model(struct reading *reading)
-{
-    struct mmqi_bpe *bpe = &reading->tokenizer->bpe;
-    int32_t status = reading->merges.json ? read_merges(reading) : MMQ_OK;
-
-    if (status != MMQ_OK)
-        return status;
-    bpe->unk = MMQI_BPE_NO_UNK;
-    if (reading->unk) {
-        bpe->unk = mmqi_vocab_find(&bpe->vocab, reading->unk, reading->unk_size);
-        if (bpe->unk < 0)
-            bpe->unk = MMQI_BPE_LOST_UNK;
-    }
-    mmqi_bpe_seal(bpe);
-    return MMQ_OK;
-}
-
-/* An added token that the model has too must have the same id there, and no other token its id. */
-static int32_t check_added(const struct reading *reading, int32_t id, const char *text, size_t size)
-{
-    const struct mmqi_vocab *vocab = &reading->tokenizer->bpe.vocab;
-    int32_t model_id = mmqi_vocab_find(vocab, text, size);
-
-    if (model_id >= 0 && model_id != id)
-        return mmqi_fail(MMQ_ERR_FORMAT, "%s: added token '%s' has id %d, in the vocabulary %d",
-                         reading->name, text, (int)id, (int)model_id);
-    if (model_id < 0 && mmqi_vocab_text(vocab, id, NULL))
-        return mmqi_fail(MMQ_ERR_FORMAT, "%s: added token '%s' has the id %d of '%s'",
-                         reading->name, text, (int)id, mmqi_vocab_text(vocab, id, NULL));
-    return MMQ_OK;
-}
-
-/* Give the token to the matcher of its kind; one of the normalized text in its normalized form. */
-static int32_t add_pattern(struct reading *reading, int32_t id, const char *text, size_t size,
-                           struct mmqi_buf pair[2])
-{
-    struct mmqi_added *added = &reading->tokenizer->added;
-    struct mmqi_matcher *matcher = &added->raw;
-    int32_t status = MMQ_OK;
-
-    if (added->flags[id] & MMQI_ADDED_NORMALIZED) {
-        matcher = &added->normalized;
-        status = mmqi_tokenizer_normalize(reading->tokenizer, pair, &text, &size);
-    }
-    if (status == MMQ_OK && mmqi_matcher_add(matcher, text, size, id) != MMQ_OK)
-        status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the added tokens", reading->name);
-    return status;
-}
-
-static int32_t finish_added(struct reading *reading)
-{
-    struct mmqi_added *added = &reading->tokenizer->added;
-    struct mmqi_buf pair[2] = {{0}};
-    const char *text;
-    size_t i, size = 0;
-    int32_t status = MMQ_OK;
-
-    for (i = 0; i < added->vocab.n_ids && status == MMQ_OK; i++) {
-        text = mmqi_vocab_text(&added->vocab, (int32_t)i, &size);
-        if (!text)
-            continue;
-        status = check_added(reading, (int32_t)i, text, size);
-        if (status == MMQ_OK)
-            status = add_pattern(reading, (int32_t)i, text, size, pair);
-    }
-    if (status == MMQ_OK && (mmqi_matcher_seal(&added->raw) != MMQ_OK ||
-                             mmqi_matcher_seal(&added->normalized) != MMQ_OK))
-        status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the added tokens", reading->name);
-    mmqi_buf_free(&pair[0]);
-    mmqi_buf_free(&pair[1]);
-    return status;
-}
-
-/* The ids of the post-processor must be tokens; of two templates, the tokenizers library would
- * run the second one on pairs. */
-static int32_t check_post_processor(const struct reading *reading)
-{
-    const struct mmqi_tokenizer *tokenizer = reading->tokenizer;
-    const struct mmqi_stages *stages = &tokenizer->post_processor;
-    const struct mmqi_ids *ids;
-    size_t i, j, n_templates = 0;
-
-    for (i = 0; i < stages->n; i++)
-        n_templates += stages->list[i].kind->read != NULL;
-    if (n_templates > 1)
-        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: post_processor: more than one template",
-                         reading->name);
-    for (i = 0; i < 2 * stages->n; i++) {
-        ids = i % 2 ? &stages->list[i / 2].after : &stages->list[i / 2].before;
-        for (j = 0; j < ids->n; j++)
-            if (!mmqi_tokenizer_content(tokenizer, ids->data[j]))
-                return mmqi_fail(MMQ_ERR_FORMAT, "%s: post_processor: there is no token %d",
-                                 reading->name, (int)ids->data[j]);
-    }
-    return MMQ_OK;
 }
 
 int32_t mmqi_tokenizer_parse(struct mmqi_tokenizer **out, const char *name, const char *text,
                              size_t size)
 {
     struct reading reading = {.name = name, .text = text};
-    size_t n_model, n_added;
     int32_t status;
 
     *out = NULL;
     if (size > MMQI_MAX_TOKENIZER_BYTES)
         return mmqi_fail(MMQ_ERR_LIMIT, "%s: %zu bytes, more than %d", name, size,
                          MMQI_MAX_TOKENIZER_BYTES);
-    reading.tokenizer = mmqi_calloc(1, sizeof *reading.tokenizer);
-    if (!reading.tokenizer)
-        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for a tokenizer", name);
+    status = mmqi_tokenizer_create(&reading.tokenizer, name);
+    if (status != MMQ_OK)
+        return status;
     status = mmqi_json_open(&reading.json, name, text, size);
     if (status == MMQ_OK)
         status = read_file(&reading);
-    if (status == MMQ_OK)
-        status = finish_model(&reading);
+    if (status == MMQ_OK && reading.merges.json)
+        status = read_merges(&reading);
     if (status == MMQ_OK)
         status = read_sections(&reading);
     if (status == MMQ_OK)
-        status = finish_added(&reading);
-    if (status == MMQ_OK)
-        status = check_post_processor(&reading);
-    n_model = reading.tokenizer->bpe.vocab.n_ids;
-    n_added = reading.tokenizer->added.vocab.n_ids;
-    reading.tokenizer->vocab_size = (int32_t)(n_model > n_added ? n_model : n_added);
+        status = mmqi_tokenizer_finish(reading.tokenizer, name, reading.unk, reading.unk_size);
     mmqi_json_close(reading.json);
     mmqi_free(reading.unk);
     if (status == MMQ_OK)
@@ -561,17 +443,4 @@ int32_t mmqi_tokenizer_parse(struct mmqi_tokenizer **out, const char *name, cons
     else
         mmqi_tokenizer_free(reading.tokenizer);
     return status;
-}
-
-void mmqi_tokenizer_free(struct mmqi_tokenizer *tokenizer)
-{
-    if (!tokenizer)
-        return;
-    mmqi_bpe_free(&tokenizer->bpe);
-    mmqi_added_free(&tokenizer->added);
-    mmqi_stages_free(&tokenizer->normalizer);
-    mmqi_stages_free(&tokenizer->pre_tokenizer);
-    mmqi_stages_free(&tokenizer->post_processor);
-    mmqi_stages_free(&tokenizer->decoder);
-    mmqi_free(tokenizer);
 }
