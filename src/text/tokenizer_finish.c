@@ -28,7 +28,10 @@ const char *mmqi_section_name(enum mmqi_section section)
 int32_t mmqi_tokenizer_create(struct mmqi_tokenizer **out, const char *name)
 {
     *out = mmqi_calloc(1, sizeof **out);
-    return *out ? MMQ_OK : mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for a tokenizer", name);
+    if (!*out)
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for a tokenizer", name);
+    (*out)->bpe.unk = MMQI_BPE_NO_UNK;
+    return MMQ_OK;
 }
 
 int32_t mmqi_tokenizer_set_section(struct mmqi_tokenizer *tokenizer, const char *name,
@@ -43,20 +46,14 @@ struct mmqi_vocab *mmqi_tokenizer_vocab(struct mmqi_tokenizer *tokenizer)
     return &tokenizer->bpe.vocab;
 }
 
-/* ---- the end ---- */
-
-static void finish_model(struct mmqi_tokenizer *tokenizer, const char *unk, size_t unk_size)
+void mmqi_tokenizer_set_unk(struct mmqi_tokenizer *tokenizer, const char *text, size_t size)
 {
-    struct mmqi_bpe *bpe = &tokenizer->bpe;
+    int32_t id = mmqi_vocab_find(mmqi_tokenizer_vocab(tokenizer), text, size);
 
-    bpe->unk = MMQI_BPE_NO_UNK;
-    if (unk) {
-        bpe->unk = mmqi_vocab_find(&bpe->vocab, unk, unk_size);
-        if (bpe->unk < 0)
-            bpe->unk = MMQI_BPE_LOST_UNK;
-    }
-    mmqi_bpe_seal(bpe);
+    tokenizer->bpe.unk = id >= 0 ? id : MMQI_BPE_LOST_UNK;
 }
+
+/* ---- the end ---- */
 
 /* An added token that the model has too must have the same id there, and no other token its id. */
 static int32_t check_added(const struct mmqi_vocab *vocab, const char *name, int32_t id,
@@ -136,13 +133,12 @@ static int32_t check_post_processor(const struct mmqi_tokenizer *tokenizer, cons
     return MMQ_OK;
 }
 
-int32_t mmqi_tokenizer_finish(struct mmqi_tokenizer *tokenizer, const char *name, const char *unk,
-                              size_t unk_size)
+int32_t mmqi_tokenizer_finish(struct mmqi_tokenizer *tokenizer, const char *name)
 {
     size_t n_model = mmqi_tokenizer_vocab(tokenizer)->n_ids, n_added;
     int32_t status;
 
-    finish_model(tokenizer, unk, unk_size);
+    mmqi_bpe_seal(&tokenizer->bpe);
     status = finish_added(tokenizer, name);
     if (status == MMQ_OK)
         status = check_post_processor(tokenizer, name);

@@ -19,6 +19,8 @@ enum {
     MMQI_MAX_TEXT_BYTES = 1 << 28       /* of a text, before and after every stage */
 };
 
+struct mmqi_json;
+
 enum mmqi_section {
     MMQI_NORMALIZER,
     MMQI_PRE_TOKENIZER,
@@ -44,10 +46,19 @@ const char *mmqi_section_name(enum mmqi_section section); /* its key in tokenize
 /* At most once for each section; `json` is not kept. */
 int32_t mmqi_tokenizer_set_section(struct mmqi_tokenizer *tokenizer, const char *name,
                                    enum mmqi_section section, const char *json, size_t size);
-/* When model, added tokens and sections are set, before the first use. `unk` is the unknown token's
- * text, NULL: there is none. */
-int32_t mmqi_tokenizer_finish(struct mmqi_tokenizer *tokenizer, const char *name, const char *unk,
-                              size_t unk_size);
+/* The unknown token, when the vocabulary is filled; without this call there is none. */
+void mmqi_tokenizer_set_unk(struct mmqi_tokenizer *tokenizer, const char *text, size_t size);
+/* When model, added tokens and sections are set, before the first use. */
+int32_t mmqi_tokenizer_finish(struct mmqi_tokenizer *tokenizer, const char *name);
+/* {"token": id, ..} of which nothing was read yet. `where` is its key in the file. */
+int32_t mmqi_tokenizer_read_vocab(struct mmqi_vocab *vocab, const char *name, const char *where,
+                                  struct mmqi_json *json);
+/* "a b", the next merge in order of rank; a line "#version .." is passed over. */
+int32_t mmqi_tokenizer_read_merge(struct mmqi_bpe *bpe, const char *name, const char *text,
+                                  size_t size);
+/* The whole of a tokenizer.json, all but the finish. */
+int32_t mmqi_tokenizer_read_json(struct mmqi_tokenizer *tokenizer, const char *name,
+                                 const char *text, size_t size);
 
 /* ---- for those who use it ---- */
 

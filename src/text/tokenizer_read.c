@@ -8,6 +8,7 @@
 #include "core/mem.h"
 #include "core/status.h"
 #include "io/json.h"
+#include "text/added_read.h"
 #include "text/tokenizer.h"
 #include "text/tokenizer_parts.h"
 
@@ -28,13 +29,13 @@ struct reading {
 
 /* ---- values ---- */
 
-static int32_t need(struct reading *reading, enum mmqi_json_event wanted, const char *what)
+static int32_t need(struct mmqi_json *json, enum mmqi_json_event wanted, const char *what)
 {
     enum mmqi_json_event event;
-    int32_t status = mmqi_json_next(reading->json, &event);
+    int32_t status = mmqi_json_next(json, &event);
 
     if (status == MMQ_OK && event != wanted)
-        status = mmqi_json_fail(reading->json, MMQ_ERR_FORMAT, "%s", what);
+        status = mmqi_json_fail(json, MMQ_ERR_FORMAT, "%s", what);
     return status;
 }
 
@@ -70,71 +71,14 @@ static int32_t read_bool(struct reading *reading, bool *out)
     return MMQ_OK;
 }
 
-static int32_t read_id(struct reading *reading, int64_t *id)
-{
-    int32_t status = need(reading, MMQI_JSON_NUMBER, "an id is not a number");
-
-    return status == MMQ_OK ? mmqi_json_integer(reading->json, id) : status;
-}
-
 /* ---- added tokens ---- */
-
-struct added_token {
-    char *content;
-    size_t size;
-    int64_t id;
-    uint8_t flags;
-};
-
-static int32_t read_added_field(struct reading *reading, struct added_token *token)
-{
-    static const struct {
-        const char *key;
-        uint8_t flag;
-    } flags[] = {{"special", MMQI_ADDED_SPECIAL},
-                 {"normalized", MMQI_ADDED_NORMALIZED},
-                 {"lstrip", MMQI_ADDED_LSTRIP},
-                 {"rstrip", MMQI_ADDED_RSTRIP},
-                 {"single_word", MMQI_ADDED_SINGLE_WORD}};
-    const char *key = mmqi_json_text(reading->json);
-    bool on = false;
-    int32_t status;
-    size_t i;
-
-    if (strcmp(key, "id") == 0)
-        return read_id(reading, &token->id);
-    if (strcmp(key, "content") == 0) {
-        status = need(reading, MMQI_JSON_STRING, "the content of an added token is not a string");
-        if (status != MMQ_OK)
-            return status;
-        token->size = mmqi_json_size(reading->json);
-        token->content = mmqi_strndup(mmqi_json_text(reading->json), token->size);
-        return token->content ? MMQ_OK : mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory", reading->name);
-    }
-    for (i = 0; i < sizeof flags / sizeof *flags; i++) {
-        if (strcmp(key, flags[i].key) != 0)
-            continue;
-        status = read_bool(reading, &on);
-        token->flags |= on ? flags[i].flag : 0;
-        return status;
-    }
-    return mmqi_json_skip(reading->json);
-}
 
 /* An object of the list, its '{' read. A token without text is passed over: it matches nothing. */
 static int32_t read_added_token(struct reading *reading)
 {
-    struct added_token token = {.id = -1};
-    enum mmqi_json_event event;
-    int32_t status;
+    struct mmqi_added_token token;
+    int32_t status = mmqi_added_token_read(&token, reading->json);
 
-    do {
-        status = mmqi_json_next(reading->json, &event);
-        if (status == MMQ_OK && event == MMQI_JSON_KEY)
-            status = read_added_field(reading, &token);
-    } while (status == MMQ_OK && event == MMQI_JSON_KEY);
-    if (status == MMQ_OK && !token.content)
-        status = mmqi_json_fail(reading->json, MMQ_ERR_FORMAT, "an added token without content");
     if (status == MMQ_OK && token.size > 0)
         status = mmqi_added_add(&reading->tokenizer->added, reading->name, token.content,
                                 token.size, token.id, token.flags);
@@ -165,28 +109,28 @@ static int32_t read_added(struct reading *reading)
 
 /* ---- the model ---- */
 
-static int32_t read_vocab(struct reading *reading)
+int32_t mmqi_tokenizer_read_vocab(struct mmqi_vocab *vocab, const char *name, const char *where,
+                                  struct mmqi_json *json)
 {
-    struct mmqi_vocab *vocab = &reading->tokenizer->bpe.vocab;
     struct mmqi_buf token = {0};
     enum mmqi_json_event event;
     int64_t id = 0;
-    int32_t status = need(reading, MMQI_JSON_OBJECT, "the vocabulary of a BPE is not an object");
+    int32_t status = need(json, MMQI_JSON_OBJECT, "the vocabulary of a BPE is not an object");
 
-    reading->has_vocab = true;
     while (status == MMQ_OK) {
-        status = mmqi_json_next(reading->json, &event);
+        status = mmqi_json_next(json, &event);
         if (status != MMQ_OK || event != MMQI_JSON_KEY)
             break;
         mmqi_buf_clear(&token);
-        mmqi_buf_append(&token, mmqi_json_text(reading->json), mmqi_json_size(reading->json));
+        mmqi_buf_append(&token, mmqi_json_text(json), mmqi_json_size(json));
         if (mmqi_buf_failed(&token))
-            status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for a token", reading->name);
+            status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for a token", name);
         if (status == MMQ_OK)
-            status = read_id(reading, &id);
+            status = need(json, MMQI_JSON_NUMBER, "an id is not a number");
         if (status == MMQ_OK)
-            status =
-                mmqi_vocab_add(vocab, reading->name, "model.vocab", token.data, token.size, id);
+            status = mmqi_json_integer(json, &id);
+        if (status == MMQ_OK)
+            status = mmqi_vocab_add(vocab, name, where, token.data, token.size, id);
     }
     mmqi_buf_free(&token);
     return status;
@@ -207,7 +151,7 @@ static int32_t read_absent(struct reading *reading, const char *what)
 
 static int32_t read_model_type(struct reading *reading)
 {
-    int32_t status = need(reading, MMQI_JSON_STRING, "the type of the model is not a string");
+    int32_t status = need(reading->json, MMQI_JSON_STRING, "the type of the model is not a string");
 
     if (status == MMQ_OK && strcmp(mmqi_json_text(reading->json), "BPE") != 0)
         status = mmqi_json_fail(reading->json, MMQ_ERR_UNSUPPORTED,
@@ -236,8 +180,10 @@ static int32_t read_model_field(struct reading *reading)
 
     if (strcmp(key, "type") == 0)
         return read_model_type(reading);
-    if (strcmp(key, "vocab") == 0)
-        return read_vocab(reading);
+    if (strcmp(key, "vocab") == 0) {
+        reading->has_vocab = true;
+        return mmqi_tokenizer_read_vocab(&bpe->vocab, reading->name, "model.vocab", reading->json);
+    }
     if (strcmp(key, "merges") == 0)
         return note(reading, &reading->merges);
     if (strcmp(key, "unk_token") == 0)
@@ -260,7 +206,7 @@ static int32_t read_model_field(struct reading *reading)
 static int32_t read_model(struct reading *reading)
 {
     enum mmqi_json_event event;
-    int32_t status = need(reading, MMQI_JSON_OBJECT, "the model is not an object");
+    int32_t status = need(reading->json, MMQI_JSON_OBJECT, "the model is not an object");
 
     reading->has_model = true;
     while (status == MMQ_OK) {
@@ -274,21 +220,20 @@ static int32_t read_model(struct reading *reading)
 
 /* ---- merges, when the vocabulary is known ---- */
 
-/* "a b", as older files have it. */
-static int32_t read_spaced_merge(struct reading *reading, struct mmqi_json *json)
+int32_t mmqi_tokenizer_read_merge(struct mmqi_bpe *bpe, const char *name, const char *text,
+                                  size_t size)
 {
-    const char *text = mmqi_json_text(json), *space;
-    size_t size = mmqi_json_size(json), left;
+    const char *space;
+    size_t left;
 
     if (size >= 8 && memcmp(text, "#version", 8) == 0)
         return MMQ_OK;
     space = memchr(text, ' ', size);
     left = space ? (size_t)(space - text) : 0;
     if (!space || memchr(space + 1, ' ', size - left - 1))
-        return mmqi_fail(MMQ_ERR_FORMAT, "%s: merge %zu: '%s' is not two tokens", reading->name,
-                         reading->tokenizer->bpe.n_ranks, text);
-    return mmqi_bpe_add_merge(&reading->tokenizer->bpe, reading->name, text, left, space + 1,
-                              size - left - 1);
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: merge %zu: '%.*s' is not two tokens", name,
+                         bpe->n_ranks, (int)(size < 100 ? size : 100), text);
+    return mmqi_bpe_add_merge(bpe, name, text, left, space + 1, size - left - 1);
 }
 
 /* ["a", "b"], its '[' read. */
@@ -337,7 +282,8 @@ static int32_t read_merges(struct reading *reading)
         if (status != MMQ_OK || event == MMQI_JSON_ARRAY_END)
             break;
         if (event == MMQI_JSON_STRING)
-            status = read_spaced_merge(reading, json);
+            status = mmqi_tokenizer_read_merge(&reading->tokenizer->bpe, reading->name,
+                                               mmqi_json_text(json), mmqi_json_size(json));
         else if (event == MMQI_JSON_ARRAY)
             status = read_pair_merge(reading, json, &left);
         else
@@ -353,7 +299,7 @@ static int32_t read_merges(struct reading *reading)
 
 static int32_t read_version(struct reading *reading)
 {
-    int32_t status = need(reading, MMQI_JSON_STRING, "the version is not a string");
+    int32_t status = need(reading->json, MMQI_JSON_STRING, "the version is not a string");
 
     if (status == MMQ_OK && strcmp(mmqi_json_text(reading->json), "1.0") != 0)
         status = mmqi_json_fail(reading->json, MMQ_ERR_UNSUPPORTED, "version '%s' is not 1.0",
@@ -382,7 +328,7 @@ static int32_t read_top_field(struct reading *reading)
 static int32_t read_file(struct reading *reading)
 {
     enum mmqi_json_event event;
-    int32_t status = need(reading, MMQI_JSON_OBJECT, "a tokenizer is a JSON object");
+    int32_t status = need(reading->json, MMQI_JSON_OBJECT, "a tokenizer is a JSON object");
 
     while (status == MMQ_OK) {
         status = mmqi_json_next(reading->json, &event);
@@ -414,33 +360,41 @@ static int32_t read_sections(struct reading *reading)
     return status;
 }
 
-int32_t mmqi_tokenizer_parse(struct mmqi_tokenizer **out, const char *name, const char *text,
-                             size_t size)
+int32_t mmqi_tokenizer_read_json(struct mmqi_tokenizer *tokenizer, const char *name,
+                                 const char *text, size_t size)
 {
-    struct reading reading = {.name = name, .text = text};
+    struct reading reading = {.tokenizer = tokenizer, .name = name, .text = text};
     int32_t status;
 
-    *out = NULL;
     if (size > MMQI_MAX_TOKENIZER_BYTES)
         return mmqi_fail(MMQ_ERR_LIMIT, "%s: %zu bytes, more than %d", name, size,
                          MMQI_MAX_TOKENIZER_BYTES);
-    status = mmqi_tokenizer_create(&reading.tokenizer, name);
-    if (status != MMQ_OK)
-        return status;
     status = mmqi_json_open(&reading.json, name, text, size);
     if (status == MMQ_OK)
         status = read_file(&reading);
     if (status == MMQ_OK && reading.merges.json)
         status = read_merges(&reading);
+    if (status == MMQ_OK && reading.unk)
+        mmqi_tokenizer_set_unk(tokenizer, reading.unk, reading.unk_size);
     if (status == MMQ_OK)
         status = read_sections(&reading);
-    if (status == MMQ_OK)
-        status = mmqi_tokenizer_finish(reading.tokenizer, name, reading.unk, reading.unk_size);
     mmqi_json_close(reading.json);
     mmqi_free(reading.unk);
+    return status;
+}
+
+int32_t mmqi_tokenizer_parse(struct mmqi_tokenizer **out, const char *name, const char *text,
+                             size_t size)
+{
+    int32_t status = mmqi_tokenizer_create(out, name);
+
     if (status == MMQ_OK)
-        *out = reading.tokenizer;
-    else
-        mmqi_tokenizer_free(reading.tokenizer);
+        status = mmqi_tokenizer_read_json(*out, name, text, size);
+    if (status == MMQ_OK)
+        status = mmqi_tokenizer_finish(*out, name);
+    if (status != MMQ_OK) {
+        mmqi_tokenizer_free(*out);
+        *out = NULL;
+    }
     return status;
 }
