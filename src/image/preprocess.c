@@ -349,20 +349,37 @@ static void resized_size(const struct mmqi_recipe *recipe, int32_t width, int32_
     }
 }
 
-int32_t mmqi_preprocess_size(const struct mmqi_recipe *recipe, int32_t width, int32_t height,
-                             int32_t *out_width, int32_t *out_height)
+/* The one view of a picture that is not cut. */
+static int32_t measure(struct mmqi_view *view, const struct mmqi_recipe *recipe, int32_t width,
+                       int32_t height)
 {
     double longer = width > height ? width : height, shorter = width > height ? height : width;
 
     if (recipe->kind == MMQI_RECIPE_SMART && recipe->do_resize && longer / shorter > MAX_RATIO)
         return mmqi_fail(MMQ_ERR_LIMIT, "preprocess: sides of %d x %d differ more than %d times",
                          (int)width, (int)height, MAX_RATIO);
-    resized_size(recipe, width, height, out_width, out_height);
+    resized_size(recipe, width, height, &view->width, &view->height);
     if (recipe->do_center_crop) {
-        *out_width = recipe->crop_width;
-        *out_height = recipe->crop_height;
+        view->width = recipe->crop_width;
+        view->height = recipe->crop_height;
     }
-    return mmqi_image_check("preprocess", (uint64_t)*out_width, (uint64_t)*out_height, NULL);
+    return mmqi_image_check("preprocess", (uint64_t)view->width, (uint64_t)view->height, NULL);
+}
+
+int32_t mmqi_preprocess_views(struct mmqi_views *out, const struct mmqi_recipe *recipe,
+                              int32_t width, int32_t height)
+{
+    *out = (struct mmqi_views){.width = width, .height = height, .n = 1};
+    return measure(&out->view[0], recipe, width, height);
+}
+
+size_t mmqi_views_pixels(const struct mmqi_views *views)
+{
+    size_t pixels = 0;
+
+    for (int32_t i = 0; i < views->n; i++)
+        pixels += (size_t)views->view[i].width * (size_t)views->view[i].height;
+    return pixels;
 }
 
 /* floor((whole - crop) / 2): where the crop begins; below 0, how much is padded before. */
@@ -452,34 +469,37 @@ static void write_channel(float *plane, int32_t width, int32_t height, const str
     }
 }
 
-int32_t mmqi_preprocess(float **out, int32_t *out_width, int32_t *out_height,
+static int32_t make_view(float *values, const struct mmqi_view *view,
+                         const struct mmqi_recipe *recipe, const struct mmqi_image *image)
+{
+    size_t plane = (size_t)view->width * (size_t)view->height;
+    float table[3][256];
+    struct kept kept = {0};
+    int32_t status = keep_pixels(&kept, recipe, image, view->width, view->height);
+
+    if (status != MMQ_OK)
+        return status;
+    make_table(table, recipe);
+    for (int c = 0; c < 3; c++)
+        write_channel(values + (size_t)c * plane, view->width, view->height, &kept, c, table[c]);
+    mmqi_image_release(kept.resized);
+    return MMQ_OK;
+}
+
+int32_t mmqi_preprocess(float **out, const struct mmqi_views *views,
                         const struct mmqi_recipe *recipe, const struct mmqi_image *image)
 {
-    float table[3][256], *values;
-    struct kept kept = {0};
-    int32_t width, height, status;
-    size_t plane;
+    size_t n = mmqi_views_pixels(views);
+    float *values = mmqi_alloc_array(n, 3 * sizeof *values);
+    int32_t status;
 
     *out = NULL;
-    status = mmqi_preprocess_size(recipe, image->width, image->height, &width, &height);
-    if (status != MMQ_OK)
-        return status;
-    plane = (size_t)width * (size_t)height;
-    status = keep_pixels(&kept, recipe, image, width, height);
-    if (status != MMQ_OK)
-        return status;
-    values = mmqi_alloc_array(plane, 3 * sizeof *values);
-    if (values) {
-        make_table(table, recipe);
-        for (int c = 0; c < 3; c++)
-            write_channel(values + (size_t)c * plane, width, height, &kept, c, table[c]);
+    if (!values)
+        return mmqi_fail(MMQ_ERR_NOMEM, "preprocess: no memory for 3 x %zu values", n);
+    status = make_view(values, &views->view[0], recipe, image);
+    if (status == MMQ_OK)
         *out = values;
-        *out_width = width;
-        *out_height = height;
-    } else {
-        status = mmqi_fail(MMQ_ERR_NOMEM, "preprocess: no memory for 3 x %d x %d values",
-                           (int)height, (int)width);
-    }
-    mmqi_image_release(kept.resized);
+    else
+        mmqi_free(values);
     return status;
 }

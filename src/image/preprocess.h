@@ -41,18 +41,37 @@ struct mmqi_recipe {
 int32_t mmqi_recipe_read(struct mmqi_recipe *recipe, const struct mmqi_settings *settings,
                          const char *prefix);
 
-/* The size of what mmqi_preprocess() will make of a picture. MMQ_ERR_LIMIT for a shape that the
- * recipe refuses, and where it would be larger than any picture may be. */
-int32_t mmqi_preprocess_size(const struct mmqi_recipe *recipe, int32_t width, int32_t height,
-                             int32_t *out_width, int32_t *out_height);
+enum { MMQI_MAX_VIEWS = 128 };
+
+/* One of the images that a tower reads of a picture: the whole of it, or a tile; in pixels. */
+struct mmqi_view {
+    int32_t width, height;
+};
+
+/* What becomes of a picture, in the order in which the tower reads it. */
+struct mmqi_views {
+    int32_t width, height; /* of the picture itself */
+    int32_t across, down;  /* the grid of its tiles, row-major among the views; 0: it is not cut */
+    int32_t n;             /* views: tiles, and the picture as a whole before or after them */
+    struct mmqi_view view[MMQI_MAX_VIEWS];
+};
+
+/* The views that mmqi_preprocess() will make of a picture of this size, at least one.
+ * MMQ_ERR_LIMIT for a shape that the recipe refuses, and where they would have more pixels together
+ * than any picture may have. */
+int32_t mmqi_preprocess_views(struct mmqi_views *out, const struct mmqi_recipe *recipe,
+                              int32_t width, int32_t height);
+/* Pixels of all views. */
+size_t mmqi_views_pixels(const struct mmqi_views *views);
 
 /* SMART: a bound of the squares of patch * merge that a picture of any size makes. */
 int64_t mmqi_recipe_max_squares(const struct mmqi_recipe *recipe);
 
-/* pixel_values [3, height, width] f32, freed with mmqi_free(). x * rescale in double, rounded to
- * float32, then (x - mean) / std in float32, as transformers' Pillow processors compute. Centre
- * crop pads with zeros (before rescaling) where the picture is smaller. */
-int32_t mmqi_preprocess(float **out, int32_t *out_width, int32_t *out_height,
+/* pixel_values f32, [3, height, width] of each view after each other, freed with mmqi_free();
+ * `views` are those of a picture of this size. x * rescale in double, rounded to float32, then
+ * (x - mean) / std in float32, as transformers' Pillow processors compute. Centre crop pads with
+ * zeros (before rescaling) where the picture is smaller. */
+int32_t mmqi_preprocess(float **out, const struct mmqi_views *views,
                         const struct mmqi_recipe *recipe, const struct mmqi_image *image);
 
 #endif

@@ -21,11 +21,14 @@ int32_t mmqi_model_measure(struct mmqi_picture *out, const struct mmqi_model *mo
 {
     const struct mmqi_spec *spec = &model->spec;
     int32_t side = spec->patch * spec->merge, status;
+    struct mmqi_views views;
 
     *out = (struct mmqi_picture){0};
-    status = mmqi_preprocess_size(&spec->recipe, width, height, &out->width, &out->height);
+    status = mmqi_preprocess_views(&views, &spec->recipe, width, height);
     if (status != MMQ_OK)
         return status;
+    out->width = views.view[0].width;
+    out->height = views.view[0].height;
     if (out->width < side || out->height < side || out->width % side || out->height % side)
         return mmqi_fail(MMQ_ERR_UNSUPPORTED,
                          "%s: a picture of %d x %d becomes %d x %d pixels, not whole squares of %d",

@@ -171,8 +171,10 @@ static int32_t move_pixels(struct mmqi_session *session, const float *pixels, si
 static int32_t upload_pixels(struct mmqi_session *session, const struct mmqi_image *image)
 {
     struct mmqi_picture *picture = &session->picture;
-    int32_t width, height, status;
+    const struct mmqi_recipe *recipe = &session->model->spec.recipe;
+    struct mmqi_views views;
     float *pixels = NULL;
+    int32_t status;
 
     status = mmqi_model_measure(picture, session->model, image->width, image->height);
     if (status == MMQ_OK && picture->rows > session->layout.image_rows)
@@ -180,9 +182,11 @@ static int32_t upload_pixels(struct mmqi_session *session, const struct mmqi_ima
                            (int)picture->rows);
     if (status != MMQ_OK)
         return status;
-    status = mmqi_preprocess(&pixels, &width, &height, &session->model->spec.recipe, image);
+    status = mmqi_preprocess_views(&views, recipe, image->width, image->height);
     if (status == MMQ_OK)
-        status = move_pixels(session, pixels, (size_t)width * (size_t)height * 3 * sizeof *pixels);
+        status = mmqi_preprocess(&pixels, &views, recipe, image);
+    if (status == MMQ_OK)
+        status = move_pixels(session, pixels, mmqi_views_pixels(&views) * 3 * sizeof *pixels);
     mmqi_free(pixels);
     return status;
 }

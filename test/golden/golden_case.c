@@ -338,8 +338,9 @@ static int check_pictures(struct tally *tally, const struct golden *golden,
     size_t seen_pixels = 0, seen_vision = 0;
     float *pixels = tensor_at(golden, text_of("p%d.pixel_values", prompt), &n_pixels);
     float *vision = tensor_at(golden, text_of("p%d.vision_out", prompt), &n_vision), *made;
-    int32_t kept, width, height, status = MMQ_OK;
+    int32_t kept, status = MMQ_OK;
     struct mmqi_picture picture;
+    struct mmqi_views views;
 
     mmqi_session_truncate(core, 0);
     status = mmqi_session_match(core, tokens, taken->images, taken->n_images, 0, &kept);
@@ -347,7 +348,10 @@ static int check_pictures(struct tally *tally, const struct golden *golden,
         status = mmqi_model_measure(&picture, golden->model->core, taken->images[i]->width,
                                     taken->images[i]->height);
         if (status == MMQ_OK)
-            status = mmqi_preprocess(&made, &width, &height, &spec->recipe, taken->images[i]);
+            status = mmqi_preprocess_views(&views, &spec->recipe, taken->images[i]->width,
+                                           taken->images[i]->height);
+        if (status == MMQ_OK)
+            status = mmqi_preprocess(&made, &views, &spec->recipe, taken->images[i]);
         if (status != MMQ_OK)
             break;
         seen_pixels += compare_pixels(&tally->pixels, made, &picture, spec, pixels + seen_pixels,
