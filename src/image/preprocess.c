@@ -5,7 +5,6 @@
 #include "core/mem.h"
 #include "core/status.h"
 #include "image/preprocess_parts.h"
-#include "image/resize.h"
 
 enum { MAX_PIXELS = 1 << 28 };
 
@@ -18,6 +17,12 @@ const struct mmqi_recipe_ops *mmqi_recipe_ops(const struct mmqi_recipe *recipe)
     };
 
     return kinds[recipe->kind];
+}
+
+void mmqi_recipe_defaults(struct mmqi_recipe *recipe, int32_t kind)
+{
+    *recipe = (struct mmqi_recipe){.kind = kind};
+    *recipe = *mmqi_recipe_ops(recipe)->defaults;
 }
 
 /* ---- sizes ---- */

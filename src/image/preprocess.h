@@ -55,6 +55,10 @@ struct mmqi_recipe {
     struct mmqi_view pinpoints[MMQI_MAX_PINPOINTS];
 };
 
+/* The class defaults of transformers' processor of this kind (CLIPImageProcessor and so on; SMART:
+ * Qwen2VLImageProcessor; SPLIT: Idefics3ImageProcessor, which SmolVLM's equals). */
+void mmqi_recipe_defaults(struct mmqi_recipe *recipe, int32_t kind);
+
 /*
  * Read the keys at `prefix` ("" or "image_processor.") over the defaults already in *recipe. Sizes
  * must be 1..8192, std > 0.

@@ -90,7 +90,10 @@ static int32_t make_clip(float *values, const struct mmqi_views *views,
     return mmqi_view_draw(values, view, &layer, table);
 }
 
+static const struct mmqi_recipe clip_defaults = {.kind = MMQI_RECIPE_CLIP, MMQI_CLIP_STEPS};
+
 const struct mmqi_recipe_ops mmqi_recipe_clip = {
+    .defaults = &clip_defaults,
     .read = read_clip,
     .check = check_clip,
     .measure = measure_clip,
@@ -161,7 +164,10 @@ static int32_t make_pad(float *values, const struct mmqi_views *views,
     return status;
 }
 
+static const struct mmqi_recipe pad_defaults = {.kind = MMQI_RECIPE_PAD, MMQI_CLIP_STEPS};
+
 const struct mmqi_recipe_ops mmqi_recipe_pad = {
+    .defaults = &pad_defaults,
     .read = read_clip,
     .check = check_pad,
     .measure = measure_pad,

@@ -6,6 +6,7 @@
 #define MMQI_IMAGE_PREPROCESS_PARTS_H
 
 #include "image/preprocess.h"
+#include "image/resize.h"
 
 /* ---- settings (recipe.c) ---- */
 
@@ -60,6 +61,7 @@ int32_t mmqi_views_add(struct mmqi_views *views, int32_t width, int32_t height);
 /* ---- kinds ---- */
 
 struct mmqi_recipe_ops {
+    const struct mmqi_recipe *defaults;
     /* The settings that only this kind has. */
     int32_t (*read)(struct mmqi_recipe *recipe, struct mmqi_recipe_source *source);
     /* Whether all settings go together; may fill what follows from them. */
@@ -74,6 +76,15 @@ struct mmqi_recipe_ops {
 
 extern const struct mmqi_recipe_ops mmqi_recipe_clip, mmqi_recipe_smart, mmqi_recipe_pad,
     mmqi_recipe_anyres, mmqi_recipe_split;
+
+/* What CLIP's processor and those after its fashion begin with. */
+#define MMQI_CLIP_STEPS                                                                            \
+    .do_resize = true, .do_center_crop = true, .do_rescale = true, .do_normalize = true,           \
+    .shortest_edge = 224, .crop_height = 224, .crop_width = 224, .filter = MMQI_FILTER_BICUBIC,    \
+    .rescale = MMQI_RESCALE, MMQI_CLIP_COLOURS
+#define MMQI_CLIP_COLOURS                                                                          \
+    .mean = {0.48145466, 0.4578275, 0.40821073}, .std = {0.26862954, 0.26130258, 0.27577711}
+#define MMQI_RESCALE 0.00392156862745098 /* 1/255 */
 
 const struct mmqi_recipe_ops *mmqi_recipe_ops(const struct mmqi_recipe *recipe);
 

@@ -137,7 +137,23 @@ int64_t mmqi_recipe_max_squares(const struct mmqi_recipe *recipe)
     return (int64_t)ceil(most);
 }
 
+static const struct mmqi_recipe smart_defaults = {
+    .kind = MMQI_RECIPE_SMART,
+    .do_resize = true,
+    .do_rescale = true,
+    .do_normalize = true,
+    .filter = MMQI_FILTER_BICUBIC,
+    .rescale = MMQI_RESCALE,
+    MMQI_CLIP_COLOURS,
+    .min_pixels = 56 * 56,
+    .max_pixels = 28 * 28 * 1280,
+    .patch = 14,
+    .merge = 2,
+    .frames = 2,
+};
+
 const struct mmqi_recipe_ops mmqi_recipe_smart = {
+    .defaults = &smart_defaults,
     .read = read_smart,
     .check = check_smart,
     .measure = measure_smart,

@@ -7,7 +7,6 @@
 
 #include "core/status.h"
 #include "image/preprocess_parts.h"
-#include "image/resize.h"
 
 enum {
     MAX_TILES = MMQI_MAX_VIEWS - 1,
@@ -220,7 +219,17 @@ static int32_t max_views_anyres(const struct mmqi_recipe *recipe)
     return 1 + most;
 }
 
+static const struct mmqi_recipe anyres_defaults = {
+    .kind = MMQI_RECIPE_ANYRES,
+    MMQI_CLIP_STEPS,
+    .do_pad = true,
+    .tile = 224,
+    .n_pinpoints = 5,
+    .pinpoints = {{672, 336}, {336, 672}, {672, 672}, {336, 1008}, {1008, 336}},
+};
+
 const struct mmqi_recipe_ops mmqi_recipe_anyres = {
+    .defaults = &anyres_defaults,
     .read = read_anyres,
     .check = check_anyres,
     .measure = measure_anyres,
@@ -399,7 +408,23 @@ static int32_t make_split(float *values, const struct mmqi_views *views,
     return status;
 }
 
+static const struct mmqi_recipe split_defaults = {
+    .kind = MMQI_RECIPE_SPLIT,
+    .do_resize = true,
+    .do_rescale = true,
+    .do_normalize = true,
+    .do_pad = true,
+    .do_split = true,
+    .longest_edge = 4 * 364,
+    .filter = MMQI_FILTER_LANCZOS,
+    .rescale = MMQI_RESCALE,
+    .mean = {0.5, 0.5, 0.5},
+    .std = {0.5, 0.5, 0.5},
+    .tile = 364,
+};
+
 const struct mmqi_recipe_ops mmqi_recipe_split = {
+    .defaults = &split_defaults,
     .read = read_split,
     .check = check_split,
     .measure = measure_split,

@@ -6,7 +6,6 @@
 
 #include "core/status.h"
 #include "image/preprocess_parts.h"
-#include "image/resize.h"
 
 enum { MAX_SIZE = 8192 };
 
