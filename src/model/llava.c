@@ -247,6 +247,7 @@ static int32_t configure(struct mmqi_model *model)
     mmqi_llama_fill_spec(&facts->llama, spec);
     spec->patch = facts->clip.patch;
     spec->merge = 1;
+    spec->view_width = spec->view_height = facts->clip.image;
     spec->extra_tower_rows = 1;
     spec->extra_rows = facts->keep_class ? 1 : 0;
     spec->image_rows = mmqi_clip_patches(&facts->clip) + spec->extra_rows;
