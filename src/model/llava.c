@@ -21,13 +21,12 @@
 #include "core/mem.h"
 #include "core/status.h"
 #include "core/text.h"
-#include "image/resize.h"
 #include "model/config.h"
 #include "model/lm_llama.h"
 #include "model/tower_clip.h"
 
 struct facts {
-    struct mmqi_clip clip;
+    struct mmqi_vit clip;
     struct mmqi_llama llama;
     bool keep_class; /* "full" */
     bool projector_bias;
@@ -46,7 +45,6 @@ static const struct mmqi_prefix prefixes[] = {
 
 /* clang-format off */
 #define CLIP(file) "vision_tower." file
-#define CLIP_LAYER(file) "vision_tower.encoder.layers.{}." file
 
 static const struct mmqi_alias aliases[] = {
     {CLIP("embeddings.patch_embedding.weight"), "vision.patch"},
@@ -57,22 +55,7 @@ static const struct mmqi_alias aliases[] = {
     {CLIP("pre_layrnorm.bias"), "vision.pre_norm.bias"},
     {CLIP("post_layernorm.weight"), "vision.post_norm"},
     {CLIP("post_layernorm.bias"), "vision.post_norm.bias"},
-    {CLIP_LAYER("layer_norm1.weight"), "vision.blocks.{}.norm1"},
-    {CLIP_LAYER("layer_norm1.bias"), "vision.blocks.{}.norm1.bias"},
-    {CLIP_LAYER("layer_norm2.weight"), "vision.blocks.{}.norm2"},
-    {CLIP_LAYER("layer_norm2.bias"), "vision.blocks.{}.norm2.bias"},
-    {CLIP_LAYER("self_attn.q_proj.weight"), "vision.blocks.{}.attn.q"},
-    {CLIP_LAYER("self_attn.q_proj.bias"), "vision.blocks.{}.attn.q.bias"},
-    {CLIP_LAYER("self_attn.k_proj.weight"), "vision.blocks.{}.attn.k"},
-    {CLIP_LAYER("self_attn.k_proj.bias"), "vision.blocks.{}.attn.k.bias"},
-    {CLIP_LAYER("self_attn.v_proj.weight"), "vision.blocks.{}.attn.v"},
-    {CLIP_LAYER("self_attn.v_proj.bias"), "vision.blocks.{}.attn.v.bias"},
-    {CLIP_LAYER("self_attn.out_proj.weight"), "vision.blocks.{}.attn.o"},
-    {CLIP_LAYER("self_attn.out_proj.bias"), "vision.blocks.{}.attn.o.bias"},
-    {CLIP_LAYER("mlp.fc1.weight"), "vision.blocks.{}.mlp.fc1"},
-    {CLIP_LAYER("mlp.fc1.bias"), "vision.blocks.{}.mlp.fc1.bias"},
-    {CLIP_LAYER("mlp.fc2.weight"), "vision.blocks.{}.mlp.fc2"},
-    {CLIP_LAYER("mlp.fc2.bias"), "vision.blocks.{}.mlp.fc2.bias"},
+    MMQI_VIT_ALIASES("vision_tower."),
     {"multi_modal_projector.linear_1.weight", "projector.0"},
     {"multi_modal_projector.linear_1.bias", "projector.0.bias"},
     {"multi_modal_projector.linear_2.weight", "projector.1"},
@@ -99,11 +82,11 @@ static bool detect(const struct mmqi_settings *config)
 
 /* CLIPVisionConfig's defaults where there is a vision_config, LlavaConfig's tower where there is
  * none. */
-static struct mmqi_clip default_tower(const struct mmqi_settings *config)
+static struct mmqi_vit default_tower(const struct mmqi_settings *config)
 {
-    static const struct mmqi_clip base = {768, 3072, 12, 12, 224, 32, MMQI_ACT_QUICK_GELU, 1e-5, 0};
-    static const struct mmqi_clip large = {1024, 4096, 24, 16, 336, 14, MMQI_ACT_QUICK_GELU,
-                                           1e-5, 0};
+    static const struct mmqi_vit base = {768, 3072, 12, 12, 224, 32, MMQI_ACT_QUICK_GELU, 1e-5, 0};
+    static const struct mmqi_vit large = {1024, 4096, 24, 16, 336, 14, MMQI_ACT_QUICK_GELU,
+                                          1e-5, 0};
 
     return mmqi_settings_has(config, "vision_config") ? base : large;
 }
@@ -139,19 +122,6 @@ static int32_t read_strategy(struct facts *facts, const struct mmqi_settings *co
     return MMQ_OK;
 }
 
-static int32_t read_text(struct mmqi_llama *llama, const struct mmqi_settings *config)
-{
-    static const char prefix[] = "text_config";
-    int32_t status = mmqi_config_only(config, prefix, "model_type", "llama");
-
-    if (status == MMQ_OK)
-        status = mmqi_config_bool(config, prefix, "attention_bias", &llama->qkv_bias);
-    llama->o_bias = llama->qkv_bias;
-    if (status == MMQ_OK)
-        status = mmqi_config_bool(config, prefix, "mlp_bias", &llama->mlp_bias);
-    return status == MMQ_OK ? mmqi_llama_configure(llama, config, prefix) : status;
-}
-
 static int32_t read_facts(struct facts *facts, const struct mmqi_settings *config)
 {
     int32_t status;
@@ -162,7 +132,7 @@ static int32_t read_facts(struct facts *facts, const struct mmqi_settings *confi
     facts->projector_act = MMQI_ACT_GELU;
     status = mmqi_clip_configure(&facts->clip, config, "vision_config");
     if (status == MMQ_OK)
-        status = read_text(&facts->llama, config);
+        status = mmqi_llama_configure_plain(&facts->llama, config, "text_config");
     if (status == MMQ_OK)
         status = read_feature_layer(facts, config);
     if (status == MMQ_OK)
@@ -173,22 +143,6 @@ static int32_t read_facts(struct facts *facts, const struct mmqi_settings *confi
         status = mmqi_config_activation(config, "", "projector_hidden_act", &facts->projector_act);
     return status;
 }
-
-/* CLIPImageProcessor's class defaults. */
-static const struct mmqi_recipe default_recipe = {
-    .kind = MMQI_RECIPE_CLIP,
-    .do_resize = true,
-    .do_center_crop = true,
-    .do_rescale = true,
-    .do_normalize = true,
-    .shortest_edge = 224,
-    .crop_height = 224,
-    .crop_width = 224,
-    .filter = MMQI_FILTER_BICUBIC,
-    .rescale = 0.00392156862745098,
-    .mean = {0.48145466, 0.4578275, 0.40821073},
-    .std = {0.26862954, 0.26130258, 0.27577711},
-};
 
 /* Other processors pad or cut pictures up; only CLIP's steps are run. */
 static int32_t check_processor(const struct mmqi_settings *settings, const char *prefix)
@@ -211,7 +165,7 @@ static int32_t check_processor(const struct mmqi_settings *settings, const char 
 }
 
 /* Whatever the picture, the pixels must be the tower's. */
-static int32_t check_recipe(const struct mmqi_recipe *recipe, const struct mmqi_clip *clip,
+static int32_t check_recipe(const struct mmqi_recipe *recipe, const struct mmqi_vit *clip,
                             const char *file)
 {
     int32_t height = 0, width = 0;
@@ -241,7 +195,7 @@ static int32_t read_recipe(struct mmqi_model *model, const struct facts *facts)
         status = check_processor(settings, prefix);
     if (status != MMQ_OK)
         return status;
-    model->spec.recipe = default_recipe;
+    mmqi_recipe_defaults(&model->spec.recipe, MMQI_RECIPE_CLIP);
     status = mmqi_recipe_read(&model->spec.recipe, settings, prefix[0] ? "image_processor." : "");
     return status == MMQ_OK
                ? check_recipe(&model->spec.recipe, &facts->clip, mmqi_settings_name(settings))
@@ -264,9 +218,10 @@ static int32_t configure(struct mmqi_model *model)
     mmqi_llama_fill_spec(&facts->llama, spec);
     spec->patch = facts->clip.patch;
     spec->merge = 1;
+    spec->view_width = spec->view_height = facts->clip.image;
     spec->extra_tower_rows = 1;
     spec->extra_rows = facts->keep_class ? 1 : 0;
-    spec->image_rows = mmqi_clip_patches(&facts->clip) + spec->extra_rows;
+    spec->image_rows = mmqi_vit_patches(&facts->clip) + spec->extra_rows;
     spec->bos = 1; /* LlamaConfig's defaults */
     spec->eos[0] = 2;
     spec->n_eos = 1;

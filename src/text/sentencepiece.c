@@ -13,7 +13,6 @@
 #include "core/status.h"
 #include "text/proto.h"
 #include "text/tokenizer_build.h"
-#include "text/tokenizer_files.h"
 #include "text/tokenizer_parts.h"
 #include "text/utf8.h"
 
@@ -323,7 +322,8 @@ static int32_t build_model(struct reading *reading)
 
 static int32_t build_normalizer(struct reading *reading)
 {
-    struct mmqi_stage *stage = mmqi_stages_add(&reading->tokenizer->normalizer, &mmqi_spell_kind);
+    struct mmqi_stage *stage =
+        mmqi_stages_add(&reading->tokenizer->sections[MMQI_NORMALIZER], &mmqi_spell_kind);
     const struct mmqi_vocab *vocab = &reading->tokenizer->bpe.vocab;
     const char *text;
     size_t id, size = 0;
@@ -365,8 +365,8 @@ static int32_t build_decoder(struct reading *reading)
                     reading->options.dummy_prefix ? strip : "");
     status = mmqi_buf_failed(&json)
                  ? mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the decoder", reading->name)
-                 : mmqi_stages_read(&reading->tokenizer->decoder, mmqi_decoder_kinds, reading->name,
-                                    "decoder", json.data, json.size);
+                 : mmqi_tokenizer_set_section(reading->tokenizer, reading->name, MMQI_DECODER,
+                                              json.data, json.size);
     mmqi_buf_free(&json);
     return status;
 }
@@ -377,17 +377,29 @@ static int32_t control_piece(const struct reading *reading, int32_t id)
     return id >= 0 && (size_t)id < reading->n && reading->pieces[id].type == CONTROL ? id : -1;
 }
 
-int32_t mmqi_tokenizer_parse_sentencepiece(struct mmqi_tokenizer **out, const char *name,
-                                           const char *data, size_t size,
-                                           const struct mmqi_tokenizer_extras *extras)
+/* "legacy": false is how transformers came to give a text but one mark of its beginning. */
+static int32_t read_legacy(struct mmqi_tokenizer *tokenizer, const struct mmqi_settings *config)
 {
-    struct reading reading = {
-        .name = name, .model_type = UNIGRAM, .bos = 1, .eos = 2, .options = {true, true, true}};
-    int32_t status = mmqi_build_begin(&reading.tokenizer, name, size);
+    bool legacy = true;
+    int32_t status = mmqi_settings_bool(config, "legacy", &legacy);
 
-    *out = NULL;
-    if (status == MMQ_OK)
-        status = read_model(&reading, data, size);
+    tokenizer->begins_once = !legacy;
+    tokenizer->raw_added = true; /* its classes cut a text at all of them first */
+    return status;
+}
+
+int32_t mmqi_tokenizer_read_sentencepiece(struct mmqi_tokenizer *tokenizer, const char *name,
+                                          const struct mmqi_settings *config, const char *data,
+                                          size_t size)
+{
+    struct reading reading = {.tokenizer = tokenizer,
+                              .name = name,
+                              .model_type = UNIGRAM,
+                              .bos = 1,
+                              .eos = 2,
+                              .options = {true, true, true}};
+    int32_t status = read_model(&reading, data, size);
+
     if (status == MMQ_OK)
         status = place_pieces(&reading);
     if (status == MMQ_OK)
@@ -397,14 +409,11 @@ int32_t mmqi_tokenizer_parse_sentencepiece(struct mmqi_tokenizer **out, const ch
     if (status == MMQ_OK)
         status = build_decoder(&reading);
     if (status == MMQ_OK)
-        status =
-            mmqi_build_finish(reading.tokenizer, name, extras, control_piece(&reading, reading.bos),
-                              control_piece(&reading, reading.eos));
+        status = read_legacy(tokenizer, config);
+    if (status == MMQ_OK)
+        status = mmqi_build_around(tokenizer, name, config, control_piece(&reading, reading.bos),
+                                   control_piece(&reading, reading.eos));
     mmqi_free(reading.pieces);
     mmqi_free(reading.kinds);
-    if (status == MMQ_OK)
-        *out = reading.tokenizer;
-    else
-        mmqi_tokenizer_free(reading.tokenizer);
     return status;
 }

@@ -10,7 +10,6 @@
 #include "core/status.h"
 #include "io/json.h"
 #include "text/tokenizer_build.h"
-#include "text/tokenizer_files.h"
 
 struct slice {
     const char *json;
@@ -20,9 +19,9 @@ struct slice {
 struct reading {
     struct mmqi_tokenizer *tokenizer;
     const char *name;
-    const struct mmqi_tokenizer_extras *extras;
-    struct slice config, vocab, special; /* special: may be absent */
-    struct mmqi_fields fields;           /* of the object in hand */
+    const struct mmqi_settings *settings; /* tokenizer_config.json */
+    struct slice config, vocab, special;  /* special: may be absent */
+    struct mmqi_fields fields;            /* of the object in hand */
     char *pattern;
     size_t pattern_size;
     int64_t n_special, n_inner; /* ids of special tokens, of byte strings behind them */
@@ -156,7 +155,7 @@ static int32_t add_special(struct reading *reading, const char *text, int64_t ra
         return mmqi_fail(MMQ_ERR_FORMAT, "%s: special token '%s' has rank %lld of %lld",
                          reading->name, text, (long long)rank, (long long)reading->n_special);
     reading->n_named++;
-    return mmqi_build_add_special(reading->tokenizer, reading->name, reading->extras, text, rank);
+    return mmqi_build_add_special(reading->tokenizer, reading->name, reading->settings, text, rank);
 }
 
 static int32_t read_special(void *arg, const char *json, size_t size)
@@ -223,7 +222,7 @@ static int32_t add_specials(struct reading *reading)
     for (int64_t i = reading->n_named; i < reading->n_special && status == MMQ_OK; i++) {
         snprintf(filler, sizeof filler, "<SPECIAL_%d>", (int)i);
         status =
-            mmqi_build_add_special(reading->tokenizer, reading->name, reading->extras, filler, i);
+            mmqi_build_add_special(reading->tokenizer, reading->name, reading->settings, filler, i);
     }
     return status;
 }
@@ -252,35 +251,30 @@ static int32_t read_all(struct reading *reading)
     if (status == MMQ_OK)
         status = add_specials(reading);
     if (status == MMQ_OK)
-        status = mmqi_build_finish(reading->tokenizer, reading->name, reading->extras,
+        status = mmqi_build_around(reading->tokenizer, reading->name, reading->settings,
                                    mmqi_tokenizer_id(reading->tokenizer, "<s>"),
                                    mmqi_tokenizer_id(reading->tokenizer, "</s>"));
     return status;
 }
 
-int32_t mmqi_tokenizer_parse_tekken(struct mmqi_tokenizer **out, const char *name, const char *data,
-                                    size_t size, const struct mmqi_tokenizer_extras *extras)
+int32_t mmqi_tokenizer_read_tekken(struct mmqi_tokenizer *tokenizer, const char *name,
+                                   const struct mmqi_settings *config, const char *data,
+                                   size_t size)
 {
     struct reading *reading = mmqi_calloc(1, sizeof *reading);
     struct mmqi_json *json = NULL;
     int32_t status;
 
-    *out = NULL;
     if (!reading)
         return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for a tokenizer", name);
+    reading->tokenizer = tokenizer;
     reading->name = reading->fields.name = name;
-    reading->extras = extras;
-    status = mmqi_build_begin(&reading->tokenizer, name, size);
-    if (status == MMQ_OK)
-        status = mmqi_json_open(&json, name, data, size);
+    reading->settings = config;
+    status = mmqi_json_open(&json, name, data, size);
     if (status == MMQ_OK)
         status = read_sections(reading, json, data);
     if (status == MMQ_OK)
         status = read_all(reading);
-    if (status == MMQ_OK)
-        *out = reading->tokenizer;
-    else
-        mmqi_tokenizer_free(reading->tokenizer);
     mmqi_json_close(json);
     mmqi_free(reading->pattern);
     mmqi_free(reading);

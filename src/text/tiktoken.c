@@ -9,7 +9,6 @@
 #include "core/mem.h"
 #include "core/status.h"
 #include "text/tokenizer_build.h"
-#include "text/tokenizer_files.h"
 
 enum { MAX_LINE = 16 << 10 }; /* bytes of a token in base64 */
 
@@ -89,32 +88,19 @@ static int32_t read_lines(struct mmqi_tokenizer *tokenizer, const char *name, co
     return status;
 }
 
-static int32_t begin(struct mmqi_tokenizer **out, const char *name, const char *data, size_t size,
-                     const char *pattern, bool nfc, size_t *n_ranks)
+static int32_t read_ranks(struct mmqi_tokenizer *tokenizer, const char *name, const char *data,
+                          size_t size, const char *pattern, bool nfc, size_t *n_ranks)
 {
-    int32_t status = mmqi_build_begin(out, name, size);
+    int32_t status = read_lines(tokenizer, name, data, size, n_ranks);
 
-    if (status == MMQ_OK)
-        status = read_lines(*out, name, data, size, n_ranks);
-    return status == MMQ_OK ? mmqi_build_ranks(*out, name, pattern, strlen(pattern), nfc) : status;
-}
-
-static int32_t end(struct mmqi_tokenizer **out, const char *name,
-                   const struct mmqi_tokenizer_extras *extras, const char *bos, int32_t status)
-{
-    if (status == MMQ_OK)
-        status = mmqi_build_finish(*out, name, extras, bos ? mmqi_tokenizer_id(*out, bos) : -1, -1);
-    if (status != MMQ_OK) {
-        mmqi_tokenizer_free(*out);
-        *out = NULL;
-    }
-    return status;
+    return status == MMQ_OK ? mmqi_build_ranks(tokenizer, name, pattern, strlen(pattern), nfc)
+                            : status;
 }
 
 /* ---- Qwen ---- */
 
-int32_t mmqi_tokenizer_parse_qwen(struct mmqi_tokenizer **out, const char *name, const char *data,
-                                  size_t size, const struct mmqi_tokenizer_extras *extras)
+int32_t mmqi_tokenizer_read_qwen(struct mmqi_tokenizer *tokenizer, const char *name,
+                                 const struct mmqi_settings *config, const char *data, size_t size)
 {
     static const char *const first[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
     static const char *const last[] = {"<ref>",   "</ref>", "<box>",  "</box>",  "<quad>",
@@ -123,14 +109,14 @@ int32_t mmqi_tokenizer_parse_qwen(struct mmqi_tokenizer **out, const char *name,
     char extra[32];
     const char *text;
     size_t n_ranks = 0, i;
-    int32_t status = begin(out, name, data, size, qwen_pattern, true, &n_ranks);
+    int32_t status = read_ranks(tokenizer, name, data, size, qwen_pattern, true, &n_ranks);
 
     for (i = 0; i < N_FIRST + N_EXTRA + N_LAST && status == MMQ_OK; i++) {
         snprintf(extra, sizeof extra, "<|extra_%zu|>", i - N_FIRST);
         text = i < N_FIRST ? first[i] : i < N_FIRST + N_EXTRA ? extra : last[i - N_FIRST - N_EXTRA];
-        status = mmqi_build_add_special(*out, name, extras, text, (int64_t)(n_ranks + i));
+        status = mmqi_build_add_special(tokenizer, name, config, text, (int64_t)(n_ranks + i));
     }
-    return end(out, name, extras, NULL, status);
+    return status;
 }
 
 /* ---- Llama 3 ---- */
@@ -156,15 +142,19 @@ static const char *llama3_special(char spare[48], int32_t i)
     return spare;
 }
 
-int32_t mmqi_tokenizer_parse_llama3(struct mmqi_tokenizer **out, const char *name, const char *data,
-                                    size_t size, const struct mmqi_tokenizer_extras *extras)
+int32_t mmqi_tokenizer_read_llama3(struct mmqi_tokenizer *tokenizer, const char *name,
+                                   const struct mmqi_settings *config, const char *data,
+                                   size_t size)
 {
     char spare[48];
     size_t n_ranks = 0;
-    int32_t status = begin(out, name, data, size, llama3_pattern, false, &n_ranks), i;
+    int32_t status = read_ranks(tokenizer, name, data, size, llama3_pattern, false, &n_ranks), i;
 
     for (i = 0; i < 256 && status == MMQ_OK; i++)
-        status = mmqi_build_add_special(*out, name, extras, llama3_special(spare, i),
+        status = mmqi_build_add_special(tokenizer, name, config, llama3_special(spare, i),
                                         (int64_t)n_ranks + i);
-    return end(out, name, extras, "<|begin_of_text|>", status);
+    if (status != MMQ_OK)
+        return status;
+    return mmqi_build_around(tokenizer, name, config,
+                             mmqi_tokenizer_id(tokenizer, "<|begin_of_text|>"), -1);
 }

@@ -1,5 +1,6 @@
 #include "text/tokenizer_build.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "core/mem.h"
@@ -7,113 +8,67 @@
 #include "core/utf8.h"
 #include "text/pretokenize.h"
 
-int32_t mmqi_build_begin(struct mmqi_tokenizer **out, const char *name, size_t size)
+/* The text of a token that the config names: as a string, or as the content of an object. */
+static int32_t named_token(const struct mmqi_settings *config, const char *key, const char **text)
 {
-    *out = NULL;
-    if (size > MMQI_MAX_TOKENIZER_BYTES)
-        return mmqi_fail(MMQ_ERR_LIMIT, "%s: %zu bytes, more than %d", name, size,
-                         MMQI_MAX_TOKENIZER_BYTES);
-    *out = mmqi_calloc(1, sizeof **out);
-    return *out ? MMQ_OK : mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for a tokenizer", name);
+    char path[64];
+
+    *text = NULL;
+    snprintf(path, sizeof path, "%s.content", key);
+    return mmqi_settings_string(config, mmqi_settings_has(config, path) ? path : key, text);
 }
 
-/* ---- tokens that came later ---- */
-
-/* A token of the file may be told again; it is then as it was told last. */
-static int32_t add_token(struct mmqi_tokenizer *tokenizer, const char *name, const char *text,
-                         size_t size, int64_t id, uint8_t flags)
-{
-    struct mmqi_added *added = &tokenizer->added;
-
-    if (id >= 0 && mmqi_vocab_find(&added->vocab, text, size) == id) {
-        added->flags[id] = flags | (added->flags[id] & MMQI_ADDED_NORMALIZED);
-        return MMQ_OK;
-    }
-    return mmqi_added_add(added, name, text, size, id, flags);
-}
-
-static int32_t add_extras(struct mmqi_tokenizer *tokenizer, const char *name,
-                          const struct mmqi_added *extra)
+/* *id: of the token that the config names under `key`, or as it is. */
+static int32_t find_named(const struct mmqi_tokenizer *tokenizer, const char *name,
+                          const struct mmqi_settings *config, const char *key, int32_t *id)
 {
     const char *text;
-    size_t id, size = 0;
-    int32_t status = MMQ_OK;
+    int32_t status = named_token(config, key, &text);
 
-    for (id = 0; id < extra->vocab.n_ids && status == MMQ_OK; id++) {
-        text = mmqi_vocab_text(&extra->vocab, (int32_t)id, &size);
-        if (text)
-            status = add_token(tokenizer, name, text, size, (int64_t)id, extra->flags[id]);
-    }
-    return status;
-}
-
-int32_t mmqi_tokenizer_add(struct mmqi_tokenizer *tokenizer, const char *name, const char *text,
-                           size_t size, int64_t id, uint8_t flags)
-{
-    int32_t status = add_token(tokenizer, name, text, size, id, flags);
-
-    return status == MMQ_OK ? mmqi_tokenizer_finish(tokenizer, name) : status;
-}
-
-/* ---- what is around a text ---- */
-
-/* The id of a token that a file beside names, else the tokenizer's own. */
-static int32_t find_named(const struct mmqi_tokenizer *tokenizer, const char *name,
-                          const char *what, const char *text, int32_t *id)
-{
-    if (!text)
-        return MMQ_OK;
+    if (status != MMQ_OK || !text)
+        return status;
     *id = mmqi_tokenizer_id(tokenizer, text);
     return *id >= 0 ? MMQ_OK
-                    : mmqi_fail(MMQ_ERR_FORMAT, "%s: there is no token '%s', which is to be %s",
-                                name, text, what);
+                    : mmqi_fail(MMQ_ERR_FORMAT, "%s: %s '%s' is no token of %s",
+                                mmqi_settings_name(config), key, text, name);
 }
 
-static const struct mmqi_stage_kind around_kind = {.type = "bos, eos"};
+static const struct mmqi_stage_kind around_kind = {.type = "bos and eos"};
 
-static int32_t build_around(struct mmqi_tokenizer *tokenizer, const char *name,
-                            const struct mmqi_tokenizer_extras *extras, int32_t bos, int32_t eos)
+int32_t mmqi_build_around(struct mmqi_tokenizer *tokenizer, const char *name,
+                          const struct mmqi_settings *config, int32_t bos, int32_t eos)
 {
-    struct mmqi_stage *stage = mmqi_stages_add(&tokenizer->post_processor, &around_kind);
-    int32_t status = MMQ_OK;
+    struct mmqi_stage *stage =
+        mmqi_stages_add(&tokenizer->sections[MMQI_POST_PROCESSOR], &around_kind);
+    bool add_bos = true, add_eos = false;
+    int32_t status = mmqi_settings_bool(config, "add_bos_token", &add_bos);
 
     if (!stage)
         return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for a stage", name);
-    if (!extras->no_bos)
-        status = find_named(tokenizer, name, "bos_token", extras->bos, &bos);
-    if (status == MMQ_OK && extras->add_eos)
-        status = find_named(tokenizer, name, "eos_token", extras->eos, &eos);
-    if (status == MMQ_OK && !extras->no_bos && bos >= 0)
+    if (status == MMQ_OK)
+        status = mmqi_settings_bool(config, "add_eos_token", &add_eos);
+    if (status == MMQ_OK && add_bos)
+        status = find_named(tokenizer, name, config, "bos_token", &bos);
+    if (status == MMQ_OK && add_eos)
+        status = find_named(tokenizer, name, config, "eos_token", &eos);
+    if (status == MMQ_OK && add_bos && bos >= 0)
         status = mmqi_ids_append(&stage->before, &bos, 1);
-    if (status == MMQ_OK && extras->add_eos && eos >= 0)
+    if (status == MMQ_OK && add_eos && eos >= 0)
         status = mmqi_ids_append(&stage->after, &eos, 1);
     return status;
 }
 
-int32_t mmqi_build_finish(struct mmqi_tokenizer *tokenizer, const char *name,
-                          const struct mmqi_tokenizer_extras *extras, int32_t bos, int32_t eos)
+int32_t mmqi_build_add_special(struct mmqi_tokenizer *tokenizer, const char *name,
+                               const struct mmqi_settings *config, const char *text, int64_t id)
 {
-    static const struct mmqi_tokenizer_extras none;
+    char path[64];
     int32_t status;
 
-    extras = extras ? extras : &none;
-    tokenizer->begins_once = extras->begins_once;
-    status = add_extras(tokenizer, name, &extras->added);
-    if (status == MMQ_OK)
-        status = build_around(tokenizer, name, extras, bos, eos);
-    return status == MMQ_OK ? mmqi_tokenizer_finish(tokenizer, name) : status;
-}
-
-int32_t mmqi_build_add_special(struct mmqi_tokenizer *tokenizer, const char *name,
-                               const struct mmqi_tokenizer_extras *extras, const char *text,
-                               int64_t id)
-{
-    size_t size = strlen(text);
-
-    if (extras && (mmqi_vocab_find(&extras->added.vocab, text, size) >= 0 ||
-                   (id <= MMQI_MAX_ID && mmqi_vocab_text(&extras->added.vocab, (int32_t)id, NULL))))
-        return MMQ_OK;
-    return mmqi_added_add(&tokenizer->added, name, text, size, id, MMQI_ADDED_SPECIAL);
+    snprintf(path, sizeof path, "added_tokens_decoder.%lld.content", (long long)id);
+    status = mmqi_settings_string(config, path, &text);
+    return status == MMQ_OK
+               ? mmqi_added_add(&tokenizer->added, name, text, strlen(text), id, MMQI_ADDED_SPECIAL)
+               : status;
 }
 
 /* ---- byte strings with ranks ---- */
@@ -149,16 +104,15 @@ static int32_t read_stages(struct mmqi_tokenizer *tokenizer, const char *name, c
     mmqi_buf_json_string(&cut, pattern, pattern_size);
     mmqi_buf_text(&cut, "}},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,"
                         "\"use_regex\":false}]}");
-    status = mmqi_buf_failed(&cut)
-                 ? mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the pattern", name)
-                 : mmqi_stages_read(&tokenizer->pre_tokenizer, mmqi_pre_tokenizer_kinds, name,
-                                    "pattern", cut.data, cut.size);
+    status = mmqi_buf_failed(&cut) ? mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the pattern", name)
+                                   : mmqi_tokenizer_set_section(tokenizer, name, MMQI_PRE_TOKENIZER,
+                                                                cut.data, cut.size);
     if (status == MMQ_OK)
-        status = mmqi_stages_read(&tokenizer->decoder, mmqi_decoder_kinds, name, "decoder", letters,
-                                  sizeof letters - 1);
+        status =
+            mmqi_tokenizer_set_section(tokenizer, name, MMQI_DECODER, letters, sizeof letters - 1);
     if (status == MMQ_OK && nfc)
-        status = mmqi_stages_read(&tokenizer->normalizer, mmqi_normalizer_kinds, name, "normalizer",
-                                  compose, sizeof compose - 1);
+        status = mmqi_tokenizer_set_section(tokenizer, name, MMQI_NORMALIZER, compose,
+                                            sizeof compose - 1);
     mmqi_buf_free(&cut);
     return status;
 }

@@ -5,26 +5,42 @@
 #ifndef MMQI_TEXT_TOKENIZER_BUILD_H
 #define MMQI_TEXT_TOKENIZER_BUILD_H
 
-#include "text/tokenizer_files.h"
+#include "io/settings.h"
 #include "text/tokenizer_parts.h"
 
-/* An empty tokenizer, for a file of so many bytes, which are bounded. */
-int32_t mmqi_build_begin(struct mmqi_tokenizer **out, const char *name, size_t size);
+/*
+ * Each fills an empty tokenizer, all but the finish, from a whole file, which
+ * is not kept. `name` opens messages; `config` is tokenizer_config.json or NULL.
+ */
+int32_t mmqi_tokenizer_read_sentencepiece(struct mmqi_tokenizer *tokenizer, const char *name,
+                                          const struct mmqi_settings *config, const char *data,
+                                          size_t size);
+/* Lines "BASE64 RANK". */
+int32_t mmqi_tokenizer_read_qwen(struct mmqi_tokenizer *tokenizer, const char *name,
+                                 const struct mmqi_settings *config, const char *data, size_t size);
+int32_t mmqi_tokenizer_read_llama3(struct mmqi_tokenizer *tokenizer, const char *name,
+                                   const struct mmqi_settings *config, const char *data,
+                                   size_t size);
+int32_t mmqi_tokenizer_read_tekken(struct mmqi_tokenizer *tokenizer, const char *name,
+                                   const struct mmqi_settings *config, const char *data,
+                                   size_t size);
+/* Does the file begin with a line "BASE64 RANK"? */
+bool mmqi_tokenizer_is_tiktoken(const char *data, size_t size);
+
+/* ---- for these readers ---- */
 
 /*
- * Vocabulary, model and stages are there: add the folder's tokens (`extras`
- * may be NULL), the ids around a text, and make it ready. `bos` and `eos`
- * are the file's, -1 where it has none; the first is put before a text
- * unless `extras` says otherwise, the second after it only if they say so.
+ * The ids around a text, when the tokens are there: before it that of
+ * "bos_token", unless "add_bos_token" is false; after it that of "eos_token",
+ * if "add_eos_token" is true. `bos` and `eos` are the file's own, for a
+ * config without such keys; -1: it has none.
  */
-int32_t mmqi_build_finish(struct mmqi_tokenizer *tokenizer, const char *name,
-                          const struct mmqi_tokenizer_extras *extras, int32_t bos, int32_t eos);
+int32_t mmqi_build_around(struct mmqi_tokenizer *tokenizer, const char *name,
+                          const struct mmqi_settings *config, int32_t bos, int32_t eos);
 
-/* A special token that files of this kind have, unless `extras` tell of another of this id or
- * text. */
+/* A special token that files of this kind have; the config may list another text for its id. */
 int32_t mmqi_build_add_special(struct mmqi_tokenizer *tokenizer, const char *name,
-                               const struct mmqi_tokenizer_extras *extras, const char *text,
-                               int64_t id);
+                               const struct mmqi_settings *config, const char *text, int64_t id);
 
 /* ---- vocabularies of byte strings, each with a rank: tiktoken, tekken ---- */
 
