@@ -277,17 +277,17 @@ $(TOKENIZERS): $(SHARED)/data/tokenizers.tar.xz
 	@mkdir -p $(@D)/llava_flickr
 	$(call say,GEN)tar xJf $< -C build --exclude='*/llama2/*' && \
 		cp $(wildcard $(SHARED)/models/llava-flickr/tokenizer*.json) $(@D)/llava_flickr && touch $@
-ifneq ($(wildcard $(SHARED)/data/tokenizers.tar.xz),)
-REAL_TOKENIZERS := $(TOKENIZERS) $(PIECES) $(if $(shell command -v $(PYTHON)),$(LLAMA2))
-endif
-VECTORS := $(SHARED)/golden/tokenizer
-# That of Llama-2 once more, from its SentencePiece model and the two tokens that LLaVA added.
+# Llama-2's once more, from its SentencePiece model and the two tokens that LLaVA added.
 PIECES := build/tokenizers/pieces
 $(PIECES): $(SHARED)/data/tokenizers.tar.xz
 	@mkdir -p $@/llama2
 	$(call say,GEN)tar xJOf $< tokenizers/llama2/tokenizer.model >$@/llama2/tokenizer.model && \
 		echo '{"<image>": 32000, "<pad>": 32001}' >$@/llama2/added_tokens.json && \
 		echo '{"additional_special_tokens": ["<image>", "<pad>"]}' >$@/llama2/special_tokens_map.json && touch $@
+ifneq ($(wildcard $(SHARED)/data/tokenizers.tar.xz),)
+REAL_TOKENIZERS := $(TOKENIZERS) $(PIECES) $(if $(shell command -v $(PYTHON)),$(LLAMA2))
+endif
+VECTORS := $(SHARED)/golden/tokenizer
 
 # One target per suite, so that -j runs them side by side; each leaves its output and its exit
 # status in build/$(config)/results, and none stops the others.
