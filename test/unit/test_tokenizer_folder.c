@@ -194,7 +194,7 @@ START_TEST(what_a_vocabulary_alone_does_not_tell_is_refused)
     static const char qwen2[] = "{\"tokenizer_class\":\"Qwen2Tokenizer\"}";
     const char *folder;
 
-    refuse_folder(new_folder(), MMQ_ERR_NOT_FOUND, "/", "neither tokenizer.json");
+    refuse_folder(new_folder(), MMQ_ERR_NOT_FOUND, "/", "none of tokenizer.json");
     refuse_folder(vocab_folder(NULL, "a b\n"), MMQ_ERR_FORMAT, "tokenizer_config.json",
                   "'tokenizer_class'");
     refuse_folder(vocab_folder("{\"tokenizer_class\":\"RobertaTokenizer\"}", "a b\n"),
