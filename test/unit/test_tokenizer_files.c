@@ -744,29 +744,6 @@ END_TEST
 
 /* ---- allocations that are refused ---- */
 
-struct scarce {
-    size_t left, live;
-};
-
-static void *scarce_alloc(void *user, size_t size)
-{
-    struct scarce *scarce = user;
-
-    if (scarce->left == 0)
-        return NULL;
-    scarce->left--;
-    scarce->live++;
-    return malloc(size);
-}
-
-static void scarce_free(void *user, void *block)
-{
-    struct scarce *scarce = user;
-
-    scarce->live--;
-    free(block);
-}
-
 /* Open and encode with a number of allocations; true when that was enough. */
 static bool open_with(struct scarce *scarce, const char *folder)
 {
