@@ -41,23 +41,18 @@ static bool detect(const struct mmqi_settings *config)
            mmqi_config_is(config, "vision_config", "model_type", "clip_vision_model", true);
 }
 
-/* Other processors pad or cut pictures up; only CLIP's steps are run. */
-static int32_t check_processor(const struct mmqi_settings *settings, const char *prefix)
+/* CLIP's processor, or LLaVA's own, which is CLIP's but may pad. */
+static int32_t read_kind(int32_t *kind, const struct mmqi_settings *settings, const char *prefix)
 {
-    const char *type = "CLIP";
-    bool do_pad = false;
+    const char *type = "CLIPImageProcessor";
     int32_t status = mmqi_config_string(settings, prefix, "image_processor_type", &type);
 
-    if (status == MMQ_OK)
-        status = mmqi_config_bool(settings, prefix, "do_pad", &do_pad);
     if (status != MMQ_OK)
         return status;
-    if (!mmqi_starts_with(type, "CLIP") && !mmqi_starts_with(type, "LlavaImageProcessor"))
+    *kind = mmqi_starts_with(type, "LlavaImageProcessor") ? MMQI_RECIPE_PAD : MMQI_RECIPE_CLIP;
+    if (*kind == MMQI_RECIPE_CLIP && !mmqi_starts_with(type, "CLIP"))
         return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: image_processor_type '%s' is not run",
                          mmqi_settings_name(settings), type);
-    if (do_pad)
-        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: do_pad is not run",
-                         mmqi_settings_name(settings));
     return MMQ_OK;
 }
 
@@ -65,13 +60,13 @@ static int32_t read_recipe(struct mmqi_model *model, const struct mmqi_llava *ll
 {
     const struct mmqi_settings *settings;
     const char *prefix;
-    int32_t status = mmqi_config_processor(model, &settings, &prefix);
+    int32_t kind, status = mmqi_config_processor(model, &settings, &prefix);
 
     if (status == MMQ_OK)
-        status = check_processor(settings, prefix);
+        status = read_kind(&kind, settings, prefix);
     if (status != MMQ_OK)
         return status;
-    mmqi_recipe_defaults(&model->spec.recipe, MMQI_RECIPE_CLIP);
+    mmqi_recipe_defaults(&model->spec.recipe, kind);
     status = mmqi_recipe_read(&model->spec.recipe, settings, prefix[0] ? "image_processor." : "");
     return status == MMQ_OK
                ? mmqi_llava_check_recipe(llava, &model->spec.recipe, mmqi_settings_name(settings))

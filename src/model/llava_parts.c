@@ -10,6 +10,7 @@ const struct mmqi_prefix mmqi_llava_prefixes[] = {
     {"model.language_model.", "language_model.model."},
     {"lm_head.", "language_model.lm_head."},
     {"model.multi_modal_projector.", "multi_modal_projector."},
+    {"model.image_newline", "image_newline"},
     {"model.vision_tower.vision_model.", "vision_tower."},
     {"model.vision_tower.", "vision_tower."},
     {"vision_tower.vision_model.", "vision_tower."},
@@ -60,11 +61,29 @@ static int32_t read_strategy(struct mmqi_llava *llava, const struct mmqi_setting
     return MMQ_OK;
 }
 
+/* Mistral is a Llama with a window, a class default that only null takes away. */
+static int32_t read_mistral(struct mmqi_llama *llama, const struct mmqi_settings *config)
+{
+    if (!mmqi_settings_is_null(config, "text_config.sliding_window"))
+        return mmqi_fail(MMQ_ERR_UNSUPPORTED,
+                         "%s: text_config.sliding_window is not null (absent: 4096); windows are "
+                         "not run by this build",
+                         mmqi_settings_name(config));
+    llama->inner = 14336;
+    llama->n_kv_heads =
+        mmqi_settings_is_null(config, "text_config.num_key_value_heads") ? 0 : 8; /* 0: all */
+    llama->max_positions = 131072;
+    return mmqi_llama_configure(llama, config, "text_config");
+}
+
 static int32_t read_text(struct mmqi_llama *llama, const struct mmqi_settings *config)
 {
     static const char prefix[] = "text_config";
-    int32_t status = mmqi_config_only(config, prefix, "model_type", "llama");
+    int32_t status;
 
+    if (mmqi_config_is(config, prefix, "model_type", "mistral", false))
+        return read_mistral(llama, config);
+    status = mmqi_config_only(config, prefix, "model_type", "llama");
     if (status == MMQ_OK)
         status = mmqi_config_bool(config, prefix, "attention_bias", &llama->qkv_bias);
     llama->o_bias = llama->qkv_bias;
@@ -104,7 +123,7 @@ int32_t mmqi_llava_fill_spec(const struct mmqi_llava *llava, struct mmqi_model *
     spec->merge = 1;
     spec->view_width = spec->view_height = llava->clip.image;
     spec->extra_tower_rows = 1;
-    spec->extra_rows = llava->keep_class ? 1 : 0;
+    spec->extra_rows = llava->keep_class + llava->newline;
     spec->image_rows = mmqi_clip_patches(&llava->clip) + spec->extra_rows;
     spec->bos = 1; /* LlamaConfig's defaults */
     spec->eos[0] = 2;
@@ -144,22 +163,43 @@ int32_t mmqi_llava_declare(struct mmqi_model *model, const struct mmqi_llava *ll
         return status;
     mmqi_declare_linear(&d, "0", llava->llama.hidden, llava->clip.hidden, llava->projector_bias);
     mmqi_declare_linear(&d, "1", llava->llama.hidden, llava->llama.hidden, llava->projector_bias);
+    if (llava->newline)
+        mmqi_declare_vector(&d, "newline", llava->llama.hidden);
     return d.status == MMQ_OK ? mmqi_llama_declare(model, &llava->llama) : d.status;
+}
+
+static struct mmqi_extent fixed(int64_t rows)
+{
+    return (struct mmqi_extent){MMQI_ROWS_CONST, 0, rows};
+}
+
+static void build_newline(struct mmqi_build *b, int32_t out, int32_t row)
+{
+    struct mmqi_node copy = mmqi_node(MMQI_OP_COPY);
+
+    copy.in[0] = mmqi_graph_weight_value(b->graph, mmqi_build_weight(b, "newline"), 1,
+                                         b->model->spec.hidden);
+    copy.out = mmqi_graph_slice(b->graph, out, row, fixed(1));
+    mmqi_build_node(b, &copy);
 }
 
 int32_t mmqi_llava_build_vision(struct mmqi_model *model, const struct mmqi_llava *llava)
 {
     struct mmqi_build b = {.model = model, .graph = model->vision};
-    struct mmqi_extent rows = {MMQI_ROWS_CONST, 0, model->spec.image_rows};
+    int32_t n = mmqi_clip_patches(&llava->clip) + llava->keep_class;
     int32_t x = mmqi_clip_build(&b, &llava->clip), out;
 
     b.at = "projector";
     mmqi_graph_begin_segment(b.graph, "projector");
-    x = mmqi_graph_slice(b.graph, x, llava->keep_class ? 0 : 1, rows);
+    x = mmqi_graph_slice(b.graph, x, llava->keep_class ? 0 : 1, fixed(n));
     x = mmqi_build_linear(&b, "0", x);
     x = mmqi_build_activate(&b, x, llava->projector_act);
-    out = mmqi_graph_output(b.graph, "projector", MMQI_BIND_IMAGE, rows, model->spec.hidden);
-    mmqi_build_linear_into(&b, "1", x, out);
+    out = mmqi_graph_output(b.graph, "projector", MMQI_BIND_IMAGE, fixed(n + llava->newline),
+                            model->spec.hidden);
+    mmqi_build_linear_into(&b, "1", x,
+                           llava->newline ? mmqi_graph_slice(b.graph, out, 0, fixed(n)) : out);
+    if (llava->newline)
+        build_newline(&b, out, n);
     mmqi_graph_end_segment(b.graph, &out, 1);
     return mmqi_build_finish(&b);
 }

@@ -13,6 +13,7 @@ struct mmqi_llava {
     struct mmqi_clip clip;
     struct mmqi_llama llama;
     bool keep_class; /* the class row is kept, before the patches */
+    bool newline;    /* a row of its own comes behind the rows of every view */
     bool projector_bias;
     int32_t projector_act;
 };
