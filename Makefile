@@ -261,9 +261,10 @@ export CK_TIMEOUT_MULTIPLIER ?= $(if $(SANITIZE),15,5)
 GOLDEN := $B/test/golden/golden_case
 GOLDEN_PROGRAMS := $(patsubst %.c,$B/%,$(wildcard test/golden/*_case.c))
 COMMITTED_CASES := $(patsubst %/golden.json,%,$(wildcard test/golden/*/golden.json))
+COMMITTED_VECTORS := $(patsubst %/preproc.json,%,$(wildcard test/golden/*/preproc.json))
 SHARED := $(firstword $(wildcard ../shared ../../shared) ../shared)
 SHARED_CASES := $(shell grep -v '^\#' test/golden/shared_cases)
-CASES ?= $(COMMITTED_CASES)
+CASES ?= $(COMMITTED_CASES) $(COMMITTED_VECTORS)
 
 # The tokenizer of Llama-2, which may not be shipped, made from the SentencePiece model beside the
 # checkout; the test of its vectors is skipped where it cannot be made.
@@ -290,7 +291,8 @@ RUN = CC='$(CC)' test/tools/run_suite.sh $(RESULTS)
 SUITE_RUNS := $(SUITES:%=run/%)
 GOLDEN_RUNS := $(if $(wildcard test/golden/golden_case.c),\
 	$(COMMITTED_CASES:%=run/%) $(SHARED_CASES:%=run/shared/golden/%))
-RUNS := $(SUITE_RUNS) $(GOLDEN_RUNS) run/golden/tokenizer run/abi run/install run/programs run/pack-host run/lint-selftest
+RUNS := $(SUITE_RUNS) $(GOLDEN_RUNS) run/golden/tokenizer run/golden/preproc \
+	$(COMMITTED_VECTORS:%=run/%) run/abi run/install run/programs run/pack-host run/lint-selftest
 suite_name = $(subst /,.,$(patsubst test/%,%,$(patsubst $B/%,%,$(1:run/%=%))))
 
 .PHONY: $(RUNS)
@@ -302,6 +304,10 @@ $(SHARED_CASES:%=run/shared/golden/%): run/shared/golden/%: $(GOLDEN)
 	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(SHARED)/golden/$*
 run/golden/tokenizer: $B/test/golden/tokenizer_case $(REAL_TOKENIZERS)
 	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(VECTORS:%=$(SHARED)/golden/tokenizer/%.json)
+run/golden/preproc: $B/test/golden/preproc_case
+	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(SHARED)/golden/preproc
+$(COMMITTED_VECTORS:%=run/%): run/%: $B/test/golden/preproc_case
+	@$(RUN) $(call suite_name,$@) $< $*
 run/abi:
 	@$(RUN) abi test/abi/run.sh $B/abi
 run/install: all
