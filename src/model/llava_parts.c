@@ -21,11 +21,11 @@ const struct mmqi_prefix mmqi_llava_prefixes[] = {
 
 /* CLIPVisionConfig's defaults where there is a vision_config, LlavaConfig's tower where there is
  * none. */
-static struct mmqi_clip default_tower(const struct mmqi_settings *config)
+static struct mmqi_vit default_tower(const struct mmqi_settings *config)
 {
-    static const struct mmqi_clip base = {768, 3072, 12, 12, 224, 32, MMQI_ACT_QUICK_GELU, 1e-5, 0};
-    static const struct mmqi_clip large = {1024, 4096, 24, 16, 336, 14, MMQI_ACT_QUICK_GELU,
-                                           1e-5, 0};
+    static const struct mmqi_vit base = {768, 3072, 12, 12, 224, 32, MMQI_ACT_QUICK_GELU, 1e-5, 0};
+    static const struct mmqi_vit large = {1024, 4096, 24, 16, 336, 14, MMQI_ACT_QUICK_GELU,
+                                          1e-5, 0};
 
     return mmqi_settings_has(config, "vision_config") ? base : large;
 }
@@ -124,7 +124,7 @@ int32_t mmqi_llava_fill_spec(const struct mmqi_llava *llava, struct mmqi_model *
     spec->view_width = spec->view_height = llava->clip.image;
     spec->extra_tower_rows = 1;
     spec->extra_rows = llava->keep_class + llava->newline;
-    spec->image_rows = mmqi_clip_patches(&llava->clip) + spec->extra_rows;
+    spec->image_rows = mmqi_vit_patches(&llava->clip) + spec->extra_rows;
     spec->bos = 1; /* LlamaConfig's defaults */
     spec->eos[0] = 2;
     spec->n_eos = 1;
@@ -186,7 +186,7 @@ static void build_newline(struct mmqi_build *b, int32_t out, int32_t row)
 int32_t mmqi_llava_build_vision(struct mmqi_model *model, const struct mmqi_llava *llava)
 {
     struct mmqi_build b = {.model = model, .graph = model->vision};
-    int32_t n = mmqi_clip_patches(&llava->clip) + llava->keep_class;
+    int32_t n = mmqi_vit_patches(&llava->clip) + llava->keep_class;
     int32_t x = mmqi_clip_build(&b, &llava->clip), out;
 
     b.at = "projector";
