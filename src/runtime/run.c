@@ -90,7 +90,12 @@ static void enter_place(struct course *course, const struct mmqi_session *sessio
     run->index[MMQI_INDEX_SLOTS] = index->slots;
     run->index[MMQI_INDEX_PLACE] = index->place;
     run->index[MMQI_INDEX_PICK] = index->pick;
+    run->index[MMQI_INDEX_ORDER] = index->order;
+    run->index[MMQI_INDEX_UNDO] = index->undo;
+    run->index[MMQI_INDEX_TAPS] = index->taps;
+    run->tap_weights = index->tap_weights;
     run->spans = index->spans;
+    run->window_spans = index->window_spans;
     run->kv = course->is_decoder ? part->kv_layers : NULL;
     run->weights = session->model->placed[place].weights;
 }
@@ -187,33 +192,13 @@ static int32_t upload_pixels(struct mmqi_session *session, const struct mmqi_ima
     return status;
 }
 
-/* Row and column of each patch, in the order in which the patches op cuts them. */
-static void fill_patch_positions(int32_t *positions, const struct mmqi_spec *spec,
-                                 const struct mmqi_picture *picture)
-{
-    int32_t merge = spec->merge, in_square = merge * merge, square, inside;
-
-    for (int32_t i = 0; i < picture->patches; i++) {
-        square = i / in_square;
-        inside = i % in_square;
-        positions[2 * i] = square / picture->across * merge + inside / merge;
-        positions[2 * i + 1] = square % picture->across * merge + inside % merge;
-    }
-}
-
-/* Every row of the tower sees every row of its picture. */
 static int32_t upload_tower_index(struct mmqi_session *session)
 {
     const struct mmqi_spec *spec = &session->model->spec;
-    int32_t rows = session->picture.tower_rows;
-    size_t begin, size = mmqi_session_place_index(session, rows, spec->tower_axes, &begin);
+    const struct mmqi_index_shape shape = mmqi_tower_index_shape(spec, &session->picture);
+    size_t begin, size = mmqi_session_place_index(session, &shape, &begin);
 
-    for (int32_t i = 0; i < rows; i++) {
-        session->host_index.slots[i] = i;
-        session->host_index.spans[i] = (struct mmqi_span){0, rows};
-    }
-    if (spec->tower_axes == 2)
-        fill_patch_positions(session->host_index.positions, spec, &session->picture);
+    mmqi_tower_fill_index(&session->host_index, spec, &session->picture);
     return upload_index(session, session->model->vision, session->model->split.vision, begin, size);
 }
 
@@ -222,7 +207,7 @@ static int32_t move_image(struct mmqi_session *session)
 {
     int32_t from = session->layout.image_from, status = MMQ_OK;
     size_t size =
-        (size_t)session->picture.rows * (size_t)session->model->spec.hidden * sizeof(float);
+        (size_t)session->picture.rows * (size_t)session->model->spec.image_width * sizeof(float);
 
     for (int32_t i = 0; i < session->layout.n_places && status == MMQ_OK; i++)
         if (i != from && session->parts[i].image)
@@ -238,7 +223,7 @@ int32_t mmqi_session_read_image(struct mmqi_session *session, float *dst)
 
     return at->backend->download(at->device, dst, session->parts[from].image,
                                  (size_t)session->picture.rows *
-                                     (size_t)session->model->spec.hidden * sizeof *dst);
+                                     (size_t)session->model->spec.image_width * sizeof *dst);
 }
 
 int32_t mmqi_session_encode(struct mmqi_session *session, int32_t picture,
@@ -309,7 +294,8 @@ static int32_t upload_chunk_index(struct mmqi_session *session, const struct mmq
 {
     struct mmqi_session_index *index = &session->host_index;
     int32_t n_axes = session->model->spec.rope_axes, n = session->n_tokens, i;
-    size_t begin, size = mmqi_session_place_index(session, rows, n_axes, &begin);
+    const struct mmqi_index_shape shape = {.rows = rows, .n_axes = n_axes};
+    size_t begin, size = mmqi_session_place_index(session, &shape, &begin);
 
     for (i = 0; i < rows; i++) {
         index->ids[i] = tokens[i].id;
