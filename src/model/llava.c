@@ -21,7 +21,6 @@
 #include "core/mem.h"
 #include "core/status.h"
 #include "core/text.h"
-#include "image/resize.h"
 #include "model/config.h"
 #include "model/lm_llama.h"
 #include "model/tower_clip.h"
@@ -174,22 +173,6 @@ static int32_t read_facts(struct facts *facts, const struct mmqi_settings *confi
     return status;
 }
 
-/* CLIPImageProcessor's class defaults. */
-static const struct mmqi_recipe default_recipe = {
-    .kind = MMQI_RECIPE_CLIP,
-    .do_resize = true,
-    .do_center_crop = true,
-    .do_rescale = true,
-    .do_normalize = true,
-    .shortest_edge = 224,
-    .crop_height = 224,
-    .crop_width = 224,
-    .filter = MMQI_FILTER_BICUBIC,
-    .rescale = 0.00392156862745098,
-    .mean = {0.48145466, 0.4578275, 0.40821073},
-    .std = {0.26862954, 0.26130258, 0.27577711},
-};
-
 /* Other processors pad or cut pictures up; only CLIP's steps are run. */
 static int32_t check_processor(const struct mmqi_settings *settings, const char *prefix)
 {
@@ -241,7 +224,7 @@ static int32_t read_recipe(struct mmqi_model *model, const struct facts *facts)
         status = check_processor(settings, prefix);
     if (status != MMQ_OK)
         return status;
-    model->spec.recipe = default_recipe;
+    mmqi_recipe_defaults(&model->spec.recipe, MMQI_RECIPE_CLIP);
     status = mmqi_recipe_read(&model->spec.recipe, settings, prefix[0] ? "image_processor." : "");
     return status == MMQ_OK
                ? check_recipe(&model->spec.recipe, &facts->clip, mmqi_settings_name(settings))
@@ -264,6 +247,7 @@ static int32_t configure(struct mmqi_model *model)
     mmqi_llama_fill_spec(&facts->llama, spec);
     spec->patch = facts->clip.patch;
     spec->merge = 1;
+    spec->view_width = spec->view_height = facts->clip.image;
     spec->extra_tower_rows = 1;
     spec->extra_rows = facts->keep_class ? 1 : 0;
     spec->image_rows = mmqi_clip_patches(&facts->clip) + spec->extra_rows;

@@ -47,7 +47,7 @@ struct mmqi_session_layout {
     int32_t context, chunk, n_pages;
     int32_t mode;       /* enum mmqi_mode: fast where any place has it */
     int32_t image_rows; /* pictures of more are refused */
-    struct mmqi_picture greatest;
+    struct mmqi_greatest greatest;
     struct mmqi_plan *vision, *language;
     struct mmqi_route vision_route, language_route;
     int32_t n_places;
@@ -104,7 +104,7 @@ struct mmqi_session {
     struct mmqi_image **pictures; /* that tokens refer to; counted */
     int32_t n_pictures, pictures_capacity;
     int32_t encoded;             /* the picture whose rows lie in the parts' `image`; -1: none */
-    struct mmqi_picture picture; /* its sizes */
+    struct mmqi_picture picture; /* what it is */
     int32_t n_encoded;           /* pictures that went through the tower, ever */
     uint64_t encode_ns;          /* that they took, preprocessing included */
 };
@@ -131,11 +131,11 @@ int32_t mmqi_session_tokens(struct mmqi_tokens *tokens, const struct mmqi_sessio
 size_t mmqi_session_place_index(struct mmqi_session *session, const struct mmqi_index_shape *shape,
                                 size_t *begin);
 
-/* tower.c: of a picture through the tower, and what its arrays say. */
+/* tower.c: of a view through the tower, and what its arrays say. */
 struct mmqi_index_shape mmqi_tower_index_shape(const struct mmqi_spec *spec,
-                                               const struct mmqi_picture *picture);
+                                               const struct mmqi_view_rows *view);
 void mmqi_tower_fill_index(const struct mmqi_session_index *index, const struct mmqi_spec *spec,
-                           const struct mmqi_picture *picture);
+                           const struct mmqi_view_rows *view);
 
 /* How a run of rows is watched; zero: not at all. */
 struct mmqi_watch {
@@ -156,7 +156,8 @@ int32_t mmqi_session_match(struct mmqi_session *session, struct mmqi_tokens *tok
 int32_t mmqi_session_encode(struct mmqi_session *session, int32_t picture,
                             const struct mmqi_watch *watch);
 
-/* The rows that mmqi_session_encode() made last, to `dst` [picture.rows, image_width] on the host. */
+/* The block that mmqi_session_encode() made last, to `dst` [picture.made_rows, image_width] on the
+ * host. */
 int32_t mmqi_session_read_image(struct mmqi_session *session, float *dst);
 
 /*
