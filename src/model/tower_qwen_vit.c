@@ -21,18 +21,6 @@ enum { MAX_RATIO = 64, MAX_PATCH = 256, MAX_MERGE = 16, MAX_FRAMES = 16 };
 
 static const float norm_eps = 1e-6f;
 
-static const struct mmqi_qwen_vit defaults = {
-    .hidden = 1280,
-    .n_layers = 32,
-    .n_heads = 16,
-    .patch = 14,
-    .merge = 2,
-    .frames = 2,
-    .out = 3584,
-    .act = MMQI_ACT_QUICK_GELU,
-    .theta = 10000.0,
-};
-
 static int32_t check_sizes(const struct mmqi_qwen_vit *vit, const struct mmqi_settings *settings,
                            const char *prefix, const int32_t channels[2])
 {
@@ -81,7 +69,6 @@ int32_t mmqi_qwen_vit_configure(struct mmqi_qwen_vit *vit, const struct mmqi_set
         {"in_chans", 1024, &channels[1]},
     };
 
-    *vit = defaults;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes && status == MMQ_OK; i++)
         status = mmqi_config_int(settings, prefix, sizes[i].key, 1, sizes[i].max, sizes[i].value);
     vit->inner = vit->hidden * ratio;

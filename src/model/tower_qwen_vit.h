@@ -16,7 +16,7 @@ struct mmqi_qwen_vit {
     double theta;
 };
 
-/* Read the keys below `prefix` over the class's defaults. */
+/* Read the keys below `prefix` over what *vit holds: the class's defaults. */
 int32_t mmqi_qwen_vit_configure(struct mmqi_qwen_vit *vit, const struct mmqi_settings *settings,
                                 const char *prefix);
 /* "vision.*" and the merger, "projector.norm", "projector.0" and "projector.1". */
