@@ -34,6 +34,7 @@ static const struct mmqi_alias aliases[] = {
 static const struct mmqi_qwen_vl defaults = {
     .vit =
         {
+            .by_ratio = true,
             .hidden = 1280,
             .n_layers = 32,
             .n_heads = 16,

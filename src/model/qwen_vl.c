@@ -22,9 +22,11 @@ bool mmqi_qwen_vl_detect(const struct mmqi_settings *config, const char *archite
 
 /* ---- settings ---- */
 
-static int32_t read_text(struct mmqi_llama *llama, const struct mmqi_settings *config)
+static int32_t read_text(struct mmqi_qwen_vl *facts, const struct mmqi_settings *config)
 {
-    const char *prefix = mmqi_settings_has(config, "text_config") ? "text_config" : "";
+    struct mmqi_llama *llama = &facts->llama;
+    bool nested = facts->nested_text || mmqi_settings_has(config, "text_config");
+    const char *prefix = nested ? "text_config" : "";
     const char *file = mmqi_settings_name(config);
     bool window = false;
     int32_t status = mmqi_config_bool(config, prefix, "use_sliding_window", &window);
@@ -34,7 +36,7 @@ static int32_t read_text(struct mmqi_llama *llama, const struct mmqi_settings *c
             mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: use_sliding_window is not run by this build", file);
     if (status == MMQ_OK)
         status = mmqi_llama_configure(llama, config, prefix);
-    if (status == MMQ_OK && llama->n_heads * llama->head_dim != llama->hidden)
+    if (status == MMQ_OK && !llama->qk_norm && llama->n_heads * llama->head_dim != llama->hidden)
         status = mmqi_fail(MMQ_ERR_FORMAT, "%s: %d heads of %d do not make a hidden_size of %d",
                            file, (int)llama->n_heads, (int)llama->head_dim, (int)llama->hidden);
     return status;
@@ -42,7 +44,7 @@ static int32_t read_text(struct mmqi_llama *llama, const struct mmqi_settings *c
 
 static int32_t read_facts(struct mmqi_qwen_vl *facts, const struct mmqi_settings *config)
 {
-    int32_t status = read_text(&facts->llama, config);
+    int32_t status = read_text(facts, config);
 
     if (status == MMQ_OK)
         status = mmqi_qwen_vit_configure(&facts->vit, config, "vision_config");
@@ -50,6 +52,12 @@ static int32_t read_facts(struct mmqi_qwen_vl *facts, const struct mmqi_settings
         status = mmqi_fail(
             MMQ_ERR_FORMAT, "%s: the tower makes rows of %d, the decoder takes rows of %d",
             mmqi_settings_name(config), (int)facts->vit.out, (int)facts->llama.hidden);
+    if (status == MMQ_OK && facts->vit.n_deepstack > facts->llama.n_layers)
+        status = mmqi_fail(
+            MMQ_ERR_FORMAT,
+            "%s: vision_config.deepstack_visual_indexes names %d blocks for %d layers",
+            mmqi_settings_name(config), (int)facts->vit.n_deepstack, (int)facts->llama.n_layers);
+    facts->llama.n_deepstack = facts->vit.n_deepstack;
     return status;
 }
 
@@ -84,6 +92,8 @@ static void fill_spec(struct mmqi_spec *spec, const struct mmqi_qwen_vl *facts)
     spec->patch = facts->vit.patch;
     spec->merge = facts->vit.merge;
     spec->tower_axes = 2;
+    spec->window = facts->vit.window;
+    spec->position_side = facts->vit.position_side;
     spec->bos = facts->bos;
     spec->eos[0] = facts->eos;
     spec->n_eos = facts->eos >= 0 ? 1 : 0;
