@@ -58,6 +58,7 @@ struct mmqi_family {
 };
 
 extern const struct mmqi_family mmqi_family_llava;
+extern const struct mmqi_family mmqi_family_llava_next;
 extern const struct mmqi_family mmqi_family_qwen2_vl;
 extern const struct mmqi_family mmqi_family_qwen2_5_vl;
 extern const struct mmqi_family mmqi_family_qwen3_vl;
