@@ -55,7 +55,7 @@ enum mmqi_op {
 };
 
 enum mmqi_index {
-    MMQI_INDEX_IDS = 0,   /* [MAIN] token ids */
+    MMQI_INDEX_IDS = 0,   /* [rows of embed's out] token ids, or rows of another table */
     MMQI_INDEX_POSITIONS, /* [rows of rope's out, n_axes] */
     MMQI_INDEX_SLOTS,     /* [rows of k] slots of the timeline, or rows of the page */
     MMQI_INDEX_PLACE,     /* [MAIN] row of the picture rows, or -1 */

@@ -71,9 +71,11 @@ static bool rows_are(const struct mmqi_value *x, int32_t symbol, int64_t mul, in
     return x->rows.symbol == symbol && x->rows.mul == mul && x->rows.add == add;
 }
 
+/* Rows of tokens, or those of a tower; never rows beside them. */
 static bool check_embed(const struct operands *o)
 {
-    return rows_are(o->out, MMQI_ROWS_MAIN, 1, 0);
+    return o->out->rows.symbol != MMQI_ROWS_PICK &&
+           (o->out->rows.symbol == MMQI_ROWS_CONST || o->out->rows.add == 0);
 }
 
 static bool check_place_rows(const struct operands *o)

@@ -47,11 +47,11 @@ static int32_t plan_graphs(struct mmqi_session_layout *layout, const struct mmqi
     int64_t tower[MMQI_N_SYMBOLS] = {0}, decoder[MMQI_N_SYMBOLS] = {0};
     int32_t status;
 
-    tower[MMQI_ROWS_MAIN] = layout->greatest.patches;
-    tower[MMQI_ROWS_IMAGE] = layout->greatest.rows;
+    tower[MMQI_ROWS_MAIN] = layout->greatest.view.patches;
+    tower[MMQI_ROWS_IMAGE] = layout->greatest.view.rows;
     decoder[MMQI_ROWS_MAIN] = layout->chunk;
     decoder[MMQI_ROWS_PICK] = layout->chunk < MMQI_MAX_PICK ? layout->chunk : MMQI_MAX_PICK;
-    decoder[MMQI_ROWS_IMAGE] = layout->greatest.rows;
+    decoder[MMQI_ROWS_IMAGE] = layout->greatest.made_rows;
     status = mmqi_plan_create(&layout->vision, model->vision, tower);
     if (status == MMQ_OK)
         status = mmqi_plan_create(&layout->language, model->language, decoder);
@@ -118,6 +118,7 @@ struct sizes {
 static void find_sizes(struct sizes *s, const struct mmqi_session_layout *layout,
                        const struct mmqi_spec *spec)
 {
+    const struct mmqi_greatest *greatest = &layout->greatest;
     struct mmqi_session_index index;
     uint64_t chunk;
 
@@ -125,11 +126,10 @@ static void find_sizes(struct sizes *s, const struct mmqi_session_layout *layout
     s->layer = product(2 * MMQI_PAGE_ROWS, (uint64_t)spec->n_kv_heads, (uint64_t)spec->head_dim, 4,
                        &s->wrapped);
     s->layer = product(s->layer, (uint64_t)layout->n_pages, 1, 1, &s->wrapped);
-    s->pixels = product(3 * (uint64_t)layout->greatest.patches, (uint64_t)spec->patch,
-                        (uint64_t)spec->patch, 4, &s->wrapped);
-    s->image = product((uint64_t)layout->greatest.rows, (uint64_t)spec->hidden, 4, 1, &s->wrapped);
+    s->pixels = product(3, (uint64_t)greatest->pixels, 4, 1, &s->wrapped);
+    s->image = product((uint64_t)greatest->made_rows, (uint64_t)spec->hidden, 4, 1, &s->wrapped);
     s->logits = product(MMQI_MAX_PICK, (uint64_t)spec->vocab_size, 4, 1, &s->wrapped);
-    s->index = 4 * place_index(&index, NULL, layout, layout->greatest.tower_rows, spec->tower_axes);
+    s->index = 4 * place_index(&index, NULL, layout, greatest->view.tower_rows, spec->tower_axes);
     chunk = 4 * place_index(&index, NULL, layout, layout->chunk, spec->rope_axes);
     if (chunk > s->index)
         s->index = chunk;
@@ -511,14 +511,19 @@ void mmqi_session_truncate(struct mmqi_session *session, int32_t length)
     drop_pictures(session);
 }
 
+/* Both lists count their pictures from 0 in order of appearance. `n_same` pictures are known to be
+ * the same; the first row of one more compares its pixels. */
 static bool tokens_equal(const struct mmqi_session *session, struct mmqi_token have,
-                         struct mmqi_token want, struct mmqi_image *const *images)
+                         struct mmqi_token want, struct mmqi_image *const *images, int32_t *n_same)
 {
-    if (have.id != want.id || have.row != want.row || (have.picture < 0) != (want.picture < 0))
+    if (have.id != want.id || have.row != want.row || have.picture != want.picture)
         return false;
-    /* Row 0 compared the pixels; later rows of a picture follow it in both. */
-    return want.picture < 0 || want.row > 0 ||
-           mmqi_image_equal(session->pictures[have.picture], images[want.picture]);
+    if (want.picture < *n_same)
+        return true;
+    if (!mmqi_image_equal(session->pictures[have.picture], images[want.picture]))
+        return false;
+    *n_same = want.picture + 1;
+    return true;
 }
 
 /* Hold the prompt's pictures from `first` on; their index in the session is n_pictures before + i.
@@ -578,6 +583,7 @@ int32_t mmqi_session_match(struct mmqi_session *session, struct mmqi_tokens *tok
                            int32_t *kept)
 {
     size_t n = 0, i, most = (size_t)session->n_tokens;
+    int32_t n_same = 0;
 
     *kept = 0;
     if (tokens->n > (size_t)session->layout.context)
@@ -587,11 +593,11 @@ int32_t mmqi_session_match(struct mmqi_session *session, struct mmqi_tokens *tok
         most = tokens->n;
     if (most > max_keep)
         most = max_keep;
-    while (n < most && tokens_equal(session, session->tokens[n], tokens->data[n], images))
+    while (n < most && tokens_equal(session, session->tokens[n], tokens->data[n], images, &n_same))
         n++;
     mmqi_session_truncate(session, (int32_t)n);
     *kept = (int32_t)n;
-    /* Kept pictures have the same index in both: both lists count from 0 in order of appearance. */
+    /* Kept pictures have the same index in both lists. */
     if (n_images <= (size_t)session->n_pictures)
         return MMQ_OK;
     i = (size_t)session->n_pictures;

@@ -47,7 +47,7 @@ struct mmqi_session_layout {
     int32_t context, chunk, n_pages;
     int32_t mode;       /* enum mmqi_mode: fast where any place has it */
     int32_t image_rows; /* pictures of more are refused */
-    struct mmqi_picture greatest;
+    struct mmqi_greatest greatest;
     struct mmqi_plan *vision, *language;
     struct mmqi_route vision_route, language_route;
     int32_t n_places;
@@ -94,7 +94,7 @@ struct mmqi_session {
     struct mmqi_image **pictures; /* that tokens refer to; counted */
     int32_t n_pictures, pictures_capacity;
     int32_t encoded;             /* the picture whose rows lie in the parts' `image`; -1: none */
-    struct mmqi_picture picture; /* its sizes */
+    struct mmqi_picture picture; /* what it is */
     int32_t n_encoded;           /* pictures that went through the tower, ever */
     uint64_t encode_ns;          /* that they took, preprocessing included */
 };
@@ -125,6 +125,11 @@ size_t mmqi_session_place_index(struct mmqi_session *session, int32_t rows, int3
 /* How a run of rows is watched; zero: not at all. */
 struct mmqi_watch {
     const int32_t *cancelled; /* read with atomics; nonzero ends the run with MMQ_ERR_CANCELLED */
+    /* As in struct mmqi_run: sees what every segment makes, in memory of the device that runs it,
+     * whose stream may still be at work. NULL: none. */
+    int32_t (*after)(void *user, const struct mmqi_segment *segment,
+                     const struct mmqi_mat *live_out);
+    void *after_user;
 };
 
 /*
@@ -141,7 +146,8 @@ int32_t mmqi_session_match(struct mmqi_session *session, struct mmqi_tokens *tok
 int32_t mmqi_session_encode(struct mmqi_session *session, int32_t picture,
                             const struct mmqi_watch *watch);
 
-/* The rows that mmqi_session_encode() made last, to `dst` [picture.rows, hidden] on the host. */
+/* The block that mmqi_session_encode() made last, to `dst` [picture.made_rows, hidden] on the
+ * host. */
 int32_t mmqi_session_read_image(struct mmqi_session *session, float *dst);
 
 /*
