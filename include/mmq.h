@@ -255,9 +255,10 @@ typedef struct mmq_load_options {
  */
 
 /*
- * Open the checkpoint in the folder `path`: a Hugging Face vision-language model (safetensors,
- * single or sharded) or a folder that libmmq saved. Only headers, configuration and tokenizer are
- * read; weights are placed by mmq_model_place() or by the first session.
+ * Open the checkpoint in the folder `path`: a Hugging Face vision-language model (safetensors, or
+ * else what torch.save wrote since torch 1.6, single or sharded) or a folder that libmmq saved.
+ * Only headers, configuration and tokenizer are read; weights are placed by mmq_model_place() or by
+ * the first session. Of a pickle nothing is executed.
  *
  * The caller owns *out and frees it with mmq_model_free(). Any thread. Since 0.1.
  *

@@ -2,9 +2,10 @@
  * One index of named tensors over the shards of a checkpoint.
  *
  * Opening reads headers only. Entries are sorted by name and immutable, so
- * any thread may look up and read. Now safetensors, single ("model.safetensors")
- * or sharded ("model.safetensors.index.json"); other containers add a parser
- * that fills the same entries.
+ * any thread may look up and read. Safetensors, single ("model.safetensors")
+ * or sharded ("model.safetensors.index.json"), come before what torch saved:
+ * "pytorch_model.bin", ".pt", ".pth", or an index of these, "model.pt",
+ * "model.pth". Another container adds a parser that fills the same entries.
  */
 #ifndef MMQI_IO_CHECKPOINT_H
 #define MMQI_IO_CHECKPOINT_H
@@ -26,8 +27,8 @@ struct mmqi_entry {
 struct mmqi_checkpoint;
 
 /*
- * model.safetensors, or else the shards of model.safetensors.index.json (at most 1000, each opened
- * once; what the map and the shards' headers name must be the same). Neither: MMQ_ERR_NOT_FOUND.
+ * The one file of tensors, or the shards of the index (at most 1000, each opened once; what the map
+ * and the shards' headers name must be the same). None of them: MMQ_ERR_NOT_FOUND.
  */
 int32_t mmqi_checkpoint_open(struct mmqi_checkpoint **out, struct mmqi_store *store);
 void mmqi_checkpoint_retain(struct mmqi_checkpoint *checkpoint);  /* any thread */
