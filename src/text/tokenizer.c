@@ -21,6 +21,7 @@ struct encoder {
     struct mmqi_buf normal[2];
     struct mmqi_pieces pieces[2];
     struct mmqi_bpe_work work;
+    struct mmqi_unigram_path path;
 };
 
 int32_t mmqi_ids_append(struct mmqi_ids *ids, const int32_t *data, size_t n)
@@ -84,10 +85,11 @@ static int32_t check_size(size_t size)
     return MMQ_OK;
 }
 
-int32_t mmqi_tokenizer_normalize(const struct mmqi_tokenizer *tokenizer, struct mmqi_buf pair[2],
-                                 const char **text, size_t *size)
+int32_t mmqi_tokenizer_normalize(const struct mmqi_tokenizer *tokenizer, bool inside,
+                                 struct mmqi_buf pair[2], const char **text, size_t *size)
 {
     const struct mmqi_stages *stages = &tokenizer->sections[MMQI_NORMALIZER];
+    const struct mmqi_stage *stage;
     struct mmqi_buf *out;
     int32_t status = MMQ_OK;
     size_t i;
@@ -95,7 +97,11 @@ int32_t mmqi_tokenizer_normalize(const struct mmqi_tokenizer *tokenizer, struct 
     for (i = 0; i < stages->n && status == MMQ_OK; i++) {
         out = &pair[i % 2];
         mmqi_buf_clear(out);
-        stages->list[i].kind->normalize(&stages->list[i], out, *text, *size);
+        stage = &stages->list[i];
+        if (inside && stage->kind->normalize_inside)
+            stage->kind->normalize_inside(stage, out, *text, *size);
+        else
+            stage->kind->normalize(stage, out, *text, *size);
         if (mmqi_buf_failed(out))
             return mmqi_fail(MMQ_ERR_NOMEM, "tokenizer: no memory for a normalized text");
         *text = out->size > 0 ? out->data : "";
@@ -103,6 +109,16 @@ int32_t mmqi_tokenizer_normalize(const struct mmqi_tokenizer *tokenizer, struct 
         status = check_size(*size);
     }
     return status;
+}
+
+/* One word by the model. */
+static int32_t encode_word(struct encoder *encoder, const char *text, size_t size)
+{
+    const struct mmqi_tokenizer *tokenizer = encoder->tokenizer;
+
+    if (tokenizer->unigram)
+        return mmqi_unigram_encode(tokenizer->unigram, &encoder->path, encoder->ids, text, size);
+    return mmqi_bpe_encode(&tokenizer->bpe, &encoder->work, encoder->ids, text, size);
 }
 
 /* Normalized text without added tokens, to the end. */
@@ -114,7 +130,7 @@ static int32_t encode_words(struct encoder *encoder, const char *text, size_t si
     size_t i, begin = 0;
 
     if (stages->n == 0)
-        return mmqi_bpe_encode(&encoder->tokenizer->bpe, &encoder->work, encoder->ids, text, size);
+        return encode_word(encoder, text, size);
     mmqi_pieces_clear(now);
     mmqi_buf_append(&now->text, text, size);
     mmqi_pieces_cut(now);
@@ -133,18 +149,18 @@ static int32_t encode_words(struct encoder *encoder, const char *text, size_t si
     if (status == MMQ_OK && mmqi_pieces_failed(now))
         status = mmqi_fail(MMQ_ERR_NOMEM, "tokenizer: no memory to cut a text into words");
     for (i = 0; status == MMQ_OK && i < now->n; begin = now->ends[i++])
-        status = mmqi_bpe_encode(&encoder->tokenizer->bpe, &encoder->work, encoder->ids,
-                                 now->text.data + begin, now->ends[i] - begin);
+        status = encode_word(encoder, now->text.data + begin, now->ends[i] - begin);
     return status;
 }
 
-/* Raw text between two added tokens. */
-static int32_t encode_text(struct encoder *encoder, const char *text, size_t size)
+/* Raw text between two added tokens, `inside` unless it is a beginning. */
+static int32_t encode_text(struct encoder *encoder, bool inside, const char *text, size_t size)
 {
     const struct mmqi_added *added = &encoder->tokenizer->added;
     const struct mmqi_segment *segment;
     size_t i;
-    int32_t status = mmqi_tokenizer_normalize(encoder->tokenizer, encoder->normal, &text, &size);
+    int32_t status =
+        mmqi_tokenizer_normalize(encoder->tokenizer, inside, encoder->normal, &text, &size);
 
     if (status == MMQ_OK)
         status = mmqi_added_split(added, &added->normalized, &encoder->inner, text, size,
@@ -162,15 +178,20 @@ static int32_t encode_all(struct encoder *encoder, const char *text, size_t size
 {
     const struct mmqi_added *added = &encoder->tokenizer->added;
     const struct mmqi_segment *segment;
+    bool inside = false;
     size_t i;
     int32_t status =
         mmqi_added_split(added, &added->raw, &encoder->outer, text, size, encoder->plain);
 
-    for (i = 0; status == MMQ_OK && i < encoder->outer.n; i++) {
+    for (i = 0; i < encoder->outer.n && status == MMQ_OK; i++) {
         segment = &encoder->outer.list[i];
-        status = segment->id >= 0
-                     ? mmqi_ids_append(encoder->ids, &segment->id, 1)
-                     : encode_text(encoder, text + segment->begin, segment->end - segment->begin);
+        if (segment->id < 0) {
+            status =
+                encode_text(encoder, inside, text + segment->begin, segment->end - segment->begin);
+            continue;
+        }
+        status = mmqi_ids_append(encoder->ids, &segment->id, 1);
+        inside = encoder->tokenizer->begins_once && !(added->flags[segment->id] & MMQI_ADDED_BREAK);
     }
     return status;
 }
@@ -186,6 +207,7 @@ static void free_encoder(struct encoder *encoder)
     mmqi_segments_free(&encoder->outer);
     mmqi_segments_free(&encoder->inner);
     mmqi_bpe_work_free(&encoder->work);
+    mmqi_unigram_path_free(&encoder->path);
 }
 
 /* The post-processors: each one's ids go around what those before it made. */

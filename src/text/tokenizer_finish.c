@@ -80,7 +80,7 @@ static int32_t add_pattern(struct mmqi_tokenizer *tokenizer, const char *name, i
 
     if (added->flags[id] & MMQI_ADDED_NORMALIZED) {
         matcher = &added->normalized;
-        status = mmqi_tokenizer_normalize(tokenizer, pair, &text, &size);
+        status = mmqi_tokenizer_normalize(tokenizer, true, pair, &text, &size);
     }
     if (status == MMQ_OK && mmqi_matcher_add(matcher, text, size, id) != MMQ_OK)
         status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the added tokens", name);
@@ -95,6 +95,8 @@ static int32_t finish_added(struct mmqi_tokenizer *tokenizer, const char *name)
     size_t i, size = 0;
     int32_t status = MMQ_OK;
 
+    mmqi_matcher_free(&added->raw);
+    mmqi_matcher_free(&added->normalized);
     for (i = 0; i < added->vocab.n_ids && status == MMQ_OK; i++) {
         text = mmqi_vocab_text(&added->vocab, (int32_t)i, &size);
         if (!text)
@@ -147,6 +149,15 @@ int32_t mmqi_tokenizer_finish(struct mmqi_tokenizer *tokenizer, const char *name
     return status;
 }
 
+int32_t mmqi_tokenizer_add(struct mmqi_tokenizer *tokenizer, const char *name, const char *text,
+                           size_t size, int32_t id, uint32_t flags)
+{
+    uint8_t kept = MMQI_ADDED_SPECIAL | (flags & MMQI_TOKEN_BREAK ? MMQI_ADDED_BREAK : 0);
+    int32_t status = mmqi_added_add(&tokenizer->added, name, text, size, id, kept);
+
+    return status == MMQ_OK ? mmqi_tokenizer_finish(tokenizer, name) : status;
+}
+
 void mmqi_tokenizer_free(struct mmqi_tokenizer *tokenizer)
 {
     int i;
@@ -154,6 +165,7 @@ void mmqi_tokenizer_free(struct mmqi_tokenizer *tokenizer)
     if (!tokenizer)
         return;
     mmqi_bpe_free(&tokenizer->bpe);
+    mmqi_unigram_free(tokenizer->unigram);
     mmqi_added_free(&tokenizer->added);
     for (i = 0; i < MMQI_N_SECTIONS; i++)
         mmqi_stages_free(&tokenizer->sections[i]);
