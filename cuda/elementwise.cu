@@ -1,6 +1,5 @@
 /*
- * Ops on single elements: add, activations, gated activations; and the turn of
- * rotary positions, on pairs.
+ * Ops on single elements: add, activations, gated activations.
  *
  *   SILU        x * sigmoid(x)            sigmoid(t) = 1 / (1 + e^-t)
  *   GELU        0.5 x (1 + erf(x / sqrt 2))
@@ -136,41 +135,4 @@ extern "C" int32_t mmqi_cuda_gate(struct mmqi_stream *s, const struct mmqi_mat *
                       *y, *gate, *up, act);
     return launch(s, "gate", gate_kernel, element_grid(y->rows, y->cols), dim3(256), 0, *y, *gate,
                   *up, act);
-}
-
-/* One thread per pair (i, i + head_dim / 2) of a head; the angle's product, and those of the turn,
- * are rounded one by one, as on the CPU. */
-static __global__ void rope_kernel(struct mmqi_mat x, struct mmqi_rope rope,
-                                   const int32_t *positions)
-{
-    int32_t half = rope.head_dim / 2, pair = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x);
-    int32_t i = pair % half, axis = 0;
-    float angle, c, s, a, b, *at;
-
-    wait_for_inputs();
-    if (pair >= rope.n_heads * half)
-        return;
-    if (rope.axis)
-        axis = rope.axis[i];
-    for (int64_t r = blockIdx.y; r < x.rows; r += gridDim.y) {
-        angle = __fmul_rn((float)positions[r * rope.n_axes + axis], rope.inv_freq[i]);
-        c = cosf(angle);
-        s = sinf(angle);
-        at = row_of(x, r) + (int64_t)(pair / half) * rope.head_dim + i;
-        a = at[0];
-        b = at[half];
-        at[0] = __fadd_rn(__fmul_rn(a, c), -__fmul_rn(b, s));
-        at[half] = __fadd_rn(__fmul_rn(b, c), __fmul_rn(a, s));
-    }
-}
-
-extern "C" int32_t mmqi_cuda_rope(struct mmqi_stream *s, const struct mmqi_mat *x,
-                                  const struct mmqi_rope *rope, const int32_t *positions)
-{
-    int64_t pairs = (int64_t)rope->n_heads * (rope->head_dim / 2);
-
-    if (x->rows == 0 || pairs == 0)
-        return MMQ_OK;
-    return launch(s, "rope", rope_kernel, element_grid(x->rows, pairs), dim3(256), 0, *x, *rope,
-                  positions);
 }

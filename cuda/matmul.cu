@@ -10,13 +10,6 @@
  */
 #include "cuda/product.h"
 
-/* 1: products of one x wait for each other. It has run on emulated kernels alone (check-emulated
- * sets it, and test_together wants it), so the default is to launch every product when its op is
- * called until a device has shown the same bits, and the gain. */
-#ifndef MMQI_CUDA_FUSE
-#define MMQI_CUDA_FUSE 0
-#endif
-
 static bool view_product(struct product *p, struct mmqi_stream *s,
                          const struct mmqi_cuda_waiting *one)
 {
@@ -28,14 +21,6 @@ static bool view_product(struct product *p, struct mmqi_stream *s,
     return mmqi_weight_view_of(&p->w, s, &one->w);
 }
 
-/* Whether two matrices of one row have an element in common. */
-static bool rows_meet(const struct mmqi_mat *a, const struct mmqi_mat *b)
-{
-    uintptr_t x = (uintptr_t)a->data, y = (uintptr_t)b->data;
-
-    return x < y + (uintptr_t)b->cols * sizeof(float) && y < x + (uintptr_t)a->cols * sizeof(float);
-}
-
 /* Whether `one` may be launched with those that wait. */
 static bool may_join(const struct mmqi_stream *s, const struct mmqi_cuda_waiting *one)
 {
@@ -43,10 +28,10 @@ static bool may_join(const struct mmqi_stream *s, const struct mmqi_cuda_waiting
 
     if (s->n_waiting == MMQI_CUDA_GROUP || first->added || one->x.data != first->x.data ||
         one->x.cols != first->x.cols || one->w.format != first->w.format ||
-        one->w.cols != first->w.cols || rows_meet(&one->y, &first->x))
+        one->w.cols != first->w.cols || matrices_meet(&one->y, &first->x))
         return false;
     for (int32_t i = 0; i < s->n_waiting; i++)
-        if (rows_meet(&one->y, &s->waiting[i].y))
+        if (matrices_meet(&one->y, &s->waiting[i].y))
             return false;
     return true;
 }
@@ -55,14 +40,14 @@ static int32_t wait_for_company(struct mmqi_stream *s, const struct mmqi_cuda_wa
 {
     int32_t status = MMQ_OK;
 
-    if (s->n_waiting > 0 && !may_join(s, one))
+    if (s->n_turns > 0 || (s->n_waiting > 0 && !may_join(s, one)))
         status = mmqi_cuda_flush(s);
     if (status == MMQ_OK)
         s->waiting[s->n_waiting++] = *one;
     return status;
 }
 
-extern "C" int32_t mmqi_cuda_flush(struct mmqi_stream *s)
+static int32_t flush_products(struct mmqi_stream *s)
 {
     struct product p[MMQI_CUDA_GROUP];
     int32_t n = s->n_waiting;
@@ -74,6 +59,14 @@ extern "C" int32_t mmqi_cuda_flush(struct mmqi_stream *s)
     return n > 0 ? mmqi_cuda_gemv_group(s, p, n) : MMQ_OK;
 }
 
+/* Products and turns never wait at the same time. */
+extern "C" int32_t mmqi_cuda_flush(struct mmqi_stream *s)
+{
+    if (s->n_waiting > 0)
+        return flush_products(s);
+    return s->n_turns > 0 ? mmqi_cuda_flush_turns(s) : MMQ_OK;
+}
+
 extern "C" bool mmqi_cuda_add_waiting(struct mmqi_stream *s, const struct mmqi_mat *sum,
                                       const struct mmqi_mat *a, const struct mmqi_mat *b)
 {
@@ -82,9 +75,9 @@ extern "C" bool mmqi_cuda_add_waiting(struct mmqi_stream *s, const struct mmqi_m
     const struct mmqi_mat *product = added == a ? b : a;
 
     if (s->n_waiting != 1 || one->added || product->data != one->y.data || sum->rows != 1 ||
-        a->rows != 1 || b->rows != 1 || sum->cols != one->y.cols || rows_meet(added, &one->y) ||
-        rows_meet(sum, &one->x) || (sum->data != one->y.data && rows_meet(sum, &one->y)) ||
-        (sum->data != added->data && rows_meet(sum, added)))
+        a->rows != 1 || b->rows != 1 || sum->cols != one->y.cols || matrices_meet(added, &one->y) ||
+        matrices_meet(sum, &one->x) || (sum->data != one->y.data && matrices_meet(sum, &one->y)) ||
+        (sum->data != added->data && matrices_meet(sum, added)))
         return false;
     one->added = added->data;
     one->sum = sum->data;
