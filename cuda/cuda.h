@@ -160,6 +160,12 @@ static inline void mmqi_cuda_forget_waiting(struct mmqi_stream *s)
 bool mmqi_cuda_add_waiting(struct mmqi_stream *s, const struct mmqi_mat *sum,
                            const struct mmqi_mat *a, const struct mmqi_mat *b);
 
+/* Whether the two products that wait are gate and up, and y is made with them: *status is the
+ * launch's. */
+bool mmqi_cuda_gate_waiting(struct mmqi_stream *s, const struct mmqi_mat *y,
+                            const struct mmqi_mat *gate, const struct mmqi_mat *up, int32_t act,
+                            int32_t *status);
+
 /* ---- scratch (scratch.c, the kernels' own): bytes that the ops of such a stream need ---- */
 
 size_t mmqi_cuda_scratch_bytes(const struct mmqi_device *device,

@@ -4,8 +4,8 @@
  *
  * A product of one row that gemv.cu reads 16 bytes at a time is not launched at once. It waits for
  * others of the same x and the same format (q, k and v; gate and up), whose blocks join its grid,
- * or for the addition of a residual to it, which its threads then make as they store y. Whatever
- * is launched next on the stream launches it first. No sum changes for that: every element has the
+ * or for the addition of a residual to it, which its threads then make as they store y; two of them
+ * may be gate and up, whose rows one warp then takes side by side. Whatever is launched next on the stream launches it first. No sum changes for that: every element has the
  * same bits either way.
  */
 #include "cuda/product.h"
@@ -81,6 +81,34 @@ extern "C" bool mmqi_cuda_add_waiting(struct mmqi_stream *s, const struct mmqi_m
         return false;
     one->added = added->data;
     one->sum = sum->data;
+    return true;
+}
+
+/* Whether `a` is b, or shares nothing with it. */
+static bool is_or_misses(const struct mmqi_mat *a, const struct mmqi_mat *b)
+{
+    return a->data == b->data || !matrices_meet(a, b);
+}
+
+extern "C" bool mmqi_cuda_gate_waiting(struct mmqi_stream *s, const struct mmqi_mat *y,
+                                       const struct mmqi_mat *gate, const struct mmqi_mat *up,
+                                       int32_t act, int32_t *status)
+{
+    const struct mmqi_cuda_waiting *one = &s->waiting[0], *two = &s->waiting[1];
+    struct product p, q;
+
+    if (MMQI_CUDA_FUSE < 2 || s->n_waiting != 2)
+        return false;
+    if (gate->data == two->y.data) {
+        one = two;
+        two = &s->waiting[0];
+    }
+    if (gate->data != one->y.data || up->data != two->y.data || one->y.cols != two->y.cols ||
+        y->cols != one->y.cols || matrices_meet(y, &one->x) || !is_or_misses(y, &one->y) ||
+        !is_or_misses(y, &two->y) || !view_product(&p, s, one) || !view_product(&q, s, two))
+        return false;
+    s->n_waiting = 0;
+    *status = mmqi_cuda_gemv_gate(s, &p, &q, y->data, act);
     return true;
 }
 

@@ -6,8 +6,18 @@
 
 #define COUNT(list) ((int32_t)(sizeof(list) / sizeof *(list)))
 
-/* What becomes of the first product and a residual. */
-enum sum_kind { NO_SUM, SUM, SUM_IN_PLACE, SUM_OVER_Y };
+/* What becomes of the first product and a residual; or, of the first two, one gates the other, into
+ * `sum` or over one of them. */
+enum sum_kind {
+    NO_SUM,
+    SUM,
+    SUM_IN_PLACE,
+    SUM_OVER_Y,
+    GATE,
+    GATE_TURNED,
+    GATE_OVER_Y,
+    GATE_OVER_UP
+};
 
 /* n products of x [x_rows, cols]; number i has rows[i] columns, and format first + step[i]. */
 struct scene {
@@ -30,7 +40,7 @@ struct outcome {
 static struct props props_new(struct target *t, const struct scene *s, int32_t format)
 {
     struct props p = {.x = matrix_random(t, s->x_rows, s->cols, 0, 1, 1.0f),
-                      .bias = device_random(t, 4096, 3, 1.0f)};
+                      .bias = device_random(t, 8192, 3, 1.0f)};
 
     for (int32_t i = 0; i < s->n; i++)
         p.w[i] = weight_new(t, (format + s->step[i]) % MMQI_N_FORMATS, s->rows[i], s->cols,
@@ -46,12 +56,29 @@ static void props_free(struct target *t, const struct scene *s, struct props *p)
     matrix_free(t, &p->x);
 }
 
+/* The last op of the scene, if any. */
+static int32_t play_end(struct target *t, const struct scene *s, const struct outcome *o)
+{
+    const struct mmqi_mat *sums[] = {
+        [SUM] = &o->sum.mat,          [SUM_IN_PLACE] = &o->residual.mat,
+        [SUM_OVER_Y] = &o->y[0].mat,  [GATE] = &o->sum.mat,
+        [GATE_TURNED] = &o->sum.mat,  [GATE_OVER_Y] = &o->y[0].mat,
+        [GATE_OVER_UP] = &o->y[1].mat};
+    const struct mmqi_mat *first = &o->y[0].mat, *second = &o->y[1].mat;
+
+    if (s->kind == NO_SUM)
+        return MMQ_OK;
+    if (s->kind <= SUM_OVER_Y)
+        return t->ops->add(t->stream, sums[s->kind], &o->residual.mat, first);
+    if (s->kind == GATE_TURNED)
+        return t->ops->gate(t->stream, sums[s->kind], second, first, MMQI_ACT_GELU_TANH);
+    return t->ops->gate(t->stream, sums[s->kind], first, second, MMQI_ACT_SILU);
+}
+
 /* The ops of the scene, each waited for or none; the first status that is none of success. */
 static int32_t play(struct target *t, const struct scene *s, const struct props *p,
                     const struct outcome *o, bool waits)
 {
-    const struct mmqi_mat *sums[] = {
-        [SUM] = &o->sum.mat, [SUM_IN_PLACE] = &o->residual.mat, [SUM_OVER_Y] = &o->y[0].mat};
     int32_t status = MMQ_OK;
 
     for (int32_t i = 0; i < s->n && status == MMQ_OK; i++) {
@@ -60,8 +87,8 @@ static int32_t play(struct target *t, const struct scene *s, const struct props 
         if (waits && status == MMQ_OK)
             status = t->backend->stream_wait(t->stream);
     }
-    if (s->kind != NO_SUM && status == MMQ_OK)
-        status = t->ops->add(t->stream, sums[s->kind], &o->residual.mat, &o->y[0].mat);
+    if (status == MMQ_OK)
+        status = play_end(t, s, o);
     return status == MMQ_OK ? t->backend->stream_wait(t->stream) : status;
 }
 
@@ -132,6 +159,14 @@ START_TEST(products_of_one_x_give_the_same_bits_together)
         {3, {0, 1}, {37, 17, 9}, 1, 256, NO_SUM},
         {3, {0}, {37, 17, 9}, 3, 256, NO_SUM},
         {4, {0}, {37, 17, 9, 1}, 1, 256, NO_SUM},
+        {2, {0}, {41, 41}, 1, 256, GATE},
+        {2, {0}, {41, 41}, 1, 1088, GATE_TURNED},
+        {2, {0}, {4219, 4219}, 1, 128, GATE_OVER_Y},
+        {2, {0}, {7, 7}, 1, 4096, GATE_OVER_UP},
+        {2, {0}, {41, 41}, 1, 33, GATE},
+        {2, {0}, {41, 41}, 2, 256, GATE},
+        {2, {0, 1}, {41, 41}, 1, 256, GATE},
+        {3, {0}, {41, 41, 5}, 1, 256, GATE},
     };
     struct target t;
 
@@ -144,7 +179,7 @@ START_TEST(products_of_one_x_give_the_same_bits_together)
 END_TEST
 
 /* As many calls as one product takes: this is what is won. */
-START_TEST(a_group_of_products_or_a_sum_costs_no_more_calls_than_one_product)
+START_TEST(a_group_of_products_a_sum_or_a_gate_costs_no_more_calls_than_one_product)
 {
     struct scene s = {1, {0}, {64, 64, 64}, 1, 256, NO_SUM};
     struct target t;
@@ -157,6 +192,9 @@ START_TEST(a_group_of_products_or_a_sum_costs_no_more_calls_than_one_product)
         ck_assert_int_eq(compare(&t, &s, _i), one);
     s.n = 1;
     s.kind = SUM;
+    ck_assert_int_eq(compare(&t, &s, _i), one);
+    s.n = 2;
+    s.kind = GATE;
     ck_assert_int_eq(compare(&t, &s, _i), one);
     target_close(&t);
 }
@@ -416,7 +454,8 @@ int main(void)
 
     tcase_set_timeout(tcase, 300);
     tcase_add_loop_test(tcase, products_of_one_x_give_the_same_bits_together, 0, MMQI_N_FORMATS);
-    tcase_add_loop_test(tcase, a_group_of_products_or_a_sum_costs_no_more_calls_than_one_product, 0,
+    tcase_add_loop_test(tcase,
+                        a_group_of_products_a_sum_or_a_gate_costs_no_more_calls_than_one_product, 0,
                         MMQI_N_FORMATS);
     tcase_add_test(tcase, outputs_that_lie_side_by_side_are_one_launch);
     tcase_add_loop_test(tcase, an_op_between_sees_what_was_computed_before_it, 0, MMQI_N_FORMATS);
