@@ -40,7 +40,7 @@ static int32_t run_plain(const struct call *c)
                                                             c->plan, c->run, c->begin, c->end);
 
     if (status != MMQ_OK)
-        c->stream->n_waiting = 0;
+        mmqi_cuda_forget_waiting(c->stream);
     return status == MMQ_OK ? mmqi_cuda_flush(c->stream) : status;
 }
 

@@ -70,19 +70,14 @@ static __global__ void store_kv_kernel(struct mmqi_kv kv, struct mmqi_mat k, str
                                        const int32_t *slots)
 {
     int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, at;
-    int64_t width = (int64_t)kv.n_heads * kv.head_dim;
-    uint32_t slot, page;
 
     wait_for_inputs();
     if (col >= k.cols)
         return;
     for (int64_t r = blockIdx.y; r < k.rows; r += gridDim.y) {
-        slot = (uint32_t)slots[r];
-        page = slot / (uint32_t)kv.page_rows;
-        at = (int64_t)(kv.table ? kv.table[page] : (int32_t)page) * kv.page_stride +
-             (int64_t)(slot % (uint32_t)kv.page_rows) * width + col;
+        at = key_offset(kv, slots[r]) + col;
         kv.pages[at] = row_of(k, r)[col];
-        kv.pages[at + kv.page_rows * width] = row_of(v, r)[col];
+        kv.pages[at + value_offset(kv)] = row_of(v, r)[col];
     }
 }
 
@@ -90,8 +85,12 @@ extern "C" int32_t mmqi_cuda_store_kv(struct mmqi_stream *s, const struct mmqi_k
                                       const struct mmqi_mat *k, const struct mmqi_mat *v,
                                       const int32_t *slots)
 {
+    int32_t status;
+
     if (k->rows == 0 || k->cols == 0)
         return MMQ_OK;
+    if (mmqi_cuda_store_waiting(s, kv, k, v, slots, &status))
+        return status;
     return launch(s, "store_kv", store_kv_kernel, element_grid(k->rows, k->cols), dim3(256), 0, *kv,
                   *k, *v, slots);
 }
