@@ -28,7 +28,7 @@ enum { WARP = 32 };
  *   2  as well the gate of two such products, and the turns of q and k with the write of k and v
  */
 #ifndef MMQI_CUDA_FUSE
-#define MMQI_CUDA_FUSE 0
+#define MMQI_CUDA_FUSE 1
 #endif
 
 /* 0: one kernel after another, to measure or to bisect. */
