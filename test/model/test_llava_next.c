@@ -1,6 +1,6 @@
 /*
- * The family llava_next on the committed tiny model: how many rows pictures take and in which order,
- * its spellings, sessions that take fewer tiles; and what it says of files that do not fit.
+ * The family llava_next on the committed tiny model: how many rows pictures take and in which
+ * order, its spellings, sessions that take fewer tiles; and what it says of files that do not fit.
  */
 #include "model/checkpoint.h"
 #include "model/tiny.h"
