@@ -374,6 +374,43 @@ START_TEST(a_tower_may_lie_anywhere_when_its_path_is_told)
 }
 END_TEST
 
+static void quantize(const char *path, const char *format, const char *out)
+{
+    mmq_quantize_options options = {
+        .struct_size = sizeof options, .format = format, .out_path = out};
+    mmq_model *model;
+
+    ASSERT_OK(mmq_load(&model, path, NULL));
+    ASSERT_OK(mmq_quantize_layerwise(NULL, model, &options, NULL));
+    mmq_model_free(model);
+}
+
+/* What is saved has tower and settings, and needs the other folder no more. */
+START_TEST(a_saved_model_holds_the_tower_of_the_other_folder)
+{
+    static const char *const formats[] = {"nf4", "bf16"};
+    struct original o = make_original();
+    struct answer first, other;
+
+    write_original(&o, "clip-tiny");
+    quantize(source_path("test/golden/llava_tiny/model"), formats[_i], "hub");
+    quantize("m", formats[_i], "saved");
+    ck_assert_int_eq(system("rm -r clip-tiny m"), 0);
+    first = ask("hub", NULL);
+    other = ask("saved", NULL);
+    expect_same(&first, &other);
+    if (_i == 1) { /* of plain formats, once more from itself */
+        free(other.logits);
+        quantize("saved", "bf16", "again");
+        other = ask("again", NULL);
+        expect_same(&first, &other);
+    }
+    free(first.logits);
+    free(other.logits);
+    free_original(&o);
+}
+END_TEST
+
 START_TEST(a_path_of_a_tower_is_of_no_use_to_a_model_that_holds_its_own)
 {
     mmq_load_options options = {.struct_size = sizeof options, .vision_path = "elsewhere"};
@@ -497,6 +534,7 @@ int main(void)
     tcase_add_loop_test(tests, every_spelling_of_a_checkpoint_gives_the_same_bits, 0,
                         COUNT(spellings));
     tcase_add_test(tests, a_tower_may_lie_anywhere_when_its_path_is_told);
+    tcase_add_loop_test(tests, a_saved_model_holds_the_tower_of_the_other_folder, 0, 2);
     tcase_add_test(tests, a_path_of_a_tower_is_of_no_use_to_a_model_that_holds_its_own);
     tcase_add_loop_test(tests, names_a_setting_that_does_not_fit, 0, COUNT(bad_settings));
     tcase_add_test(tests, names_what_a_towers_folder_lacks);
