@@ -95,7 +95,7 @@ static int32_t read_recipe(struct mmqi_model *model, const struct mmqi_llava *ll
 static int32_t fill_rows(struct mmqi_spec *spec, const struct mmqi_llava *llava, const char *path)
 {
     const struct mmqi_recipe *recipe = &spec->recipe;
-    int64_t patches = mmqi_clip_patches(&llava->clip), side = llava->clip.image / llava->clip.patch;
+    int64_t patches = mmqi_vit_patches(&llava->clip), side = llava->clip.image / llava->clip.patch;
     int64_t made = mmqi_recipe_max_views(recipe) * (patches + 1), most = 0;
 
     for (int32_t i = 0; i < recipe->n_pinpoints; i++) {

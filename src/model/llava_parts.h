@@ -10,7 +10,7 @@
 #include "model/tower_clip.h"
 
 struct mmqi_llava {
-    struct mmqi_clip clip;
+    struct mmqi_vit clip;
     struct mmqi_llama llama;
     bool keep_class; /* the class row is kept, before the patches */
     bool newline;    /* a row of its own comes behind the rows of every view */

@@ -177,6 +177,19 @@ int32_t mmqi_llama_configure(struct mmqi_llama *llama, const struct mmqi_setting
     return status == MMQ_OK ? read_tied(llama, settings, prefix) : status;
 }
 
+int32_t mmqi_llama_configure_plain(struct mmqi_llama *llama, const struct mmqi_settings *settings,
+                                   const char *prefix)
+{
+    int32_t status = mmqi_config_only(settings, prefix, "model_type", "llama");
+
+    if (status == MMQ_OK)
+        status = mmqi_config_bool(settings, prefix, "attention_bias", &llama->qkv_bias);
+    llama->o_bias = llama->qkv_bias;
+    if (status == MMQ_OK)
+        status = mmqi_config_bool(settings, prefix, "mlp_bias", &llama->mlp_bias);
+    return status == MMQ_OK ? mmqi_llama_configure(llama, settings, prefix) : status;
+}
+
 void mmqi_llama_fill_spec(const struct mmqi_llama *llama, struct mmqi_spec *spec)
 {
     spec->vocab_size = llama->vocab;
