@@ -19,6 +19,9 @@ const struct mmqi_prefix mmqi_llava_prefixes[] = {
 
 /* ---- settings ---- */
 
+const struct mmqi_vit mmqi_llava_large = {1024, 4096, 24, 16, 336, 14, MMQI_ACT_QUICK_GELU,
+                                          1e-5, 0};
+
 int32_t mmqi_llava_configure_tower(struct mmqi_llava *llava, const struct mmqi_settings *settings,
                                    const char *prefix)
 {
@@ -32,12 +35,9 @@ int32_t mmqi_llava_configure_tower(struct mmqi_llava *llava, const struct mmqi_s
  * none. */
 static int32_t read_tower(struct mmqi_llava *llava, const struct mmqi_settings *config)
 {
-    static const struct mmqi_vit large = {1024, 4096, 24, 16, 336, 14, MMQI_ACT_QUICK_GELU,
-                                          1e-5, 0};
-
     if (mmqi_settings_has(config, "vision_config"))
         return mmqi_llava_configure_tower(llava, config, "vision_config");
-    llava->clip = large;
+    llava->clip = mmqi_llava_large;
     return MMQ_OK;
 }
 
@@ -72,25 +72,10 @@ static int32_t read_strategy(struct mmqi_llava *llava, const struct mmqi_setting
     return MMQ_OK;
 }
 
-/* Mistral is a Llama with a window, a class default that only null takes away. */
-static int32_t read_mistral(struct mmqi_llama *llama, const struct mmqi_settings *config)
-{
-    if (!mmqi_settings_is_null(config, "text_config.sliding_window"))
-        return mmqi_fail(MMQ_ERR_UNSUPPORTED,
-                         "%s: text_config.sliding_window is not null (absent: 4096); windows are "
-                         "not run by this build",
-                         mmqi_settings_name(config));
-    llama->inner = 14336;
-    llama->n_kv_heads =
-        mmqi_settings_is_null(config, "text_config.num_key_value_heads") ? 0 : 8; /* 0: all */
-    llama->max_positions = 131072;
-    return mmqi_llama_configure(llama, config, "text_config");
-}
-
 static int32_t read_text(struct mmqi_llama *llama, const struct mmqi_settings *config)
 {
     if (mmqi_config_is(config, "text_config", "model_type", "mistral", false))
-        return read_mistral(llama, config);
+        return mmqi_llama_configure_mistral(llama, config, "text_config");
     return mmqi_llama_configure_plain(llama, config, "text_config");
 }
 
