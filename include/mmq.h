@@ -238,6 +238,10 @@ typedef struct mmq_load_options {
     const mmq_runtime *runtime; /* NULL: malloc, no log, threads of its own */
     const char *memory_limits;  /* instead of memory_limit, for a model on several devices: rules
                                    over devices, "cuda:0 = 8GiB; cpu = 4GiB"; NULL: no limit */
+    const char *vision_path;    /* the folder of the vision tower, for a model that keeps it apart
+                                   (LLaVA-1.5 in its authors' form); with a reader, a folder of its
+                                   files. NULL: the folder that config.json names, inside `path` or
+                                   beside it. Since 0.1. */
 } mmq_load_options;
 
 /*

@@ -15,6 +15,7 @@
 
 #include "core/mem.h"
 #include "core/status.h"
+#include "core/text.h"
 #include "io/json.h"
 #include "io/safetensors.h"
 #include "io/torch.h"
@@ -187,13 +188,6 @@ static void free_map(struct map *map)
 
 /* ---- shards ---- */
 
-static bool ends_with(const char *name, const char *end)
-{
-    const size_t size = strlen(name), tail = strlen(end);
-
-    return size >= tail && strcmp(name + size - tail, end) == 0;
-}
-
 /* Is `file` torch's? Safetensors have a '{' after eight bytes of length, where no zip archive has
  * one; what is neither goes by its name. */
 static int32_t is_torch(bool *torch, struct mmqi_file *file)
@@ -204,8 +198,8 @@ static int32_t is_torch(bool *torch, struct mmqi_file *file)
 
     if (mmqi_file_size(file) >= sizeof head)
         status = mmqi_file_read_at(file, 0, head, sizeof head);
-    *torch = head[8] != '{' && (memcmp(head, "PK\3\4", 4) == 0 || ends_with(name, ".bin") ||
-                                ends_with(name, ".pt") || ends_with(name, ".pth"));
+    *torch = head[8] != '{' && (memcmp(head, "PK\3\4", 4) == 0 || mmqi_ends_with(name, ".bin") ||
+                                mmqi_ends_with(name, ".pt") || mmqi_ends_with(name, ".pth"));
     return status;
 }
 
@@ -331,43 +325,57 @@ static void gather(struct mmqi_checkpoint *checkpoint, struct mmqi_entry *list)
     }
 }
 
-/* The entries of all shards by name; each name may be in one shard only. */
-static int32_t sort_entries(struct mmqi_checkpoint *checkpoint)
+static int32_t fail_twice(const struct mmqi_checkpoint *checkpoint, const struct mmqi_entry *entry)
+{
+    return mmqi_fail(MMQ_ERR_FORMAT, "%s: tensor '%.*s' is in %s and %sin %s",
+                     mmqi_store_name(checkpoint->store),
+                     mmqi_clip(entry->name, strlen(entry->name)), entry->name,
+                     mmqi_checkpoint_shard_name(checkpoint, entry[-1].shard),
+                     entry->shard == entry[-1].shard ? "again " : "",
+                     mmqi_checkpoint_shard_name(checkpoint, entry->shard));
+}
+
+/* The entries by name; each name may be there once. */
+static int32_t order_entries(struct mmqi_checkpoint *checkpoint)
 {
     const size_t n = checkpoint->n_entries;
-    struct mmqi_entry *list = mmqi_alloc_array(n, sizeof *list);
+    struct mmqi_entry *sorted = mmqi_alloc_array(n, sizeof *sorted);
     uint32_t *order = mmqi_alloc_array(n, sizeof *order);
     int32_t status = MMQ_OK;
     size_t i;
 
-    checkpoint->entries = mmqi_alloc_array(n, sizeof *checkpoint->entries);
-    if (!list || !order || !checkpoint->entries) {
+    if (!sorted || !order) {
         status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the list of %zu tensors",
                            mmqi_store_name(checkpoint->store), n);
         goto done;
     }
-    gather(checkpoint, list);
     for (i = 0; i < n; i++)
         order[i] = (uint32_t)i;
-    mmqi_sort(order, n, name_before, list);
-    for (i = 0; i < n; i++) {
-        struct mmqi_entry *const entry = &checkpoint->entries[i];
-
-        *entry = list[order[i]];
-        if (i > 0 && strcmp(entry->name, entry[-1].name) == 0) {
-            status = mmqi_fail(MMQ_ERR_FORMAT, "%s: tensor '%.*s' is in %s and %sin %s",
-                               mmqi_store_name(checkpoint->store),
-                               mmqi_clip(entry->name, strlen(entry->name)), entry->name,
-                               mmqi_checkpoint_shard_name(checkpoint, entry[-1].shard),
-                               entry->shard == entry[-1].shard ? "again " : "",
-                               mmqi_checkpoint_shard_name(checkpoint, entry->shard));
-            goto done;
-        }
+    mmqi_sort(order, n, name_before, checkpoint->entries);
+    for (i = 0; i < n && status == MMQ_OK; i++) {
+        sorted[i] = checkpoint->entries[order[i]];
+        if (i > 0 && strcmp(sorted[i].name, sorted[i - 1].name) == 0)
+            status = fail_twice(checkpoint, &sorted[i]);
     }
+    if (status != MMQ_OK)
+        goto done;
+    mmqi_free(checkpoint->entries);
+    checkpoint->entries = sorted;
+    sorted = NULL;
 done:
-    mmqi_free(list);
+    mmqi_free(sorted);
     mmqi_free(order);
     return status;
+}
+
+static int32_t sort_entries(struct mmqi_checkpoint *checkpoint)
+{
+    checkpoint->entries = mmqi_alloc_array(checkpoint->n_entries, sizeof *checkpoint->entries);
+    if (!checkpoint->entries)
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the list of %zu tensors",
+                         mmqi_store_name(checkpoint->store), checkpoint->n_entries);
+    gather(checkpoint, checkpoint->entries);
+    return order_entries(checkpoint);
 }
 
 static int32_t fail_map(const struct mmqi_checkpoint *checkpoint, const struct map *map,
@@ -480,6 +488,108 @@ int32_t mmqi_checkpoint_open(struct mmqi_checkpoint **out, struct mmqi_store *st
         *out = checkpoint;
     else
         mmqi_checkpoint_release(checkpoint);
+    return status;
+}
+
+/* ---- joining ---- */
+
+/* Does a name begin with `from`, and how long will it be with `to` instead? */
+static bool measure_name(const char *name, const char *from, const char *to, size_t *size)
+{
+    if (!mmqi_starts_with(name, from))
+        return false;
+    *size += strlen(name) - strlen(from) + strlen(to) + 1;
+    return true;
+}
+
+/* Room in both lists of `checkpoint` for the shards and entries of another one. */
+static int32_t make_room(struct mmqi_checkpoint *checkpoint, int32_t n_shards, size_t n_entries)
+{
+    const size_t shards = (size_t)(checkpoint->n_shards + n_shards);
+    const size_t entries = checkpoint->n_entries + n_entries;
+    struct shard *more_shards;
+    struct mmqi_entry *more_entries;
+
+    if (entries > MAX_TENSORS || shards > MAX_SHARDS)
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: more than %d tensors or %d shards, joined",
+                         mmqi_store_name(checkpoint->store), MAX_TENSORS, MAX_SHARDS);
+    more_shards = mmqi_realloc_array(checkpoint->shards, shards, sizeof *more_shards);
+    if (more_shards)
+        checkpoint->shards = more_shards;
+    more_entries = mmqi_realloc_array(checkpoint->entries, entries, sizeof *more_entries);
+    if (more_entries)
+        checkpoint->entries = more_entries;
+    if (!more_shards || !more_entries)
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the list of %zu tensors",
+                         mmqi_store_name(checkpoint->store), entries);
+    return MMQ_OK;
+}
+
+/* The entries of `other` that begin with `from`, by their new names, which `names` holds. */
+static void take_entries(struct mmqi_checkpoint *checkpoint, const struct mmqi_checkpoint *other,
+                         const char *from, const char *to, char *names)
+{
+    size_t i, size;
+
+    for (i = 0; i < other->n_entries; i++) {
+        struct mmqi_entry entry = other->entries[i];
+
+        size = 0;
+        if (!measure_name(entry.name, from, to, &size))
+            continue;
+        memcpy(names, to, strlen(to));
+        strcpy(names + strlen(to), entry.name + strlen(from));
+        entry.name = names;
+        entry.shard += checkpoint->n_shards;
+        checkpoint->entries[checkpoint->n_entries++] = entry;
+        names += size;
+    }
+}
+
+/* The shards of `other` become those of `checkpoint`; `names` goes with the first. */
+static void take_shards(struct mmqi_checkpoint *checkpoint, struct mmqi_checkpoint *other,
+                        char *names)
+{
+    int32_t i;
+
+    for (i = 0; i < other->n_shards; i++) {
+        mmqi_free(other->shards[i].names);
+        other->shards[i].names = i == 0 ? names : NULL;
+        checkpoint->shards[checkpoint->n_shards++] = other->shards[i];
+    }
+    other->n_shards = 0;
+}
+
+static int32_t join(struct mmqi_checkpoint *checkpoint, struct mmqi_checkpoint *other,
+                    const char *from, const char *to)
+{
+    size_t names_size = 0, n = 0, i;
+    char *names;
+    int32_t status;
+
+    for (i = 0; i < other->n_entries; i++)
+        n += measure_name(other->entries[i].name, from, to, &names_size);
+    status = make_room(checkpoint, other->n_shards, n);
+    if (status != MMQ_OK)
+        return status;
+    names = mmqi_alloc(names_size);
+    if (!names)
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the names of %zu tensors",
+                         mmqi_store_name(checkpoint->store), n);
+    take_entries(checkpoint, other, from, to, names);
+    take_shards(checkpoint, other, names);
+    return order_entries(checkpoint);
+}
+
+int32_t mmqi_checkpoint_join(struct mmqi_checkpoint *checkpoint, struct mmqi_store *store,
+                             const char *from, const char *to)
+{
+    struct mmqi_checkpoint *other;
+    int32_t status = mmqi_checkpoint_open(&other, store);
+
+    if (status == MMQ_OK)
+        status = join(checkpoint, other, from, to);
+    mmqi_checkpoint_release(other);
     return status;
 }
 

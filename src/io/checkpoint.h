@@ -31,6 +31,13 @@ struct mmqi_checkpoint;
  * and the shards' headers name must be the same). None of them: MMQ_ERR_NOT_FOUND.
  */
 int32_t mmqi_checkpoint_open(struct mmqi_checkpoint **out, struct mmqi_store *store);
+/*
+ * Take the tensors whose names begin with `from` of the checkpoint in another store, by names that
+ * begin with `to` instead; nobody else holds `checkpoint` yet. After a failure it can be released
+ * and nothing else.
+ */
+int32_t mmqi_checkpoint_join(struct mmqi_checkpoint *checkpoint, struct mmqi_store *store,
+                             const char *from, const char *to);
 void mmqi_checkpoint_retain(struct mmqi_checkpoint *checkpoint);  /* any thread */
 void mmqi_checkpoint_release(struct mmqi_checkpoint *checkpoint); /* accepts NULL */
 

@@ -9,15 +9,15 @@
 
 /* clang-format off */
 /* The names of its tensors in files, below a prefix that ends with a dot. */
-#define MMQI_CLIP_ALIASES(p)                                        \
-    {p "embeddings.patch_embedding.weight", "vision.patch"},        \
-    {p "embeddings.class_embedding", "vision.class"},               \
-    {p "embeddings.position_embedding.weight", "vision.positions"}, \
-    {p "embeddings.position_ids", NULL},                            \
-    {p "pre_layrnorm.weight", "vision.pre_norm"},                   \
-    {p "pre_layrnorm.bias", "vision.pre_norm.bias"},                \
-    {p "post_layernorm.weight", "vision.post_norm"},                \
-    {p "post_layernorm.bias", "vision.post_norm.bias"},             \
+#define MMQI_CLIP_ALIASES(p)                                         \
+    {p "embeddings.patch_embedding.weight", "vision.patch"},         \
+    {p "embeddings.class_embedding", "vision.class"},                \
+    {p "embeddings.position_embedding.weight", "vision.positions"},  \
+    {p "embeddings.position_ids", NULL},                             \
+    {p "pre_layrnorm.weight", "vision.pre_norm"},                    \
+    {p "pre_layrnorm.bias", "vision.pre_norm.bias"},                 \
+    {p "post_layernorm.weight", "vision.post_norm"},                 \
+    {p "post_layernorm.bias", "vision.post_norm.bias"},              \
     MMQI_VIT_ALIASES(p)
 /* clang-format on */
 

@@ -296,6 +296,84 @@ START_TEST(refuses_one_name_twice_in_a_file_of_torch)
 }
 END_TEST
 
+START_TEST(joins_the_tensors_of_another_folder_by_new_names)
+{
+    struct mmqi_checkpoint *checkpoint;
+    const struct mmqi_entry *entry;
+    struct mmqi_store *inner;
+    char bytes[5] = "";
+
+    add_shard("model.safetensors", "b.x z.x");
+    add_torch_shard("t/p-1.bin", "v.a v.b other");
+    add_torch_shard("t/p-2.bin", "v.c");
+    add_text("t/pytorch_model.bin.index.json",
+             INDEX("\"v.a\":\"p-1.bin\",\"v.b\":\"p-1.bin\",\"other\":\"p-1.bin\","
+                   "\"v.c\":\"p-2.bin\""));
+    ck_assert_int_eq(mmqi_store_open_inside(&inner, fx.store, "t"), MMQ_OK);
+    ck_assert_int_eq(mmqi_checkpoint_open(&checkpoint, fx.store), MMQ_OK);
+    ck_assert_int_eq(mmqi_checkpoint_join(checkpoint, inner, "v.", "tower."), MMQ_OK);
+    mmqi_store_release(inner);
+    ck_assert_uint_eq(mmqi_checkpoint_count(checkpoint), 5);
+    ck_assert_str_eq(mmqi_checkpoint_entry(checkpoint, 0)->name, "b.x");
+    ck_assert_str_eq(mmqi_checkpoint_entry(checkpoint, 4)->name, "z.x");
+    ck_assert_ptr_null(mmqi_checkpoint_find(checkpoint, "other"));
+    entry = mmqi_checkpoint_find(checkpoint, "tower.c");
+    ck_assert_str_eq(mmqi_checkpoint_shard_name(checkpoint, entry->shard), "p-2.bin");
+    ck_assert_int_eq(mmqi_checkpoint_read(checkpoint, entry, 0, bytes, 4), MMQ_OK);
+    ck_assert_str_eq(bytes, "vvvv");
+    entry = mmqi_checkpoint_find(checkpoint, "b.x");
+    ck_assert_int_eq(mmqi_checkpoint_read(checkpoint, entry, 0, bytes, 4), MMQ_OK);
+    ck_assert_str_eq(bytes, "bbbb");
+    mmqi_checkpoint_release(checkpoint);
+}
+END_TEST
+
+START_TEST(a_join_that_makes_one_name_twice_is_refused)
+{
+    struct mmqi_checkpoint *checkpoint;
+    struct mmqi_store *inner;
+
+    add_shard("model.safetensors", "a.x b.x");
+    add_shard("t/model.safetensors", "v.x");
+    ck_assert_int_eq(mmqi_store_open_inside(&inner, fx.store, "t"), MMQ_OK);
+    ck_assert_int_eq(mmqi_checkpoint_open(&checkpoint, fx.store), MMQ_OK);
+    ck_assert_int_eq(mmqi_checkpoint_join(checkpoint, inner, "v.", "a."), MMQ_ERR_FORMAT);
+    ck_assert_ptr_nonnull(strstr(mmqi_message(), "tensor 'a.x' is in model.safetensors and in"));
+    mmqi_checkpoint_release(checkpoint);
+    mmqi_store_release(inner);
+}
+END_TEST
+
+START_TEST(a_join_without_memory_fails_cleanly)
+{
+    struct meter meter = {0};
+    struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter};
+    int32_t status = MMQ_ERR_NOMEM;
+
+    add_shard("model.safetensors", "a.x b.x");
+    add_torch_shard("t/pytorch_model.bin", "v.x v.y");
+    for (int n = 0; status == MMQ_ERR_NOMEM; n++) {
+        const struct mmqi_mem_hooks *before = mmqi_mem_enter(&hooks);
+        struct mmqi_checkpoint *checkpoint = NULL;
+        struct mmqi_store *inner = NULL;
+
+        meter.left = n;
+        status = mmqi_store_open_inside(&inner, fx.store, "t");
+        if (status == MMQ_OK)
+            status = mmqi_checkpoint_open(&checkpoint, fx.store);
+        if (status == MMQ_OK)
+            status = mmqi_checkpoint_join(checkpoint, inner, "v.", "a.b.");
+        mmqi_checkpoint_release(checkpoint);
+        mmqi_store_release(inner);
+        mmqi_mem_enter(before);
+        ck_assert_int_eq(meter.live, 0);
+        ck_assert_int_eq(fx.memory.n_open, 0);
+        ck_assert_int_lt(n, 200);
+    }
+    ck_assert_msg(status == MMQ_OK, "%s", mmqi_message());
+}
+END_TEST
+
 START_TEST(outlives_its_store_and_lives_as_long_as_the_last_holder)
 {
     struct mmqi_checkpoint *checkpoint;
@@ -511,6 +589,9 @@ int main(void)
     tcase_add_loop_test(tests, names_the_file_of_torch_that_is_broken, 0,
                         (int)(sizeof broken_torch / sizeof broken_torch[0]));
     tcase_add_test(tests, refuses_one_name_twice_in_a_file_of_torch);
+    tcase_add_test(tests, joins_the_tensors_of_another_folder_by_new_names);
+    tcase_add_test(tests, a_join_that_makes_one_name_twice_is_refused);
+    tcase_add_test(tests, a_join_without_memory_fails_cleanly);
     tcase_add_test(tests, outlives_its_store_and_lives_as_long_as_the_last_holder);
     tcase_add_test(tests, names_the_folder_that_holds_no_checkpoint);
     tcase_add_test(tests, a_file_that_cannot_be_looked_for_is_not_taken_for_an_absent_one);
