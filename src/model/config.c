@@ -1,9 +1,9 @@
 /*
  * The small files of a model folder.
  *
- * config.json and tokenizer.json are needed; the others are read where they
- * are. A chat template outside of what this build runs does not keep a model
- * from opening: its message is kept for whoever renders.
+ * config.json and a tokenizer are needed; the others are read where they are.
+ * A chat template outside of what this build runs does not keep a model from
+ * opening: its message is kept for whoever renders.
  */
 #include "model/config.h"
 
@@ -12,14 +12,9 @@
 
 #include "core/mem.h"
 #include "core/status.h"
+#include "text/tokenizer_folder.h"
 
-enum {
-    MAX_KEY = 128,
-    MAX_LABEL = 256,
-    MAX_CONFIG_BYTES = 1 << 20,
-    MAX_TOKENIZER_BYTES = 1 << 28,
-    MAX_TEMPLATE_BYTES = 1 << 18
-};
+enum { MAX_KEY = 128, MAX_LABEL = 256, MAX_CONFIG_BYTES = 1 << 20, MAX_TEMPLATE_BYTES = 1 << 18 };
 
 /* ---- typed keys ---- */
 
@@ -122,52 +117,39 @@ bool mmqi_config_is(const struct mmqi_settings *settings, const char *prefix, co
 
 /* ---- files ---- */
 
-/* How messages name a file: below the model's path, unless that would crowd out the message. */
-static const char *label_of(char label[MAX_LABEL], const struct mmqi_model *model, const char *name)
+/* How messages name a file: below its store's path, unless that would crowd out the message. */
+static const char *label_of(char label[MAX_LABEL], const struct mmqi_store *store, const char *name)
 {
-    int length = snprintf(label, MAX_LABEL, "%s/%s", model->path, name);
+    int length = snprintf(label, MAX_LABEL, "%s/%s", mmqi_store_name(store), name);
 
     return length >= 0 && length < MAX_LABEL ? label : name;
 }
 
-static int32_t read_settings(const struct mmqi_model *model, struct mmqi_settings **out,
-                             const char *name)
+int32_t mmqi_config_read_settings(struct mmqi_settings **out, struct mmqi_store *store,
+                                  const char *name)
 {
     char label[MAX_LABEL], *text = NULL;
     size_t size;
-    int32_t status = mmqi_file_read_all(&text, &size, model->store, name, MAX_CONFIG_BYTES);
+    int32_t status = mmqi_file_read_all(&text, &size, store, name, MAX_CONFIG_BYTES);
 
     if (status == MMQ_OK)
-        status = mmqi_settings_parse(out, label_of(label, model, name), text, size);
+        status = mmqi_settings_parse(out, label_of(label, store, name), text, size);
     mmqi_free(text);
     return status;
 }
 
-static int32_t read_settings_if_there(const struct mmqi_model *model, struct mmqi_settings **out,
-                                      const char *name)
+int32_t mmqi_config_read_settings_if_there(struct mmqi_settings **out, struct mmqi_store *store,
+                                           const char *name)
 {
     bool exists;
-    int32_t status = mmqi_file_exists(&exists, model->store, name);
+    int32_t status = mmqi_file_exists(&exists, store, name);
 
-    return status == MMQ_OK && exists ? read_settings(model, out, name) : status;
+    return status == MMQ_OK && exists ? mmqi_config_read_settings(out, store, name) : status;
 }
 
 int32_t mmqi_config_read(struct mmqi_model *model)
 {
-    return read_settings(model, &model->config, "config.json");
-}
-
-static int32_t read_tokenizer(struct mmqi_model *model)
-{
-    static const char name[] = "tokenizer.json";
-    char label[MAX_LABEL], *text = NULL;
-    size_t size;
-    int32_t status = mmqi_file_read_all(&text, &size, model->store, name, MAX_TOKENIZER_BYTES);
-
-    if (status == MMQ_OK)
-        status = mmqi_tokenizer_parse(&model->tokenizer, label_of(label, model, name), text, size);
-    mmqi_free(text);
-    return status;
+    return mmqi_config_read_settings(&model->config, model->store, "config.json");
 }
 
 static int32_t compile_template(struct mmqi_model *model, const char *name, const char *source,
@@ -190,7 +172,7 @@ static int32_t read_jinja(struct mmqi_model *model)
     int32_t status = mmqi_file_read_all(&text, &size, model->store, name, MAX_TEMPLATE_BYTES);
 
     if (status == MMQ_OK)
-        status = compile_template(model, label_of(label, model, name), text, size);
+        status = compile_template(model, label_of(label, model->store, name), text, size);
     mmqi_free(text);
     return status;
 }
@@ -240,7 +222,7 @@ static int32_t read_template(struct mmqi_model *model)
     if (status == MMQ_OK && exists)
         return read_jinja(model);
     if (status == MMQ_OK)
-        status = read_settings_if_there(model, &settings, "chat_template.json");
+        status = mmqi_config_read_settings_if_there(&settings, model->store, "chat_template.json");
     if (status == MMQ_OK)
         status = read_template_of(model, settings ? settings : model->tokenizer_config);
     mmqi_settings_free(settings);
@@ -249,16 +231,20 @@ static int32_t read_template(struct mmqi_model *model)
 
 int32_t mmqi_config_read_files(struct mmqi_model *model)
 {
-    int32_t status = read_settings_if_there(model, &model->generation, "generation_config.json");
+    int32_t status = mmqi_config_read_settings_if_there(&model->generation, model->store,
+                                                        "generation_config.json");
 
     if (status == MMQ_OK)
-        status = read_settings_if_there(model, &model->preprocessor, "preprocessor_config.json");
+        status = mmqi_config_read_settings_if_there(&model->preprocessor, model->store,
+                                                    "preprocessor_config.json");
     if (status == MMQ_OK)
-        status = read_settings_if_there(model, &model->processor, "processor_config.json");
+        status = mmqi_config_read_settings_if_there(&model->processor, model->store,
+                                                    "processor_config.json");
     if (status == MMQ_OK)
-        status = read_settings_if_there(model, &model->tokenizer_config, "tokenizer_config.json");
+        status = mmqi_config_read_settings_if_there(&model->tokenizer_config, model->store,
+                                                    "tokenizer_config.json");
     if (status == MMQ_OK)
-        status = read_tokenizer(model);
+        status = mmqi_tokenizer_open(&model->tokenizer, model->store);
     return status == MMQ_OK ? read_template(model) : status;
 }
 
@@ -338,7 +324,7 @@ int32_t mmqi_config_read_image_token(struct mmqi_model *model, const char *const
                          (int)spec->image_token, (int)spec->vocab_size);
     spec->image_marker = mmqi_tokenizer_content(model->tokenizer, spec->image_token);
     if (!spec->image_marker)
-        return mmqi_fail(MMQ_ERR_FORMAT, "%s: image token %d is no token of tokenizer.json", file,
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: image token %d is no token of the tokenizer", file,
                          (int)spec->image_token);
     return MMQ_OK;
 }

@@ -145,6 +145,8 @@ static int32_t run_course(struct course *course, struct mmqi_session *session, i
     int32_t status = MMQ_OK;
 
     course->run.cancelled = watch ? watch->cancelled : NULL;
+    course->run.after = watch ? watch->after : NULL;
+    course->run.after_user = watch ? watch->after_user : NULL;
     for (int32_t i = 0; i < course->route->n_legs && status == MMQ_OK; i++) {
         const struct mmqi_leg *leg = &course->route->legs[i];
 
@@ -351,7 +353,7 @@ static int32_t upload_chunk_index(struct mmqi_session *session, const struct mmq
     size_t begin, size = mmqi_session_place_index(session, rows, n_axes, &begin);
 
     for (i = 0; i < rows; i++) {
-        index->ids[i] = tokens[i].id;
+        index->ids[i] = tokens[i].picture < 0 ? tokens[i].id : 0; /* rows of pictures replace it */
         memcpy(index->positions + (size_t)i * (size_t)n_axes, tokens[i].position,
                (size_t)n_axes * sizeof(int32_t));
         index->slots[i] = n + i;

@@ -454,7 +454,7 @@ static const struct {
     {"multimodal_projector_bias", "1", MMQ_ERR_FORMAT, "multimodal_projector_bias"},
     {"projector_hidden_act", "\"tanh\"", MMQ_ERR_UNSUPPORTED, "projector_hidden_act 'tanh'"},
     {"image_token_index", "456", MMQ_ERR_FORMAT, "image token 456 is outside the vocabulary"},
-    {"image_token_index", "455", MMQ_ERR_FORMAT, "image token 455 is no token of tokenizer.json"},
+    {"image_token_index", "455", MMQ_ERR_FORMAT, "image token 455 is no token of the tokenizer"},
     {"image_token_index", "-1", MMQ_ERR_FORMAT, "image_token_index"},
 };
 

@@ -518,7 +518,7 @@ static const struct change config_changes[] = {
     {"num_hidden_layers", "1", MMQ_ERR_MISMATCH, "unused"},
     {"num_hidden_layers", "100000", MMQ_ERR_FORMAT, "num_hidden_layers"},
     {"image_token_id", "4000", MMQ_ERR_FORMAT, "4000 is outside the vocabulary"},
-    {"image_token_id", "407", MMQ_ERR_FORMAT, "no token of tokenizer.json"},
+    {"image_token_id", "407", MMQ_ERR_FORMAT, "no token of the tokenizer"},
     {"hidden_act", "\"relu\"", MMQ_ERR_UNSUPPORTED, "'relu'"},
     {"tie_word_embeddings", "false", MMQ_ERR_MISMATCH, "language.head"},
     {"vision_config.depth", "3", MMQ_ERR_MISMATCH, "vision.blocks.2"},
