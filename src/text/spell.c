@@ -5,6 +5,7 @@
 #include "core/mem.h"
 #include "core/status.h"
 #include "core/utf8.h"
+#include "text/mark.h"
 #include "text/matcher.h"
 #include "text/stage.h"
 #include "text/tokenizer_parts.h"
@@ -192,7 +193,8 @@ static bool look(struct walk *walk)
         walk->piece_size = strlen(walk->piece);
         return true;
     }
-    if (mmqi_utf8_decode(here, left, &walk->taken) < 0) { /* a rule may have split a character */
+    if (mmqi_utf8_decode(here, left, &walk->taken) < 0 && here[0] != MMQI_MARK[0]) {
+        /* a rule took a part of a character */
         walk->taken = 1;
         walk->piece = MMQI_REPLACEMENT;
         walk->piece_size = 3;

@@ -38,7 +38,8 @@ int32_t mmqi_tokenizer_add(struct mmqi_tokenizer *tokenizer, const char *name, c
 
 enum {
     MMQI_TOKENIZE_POST = 1, /* run the post-processor: add_special_tokens=True */
-    MMQI_TOKENIZE_PLAIN = 2 /* text of added tokens marked special inside `text` stays text */
+    MMQI_TOKENIZE_PLAIN = 2, /* text of added tokens marked special inside `text` stays text */
+    MMQI_TOKENIZE_MARKED = 4 /* so do places with a mark (text/mark.h), which is taken out */
 };
 
 struct mmqi_ids {

@@ -12,6 +12,7 @@
 enum { MAX_PIECE = 512 }; /* bytes: at each place of a text so many steps are made at most */
 
 static const float unk_penalty = 10;
+static const double own_bonus = 0.1; /* for each byte of a user's piece but the first */
 
 /* A start of pieces. The children of a node lie side by side, in order of their bytes. */
 struct node {
@@ -26,7 +27,7 @@ struct mmqi_unigram {
     struct node *nodes; /* nodes[0] is the root */
     size_t n_nodes;
     float *scores; /* by id */
-    float unk_score, own_score;
+    float unk_score;
     int32_t unk;
     bool spells_bytes;
     int32_t bytes[256];
@@ -141,20 +142,16 @@ done:
     return status;
 }
 
-/* The least score of a normal piece, and the greatest, which is never below zero. */
-static void measure_scores(struct mmqi_unigram *unigram, const struct mmqi_vocab *vocab,
+/* What a character is worth that no piece has. */
+static float score_unknown(const struct mmqi_unigram *unigram, const struct mmqi_vocab *vocab,
                            const uint8_t *kinds)
 {
-    float least = FLT_MAX, most = FLT_MIN;
+    float least = FLT_MAX;
 
-    for (size_t id = 0; id < vocab->n_ids; id++) {
-        if (kinds[id] != MMQI_PIECE_NORMAL)
-            continue;
-        least = unigram->scores[id] < least ? unigram->scores[id] : least;
-        most = unigram->scores[id] > most ? unigram->scores[id] : most;
-    }
-    unigram->unk_score = least - unk_penalty;
-    unigram->own_score = most;
+    for (size_t id = 0; id < vocab->n_ids; id++)
+        if (kinds[id] == MMQI_PIECE_NORMAL && unigram->scores[id] < least)
+            least = unigram->scores[id];
+    return least - unk_penalty;
 }
 
 int32_t mmqi_unigram_create(struct mmqi_unigram **out, const char *name,
@@ -175,7 +172,7 @@ int32_t mmqi_unigram_create(struct mmqi_unigram **out, const char *name,
     if (!unigram->scores)
         goto fail;
     memcpy(unigram->scores, scores, vocab->n_ids * sizeof *scores);
-    measure_scores(unigram, vocab, kinds);
+    unigram->unk_score = score_unknown(unigram, vocab, kinds);
     status = build_trie(unigram, name, vocab, kinds);
     if (status != MMQ_OK)
         goto fail;
@@ -217,15 +214,12 @@ static const struct node *child_of(const struct mmqi_unigram *unigram, const str
 
 /* ---- one text ---- */
 
-/* A way that ends in the piece `id` of text[begin, end). In double, then rounded, as the original
- * adds: it decides which of two ways of nearly equal scores is taken. */
-static void offer(struct mmqi_unigram_end *end, int32_t begin, int32_t id, double score)
+/* A way that ends in the piece `id`; of two with equal scores the first counts. */
+static void offer(struct mmqi_unigram_end *end, int32_t begin, int32_t id, float score)
 {
-    if (end->begin >= 0 && !(score > (double)end->score))
+    if (end->begin >= 0 && score <= end->score)
         return;
-    end->score = (float)score;
-    end->begin = begin;
-    end->id = id;
+    *end = (struct mmqi_unigram_end){score, begin, id};
 }
 
 /* Every piece that begins at `begin`, where a character of `length` bytes is. */
@@ -242,14 +236,13 @@ static void offer_pieces(const struct mmqi_unigram *unigram, struct mmqi_unigram
         at++;
         if (node->id < 0)
             continue;
-        score = node->kind == MMQI_PIECE_OWN ? (float)(at - begin) * unigram->own_score - 0.1
+        score = node->kind == MMQI_PIECE_OWN ? (double)(at - begin) * own_bonus - own_bonus
                                              : (double)unigram->scores[node->id];
-        offer(&ends[at], (int32_t)begin, node->id, score + (double)so_far);
+        offer(&ends[at], (int32_t)begin, node->id, (float)(score + (double)so_far));
         single |= at - begin == length;
     }
     if (!single)
-        offer(&ends[begin + length], (int32_t)begin, unigram->unk,
-              (double)(unigram->unk_score + so_far));
+        offer(&ends[begin + length], (int32_t)begin, unigram->unk, unigram->unk_score + so_far);
 }
 
 /* From the end back, ids last first. */

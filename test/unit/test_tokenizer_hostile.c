@@ -255,29 +255,6 @@ END_TEST
 
 /* ---- allocations that are refused ---- */
 
-struct scarce {
-    size_t left, live;
-};
-
-static void *scarce_alloc(void *user, size_t size)
-{
-    struct scarce *scarce = user;
-
-    if (scarce->left == 0)
-        return NULL;
-    scarce->left--;
-    scarce->live++;
-    return malloc(size);
-}
-
-static void scarce_free(void *user, void *block)
-{
-    struct scarce *scarce = user;
-
-    scarce->live--;
-    free(block);
-}
-
 /* Load, encode and decode with a number of allocations; true when that was enough. */
 static bool run_with(struct scarce *scarce, const char *text, size_t size)
 {
@@ -291,6 +268,9 @@ static bool run_with(struct scarce *scarce, const char *text, size_t size)
     if (status == MMQ_OK)
         status =
             mmqi_tokenizer_encode(tokenizer, &ids, input, sizeof input - 1, MMQI_TOKENIZE_POST);
+    if (status == MMQ_OK) /* where \xFF is a mark */
+        status =
+            mmqi_tokenizer_encode(tokenizer, &ids, input, sizeof input - 1, MMQI_TOKENIZE_MARKED);
     if (status == MMQ_OK)
         status = mmqi_tokenizer_decode(tokenizer, &out, &out_size, ids.data, ids.n, false);
     mmqi_free(out);
