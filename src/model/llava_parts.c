@@ -19,15 +19,26 @@ const struct mmqi_prefix mmqi_llava_prefixes[] = {
 
 /* ---- settings ---- */
 
+const struct mmqi_vit mmqi_llava_large = {1024, 4096, 24, 16, 336, 14, MMQI_ACT_QUICK_GELU,
+                                          1e-5, 0};
+
+int32_t mmqi_llava_configure_tower(struct mmqi_llava *llava, const struct mmqi_settings *settings,
+                                   const char *prefix)
+{
+    static const struct mmqi_vit base = {768, 3072, 12, 12, 224, 32, MMQI_ACT_QUICK_GELU, 1e-5, 0};
+
+    llava->clip = base;
+    return mmqi_clip_configure(&llava->clip, settings, prefix);
+}
+
 /* CLIPVisionConfig's defaults where there is a vision_config, LlavaConfig's tower where there is
  * none. */
-static struct mmqi_clip default_tower(const struct mmqi_settings *config)
+static int32_t read_tower(struct mmqi_llava *llava, const struct mmqi_settings *config)
 {
-    static const struct mmqi_clip base = {768, 3072, 12, 12, 224, 32, MMQI_ACT_QUICK_GELU, 1e-5, 0};
-    static const struct mmqi_clip large = {1024, 4096, 24, 16, 336, 14, MMQI_ACT_QUICK_GELU,
-                                           1e-5, 0};
-
-    return mmqi_settings_has(config, "vision_config") ? base : large;
+    if (mmqi_settings_has(config, "vision_config"))
+        return mmqi_llava_configure_tower(llava, config, "vision_config");
+    llava->clip = mmqi_llava_large;
+    return MMQ_OK;
 }
 
 /* Hidden state k follows k layers; negative ones count from the last. A list of one is that one. */
@@ -61,46 +72,21 @@ static int32_t read_strategy(struct mmqi_llava *llava, const struct mmqi_setting
     return MMQ_OK;
 }
 
-/* Mistral is a Llama with a window, a class default that only null takes away. */
-static int32_t read_mistral(struct mmqi_llama *llama, const struct mmqi_settings *config)
-{
-    if (!mmqi_settings_is_null(config, "text_config.sliding_window"))
-        return mmqi_fail(MMQ_ERR_UNSUPPORTED,
-                         "%s: text_config.sliding_window is not null (absent: 4096); windows are "
-                         "not run by this build",
-                         mmqi_settings_name(config));
-    llama->inner = 14336;
-    llama->n_kv_heads =
-        mmqi_settings_is_null(config, "text_config.num_key_value_heads") ? 0 : 8; /* 0: all */
-    llama->max_positions = 131072;
-    return mmqi_llama_configure(llama, config, "text_config");
-}
-
 static int32_t read_text(struct mmqi_llama *llama, const struct mmqi_settings *config)
 {
-    static const char prefix[] = "text_config";
-    int32_t status;
-
-    if (mmqi_config_is(config, prefix, "model_type", "mistral", false))
-        return read_mistral(llama, config);
-    status = mmqi_config_only(config, prefix, "model_type", "llama");
-    if (status == MMQ_OK)
-        status = mmqi_config_bool(config, prefix, "attention_bias", &llama->qkv_bias);
-    llama->o_bias = llama->qkv_bias;
-    if (status == MMQ_OK)
-        status = mmqi_config_bool(config, prefix, "mlp_bias", &llama->mlp_bias);
-    return status == MMQ_OK ? mmqi_llama_configure(llama, config, prefix) : status;
+    if (mmqi_config_is(config, "text_config", "model_type", "mistral", false))
+        return mmqi_llama_configure_mistral(llama, config, "text_config");
+    return mmqi_llama_configure_plain(llama, config, "text_config");
 }
 
 int32_t mmqi_llava_configure(struct mmqi_llava *llava, const struct mmqi_settings *config)
 {
     int32_t status;
 
-    llava->clip = default_tower(config);
     llava->llama = mmqi_llama_defaults;
     llava->projector_bias = true;
     llava->projector_act = MMQI_ACT_GELU;
-    status = mmqi_clip_configure(&llava->clip, config, "vision_config");
+    status = read_tower(llava, config);
     if (status == MMQ_OK)
         status = read_text(&llava->llama, config);
     if (status == MMQ_OK)
@@ -124,7 +110,7 @@ int32_t mmqi_llava_fill_spec(const struct mmqi_llava *llava, struct mmqi_model *
     spec->view_width = spec->view_height = llava->clip.image;
     spec->extra_tower_rows = 1;
     spec->extra_rows = llava->keep_class + llava->newline;
-    spec->image_rows = mmqi_clip_patches(&llava->clip) + spec->extra_rows;
+    spec->image_rows = mmqi_vit_patches(&llava->clip) + spec->extra_rows;
     spec->bos = 1; /* LlamaConfig's defaults */
     spec->eos[0] = 2;
     spec->n_eos = 1;
@@ -186,7 +172,7 @@ static void build_newline(struct mmqi_build *b, int32_t out, int32_t row)
 int32_t mmqi_llava_build_vision(struct mmqi_model *model, const struct mmqi_llava *llava)
 {
     struct mmqi_build b = {.model = model, .graph = model->vision};
-    int32_t n = mmqi_clip_patches(&llava->clip) + llava->keep_class;
+    int32_t n = mmqi_vit_patches(&llava->clip) + llava->keep_class;
     int32_t x = mmqi_clip_build(&b, &llava->clip), out;
 
     b.at = "projector";
