@@ -126,8 +126,8 @@ struct mmqi_ops {
     /* y[i] = patch i of pixels. */
     int32_t (*patches)(struct mmqi_stream *s, const struct mmqi_mat *y, const float *pixels,
                        const struct mmqi_patches *how);
-    /* y[r] += sum_k weights[r, k] * table[taps[r, k]], k = 0 .. MMQI_TAPS - 1 in this order; taps and
-     * weights are [y->rows, MMQI_TAPS]. */
+    /* y[r] += sum_k weights[r, k] * table[taps[r, k]], k = 0 .. MMQI_TAPS - 1 in this order; taps
+     * and weights are [y->rows, MMQI_TAPS]. */
     int32_t (*interpolate)(struct mmqi_stream *s, const struct mmqi_mat *y,
                            const struct mmqi_mat *table, const int32_t *taps, const float *weights);
     /* out[r] = index of the greatest x[r, :]; the lowest index wins a tie. */

@@ -127,7 +127,8 @@ void mmqi_session_truncate(struct mmqi_session *session, int32_t length);
 int32_t mmqi_session_tokens(struct mmqi_tokens *tokens, const struct mmqi_session *session,
                             const struct mmqi_prompt *prompt);
 
-/* Where the arrays of a run lie, in every block; the bytes to upload from *begin of the block on. */
+/* Where the arrays of a run lie, in every block; the bytes to upload from *begin of the block
+ * on. */
 size_t mmqi_session_place_index(struct mmqi_session *session, const struct mmqi_index_shape *shape,
                                 size_t *begin);
 
