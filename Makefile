@@ -278,11 +278,17 @@ $(TOKENIZERS): $(SHARED)/data/tokenizers.tar.xz
 	@mkdir -p $(@D)/llava_flickr
 	$(call say,GEN)tar xJf $< -C build --exclude='*/llama2/*' && \
 		cp $(wildcard $(SHARED)/models/llava-flickr/tokenizer*.json) $(@D)/llava_flickr && touch $@
+# Llama-2's once more, from its SentencePiece model and the two tokens that LLaVA added.
+PIECES := build/tokenizers/pieces
+$(PIECES): $(SHARED)/data/tokenizers.tar.xz
+	@mkdir -p $@/llama2
+	$(call say,GEN)tar xJOf $< tokenizers/llama2/tokenizer.model >$@/llama2/tokenizer.model && \
+		echo '{"<image>": 32000, "<pad>": 32001}' >$@/llama2/added_tokens.json && \
+		echo '{"additional_special_tokens": ["<image>", "<pad>"]}' >$@/llama2/special_tokens_map.json && touch $@
 ifneq ($(wildcard $(SHARED)/data/tokenizers.tar.xz),)
-REAL_TOKENIZERS := $(TOKENIZERS) $(if $(shell command -v $(PYTHON)),$(LLAMA2))
+REAL_TOKENIZERS := $(TOKENIZERS) $(PIECES) $(if $(shell command -v $(PYTHON)),$(LLAMA2))
 endif
-# Vectors of those whose spellings are read.
-VECTORS := llama2 llama3_2 llava_flickr minicpm_v4_5 mistral_nemo qwen2_5
+VECTORS := $(SHARED)/golden/tokenizer
 
 # One target per suite, so that -j runs them side by side; each leaves its output and its exit
 # status in build/$(config)/results, and none stops the others.
@@ -291,7 +297,7 @@ RUN = CC='$(CC)' test/tools/run_suite.sh $(RESULTS)
 SUITE_RUNS := $(SUITES:%=run/%)
 GOLDEN_RUNS := $(if $(wildcard test/golden/golden_case.c),\
 	$(COMMITTED_CASES:%=run/%) $(SHARED_CASES:%=run/shared/golden/%))
-RUNS := $(SUITE_RUNS) $(GOLDEN_RUNS) run/golden/tokenizer run/golden/preproc \
+RUNS := $(SUITE_RUNS) $(GOLDEN_RUNS) run/golden/tokenizer run/golden/pieces run/golden/tokenizers run/golden/preproc \
 	$(COMMITTED_VECTORS:%=run/%) run/abi run/install run/programs run/pack-host run/lint-selftest
 suite_name = $(subst /,.,$(patsubst test/%,%,$(patsubst $B/%,%,$(1:run/%=%))))
 
@@ -303,7 +309,12 @@ $(COMMITTED_CASES:%=run/%): run/%: $(GOLDEN)
 $(SHARED_CASES:%=run/shared/golden/%): run/shared/golden/%: $(GOLDEN)
 	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(SHARED)/golden/$*
 run/golden/tokenizer: $B/test/golden/tokenizer_case $(REAL_TOKENIZERS)
-	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(VECTORS:%=$(SHARED)/golden/tokenizer/%.json)
+	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(VECTORS)
+run/golden/pieces: $B/test/golden/tokenizer_case $(REAL_TOKENIZERS)
+	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(VECTORS)/llama2.json \
+		--tokenizers $(PIECES)
+run/golden/tokenizers: $B/test/golden/tokenizer_case
+	@$(RUN) $(call suite_name,$@) $< --tokenizers test/golden/tokenizers test/golden/tokenizers
 run/golden/preproc: $B/test/golden/preproc_case
 	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(SHARED)/golden/preproc
 $(COMMITTED_VECTORS:%=run/%): run/%: $B/test/golden/preproc_case

@@ -8,6 +8,7 @@
 #include "core/mem.h"
 #include "core/status.h"
 #include "core/utf8.h"
+#include "text/mark.h"
 #include "text/stage.h"
 
 static int32_t read_prepend(struct mmqi_stage *stage, struct mmqi_fields *fields)
@@ -146,11 +147,15 @@ static void compose(const struct mmqi_stage *stage, struct mmqi_buf *out, const 
         if (plain < size && plain > at)
             plain--;
         mmqi_buf_append(out, text + at, plain - at);
-        for (; end < size && (unsigned char)text[end] >= 0x80; end++)
+        for (; end < size && (unsigned char)text[end] >= 0x80 && text[end] != MMQI_MARK[0]; end++)
             ;
         if (end > plain)
             compose_part(out, text + plain, end - plain);
         at = end;
+        if (at < size && text[at] == MMQI_MARK[0]) { /* goes through; the rest begins anew */
+            mmqi_buf_append(out, MMQI_MARK, 1);
+            at++;
+        }
     }
 }
 

@@ -17,6 +17,7 @@
 #include "core/buf.h"
 #include "text/regex.h"
 #include "text/replace.h"
+#include "text/spell.h"
 #include "text/tokenizer.h"
 
 enum {
@@ -38,6 +39,9 @@ struct mmqi_stage_kind {
     /* Runs the stage: the one of its section; a post-processor is data alone. */
     void (*normalize)(const struct mmqi_stage *stage, struct mmqi_buf *out, const char *text,
                       size_t size);
+    /* In its place where the text goes on behind an added token; NULL: the same. */
+    void (*normalize_inside)(const struct mmqi_stage *stage, struct mmqi_buf *out, const char *text,
+                             size_t size);
     void (*cut)(const struct mmqi_stage *stage, struct mmqi_pieces *out,
                 const struct mmqi_pieces *in);
     void (*decode)(struct mmqi_decode_step *step, const char *text, size_t size, int32_t end);
@@ -58,6 +62,7 @@ struct mmqi_stage {
     bool prefix_space, use_regex;  /* ByteLevel */
     struct mmqi_regex *regex;      /* Split */
     struct mmqi_ids before, after; /* TemplateProcessing */
+    struct mmqi_spell *spell;      /* SentencePiece */
 };
 
 struct mmqi_stages {
@@ -71,6 +76,8 @@ struct mmqi_stages {
  */
 int32_t mmqi_stages_read(struct mmqi_stages *stages, const struct mmqi_stage_kind *kinds,
                          const char *name, const char *section, const char *json, size_t size);
+/* Add a stage of this kind to a section that no file's JSON describes; NULL: no memory, or full. */
+struct mmqi_stage *mmqi_stages_add(struct mmqi_stages *stages, const struct mmqi_stage_kind *kind);
 void mmqi_stages_free(struct mmqi_stages *stages);
 
 /* ---- for the functions that read a stage ---- */

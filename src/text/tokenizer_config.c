@@ -32,13 +32,17 @@ static int32_t put_token(const struct source *source, const struct mmqi_added_to
 {
     struct mmqi_added *added = &source->tokenizer->added;
     const struct mmqi_vocab *vocab = mmqi_tokenizer_vocab(source->tokenizer);
+    uint8_t flags = token->flags;
     int32_t known;
+
+    if (source->tokenizer->raw_added)
+        flags &= (uint8_t)~MMQI_ADDED_NORMALIZED;
 
     if (token->size == 0)
         return MMQ_OK;
     known = mmqi_vocab_find(&added->vocab, token->content, token->size);
     if (known >= 0 && (id < 0 || id == known))
-        return put_flags(added, known, token->flags);
+        return put_flags(added, known, flags);
     if (known < 0)
         known = mmqi_vocab_find(vocab, token->content, token->size);
     if (known >= 0 && id >= 0 && id != known)
@@ -52,7 +56,7 @@ static int32_t put_token(const struct source *source, const struct mmqi_added_to
         return mmqi_fail(MMQ_ERR_FORMAT, "%s: %s: '%s' has the id %lld of '%s'", source->name,
                          source->key, token->content, (long long)id,
                          mmqi_vocab_text(vocab, (int32_t)id, NULL));
-    return mmqi_added_add(added, source->name, token->content, token->size, id, token->flags);
+    return mmqi_added_add(added, source->name, token->content, token->size, id, flags);
 }
 
 /* ---- "added_tokens_decoder" ---- */

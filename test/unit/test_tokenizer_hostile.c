@@ -328,17 +328,19 @@ END_TEST
 
 /* ---- speed ---- */
 
-enum { MEGABYTE = 1 << 20, N_TEXTS = 12 };
+enum { MEGABYTE = 1 << 20, N_TEXTS = 15 };
 
 /* A megabyte of text number `which`; `name` says of what. */
 static char *make_text(int which, const char **name)
 {
     static const char *const names[N_TEXTS] = {
-        "one letter", "letters",     "spaces",       "one ideograph",
-        "ideographs", "digits",      "newlines",     "bytes that are no text",
-        "any bytes",  "apostrophes", "added tokens", "starts of added tokens"};
-    static const char *const units[N_TEXTS] = {"a",    "", " ", "\xE4\xB8\xAD", "",     "", "\n",
-                                               "\xFF", "", "'", "<image>",      "<imag"};
+        "one letter",          "letters",        "spaces",        "one ideograph",
+        "ideographs",          "digits",         "newlines",      "bytes that are no text",
+        "any bytes",           "apostrophes",    "added tokens",  "starts of added tokens",
+        "two letters in turn", "angle brackets", "cut characters"};
+    static const char *const units[N_TEXTS] = {
+        "a", "",  " ",       "\xE4\xB8\xAD", "",   "",  "\n",      "\xFF",
+        "",  "'", "<image>", "<imag",        "ab", "<", "\xE2\x82"};
     char *text = malloc(MEGABYTE + 8);
     uint32_t random = 1, code;
     size_t at = 0;
@@ -373,12 +375,14 @@ static double seconds_of(const struct mmqi_tokenizer *tokenizer, const char *tex
     return (double)(clock() - begin) / CLOCKS_PER_SEC;
 }
 
-static double best_seconds(const struct mmqi_tokenizer *tokenizer, const char *text, size_t size)
+/* The best of a few, where the first is not good enough. */
+static double best_seconds(const struct mmqi_tokenizer *tokenizer, const char *text, size_t size,
+                           double enough)
 {
     double best = seconds_of(tokenizer, text, size), next;
     int i;
 
-    for (i = 0; i < 4; i++) {
+    for (i = 0; i < 4 && best > enough; i++) {
         next = seconds_of(tokenizer, text, size);
         best = next < best ? next : best;
     }
@@ -396,8 +400,8 @@ static void check_speed(const struct mmqi_tokenizer *tokenizer)
     for (i = 0; i < N_TEXTS; i++) {
         char *text = make_text(i, &name);
 
-        part = best_seconds(tokenizer, text, MEGABYTE / 8);
-        whole = best_seconds(tokenizer, text, MEGABYTE);
+        part = best_seconds(tokenizer, text, MEGABYTE / 8, 0.01);
+        whole = best_seconds(tokenizer, text, MEGABYTE, 0.2);
         ck_assert_msg(whole < 0.05 || whole < 30 * part, "%s: %.3f s, an eighth %.3f s", name,
                       whole, part);
         ck_assert_msg(!SPEED_COUNTS || whole < 0.3, "%s: %.3f s", name, whole);
@@ -405,22 +409,35 @@ static void check_speed(const struct mmqi_tokenizer *tokenizer)
     }
 }
 
+/* Our own, and the real ones, which make unpacks beside the checkout. */
+static const char *const timed[] = {"bytes",    "pieces", "qwen2_5",      "minicpm_v4_5",
+                                    "llama3_2", "llama2", "mistral_nemo", "llava_flickr"};
+
+/* Folders without a tokenizer.json: our own ones, then real ones. */
+static const char *const timed_folders[] = {
+    "test/golden/tokenizers/sp_bpe_rules", "test/golden/tokenizers/sp_unigram",
+    "build/tokenizers/pieces/llama2", "build/tokenizers/qwen_vl",
+    "build/tokenizers/llama3_tiktoken"};
+
+START_TEST(a_megabyte_of_anything_takes_linear_time_in_every_spelling)
+{
+    struct mmqi_tokenizer *tokenizer = open_tokenizer(source_path(timed_folders[_i]));
+
+    if (!tokenizer)
+        SKIP("%s is absent; make unpacks it where it can", timed_folders[_i]);
+    check_speed(tokenizer);
+    mmqi_tokenizer_free(tokenizer);
+}
+END_TEST
+
 START_TEST(a_megabyte_of_anything_takes_linear_time)
 {
-    static const char *const names[] = {"bytes", "pieces"};
-    struct mmqi_tokenizer *tokenizer;
-    const char *path = shared_path("models/llava-flickr/tokenizer.json");
-    size_t k;
+    const char *own = source_path(support_text("test/unit/data/tokenizer_%s.json", timed[_i]));
+    const char *real = source_path(support_text("build/tokenizers/%s/tokenizer.json", timed[_i]));
+    struct mmqi_tokenizer *tokenizer = load_tokenizer(_i < 2 ? own : real);
 
-    for (k = 0; k < 2; k++) {
-        tokenizer =
-            load_tokenizer(source_path(support_text("test/unit/data/tokenizer_%s.json", names[k])));
-        check_speed(tokenizer);
-        mmqi_tokenizer_free(tokenizer);
-    }
-    tokenizer = load_tokenizer(path);
     if (!tokenizer)
-        SKIP("../shared/models/llava-flickr is absent");
+        SKIP("build/tokenizers/%s is absent; make unpacks it where it can", timed[_i]);
     check_speed(tokenizer);
     mmqi_tokenizer_free(tokenizer);
 }
@@ -541,7 +558,10 @@ int main(void)
     tcase_add_test(files, a_refused_allocation_is_a_status_and_leaks_nothing);
     suite_add_tcase(suite, files);
     tcase_set_timeout(speed, 60);
-    tcase_add_test(speed, a_megabyte_of_anything_takes_linear_time);
+    tcase_add_loop_test(speed, a_megabyte_of_anything_takes_linear_time, 0,
+                        sizeof timed / sizeof *timed);
+    tcase_add_loop_test(speed, a_megabyte_of_anything_takes_linear_time_in_every_spelling, 0,
+                        sizeof timed_folders / sizeof *timed_folders);
     tcase_add_test(speed, marks_are_put_in_order_in_linear_time);
     tcase_add_test(speed, a_pattern_that_goes_over_a_text_again_and_again_is_stopped);
     tcase_add_test(speed, a_large_file_is_read_quickly);
