@@ -197,7 +197,7 @@ EMULATED_C = $(filter-out -Wstrict-prototypes -Wmissing-prototypes,$(BASE)) -I. 
 $B/emulated/%.cu.o: %.cu test/emulated/emulate.h $B/cuda/flags
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(filter-out -std=gnu11 -Wshadow,$(EMULATED_C)) -std=gnu++17 -Wno-unused-function -Wno-unknown-pragmas -fno-exceptions -fno-rtti \
-		-include test/emulated/emulate.h -DMMQI_CUDA_FUSE=1 -MMD -MP -x c++ -c -o $@ $<
+		-include test/emulated/emulate.h -MMD -MP -x c++ -c -o $@ $<
 $B/emulated/%.c.o: %.c $B/cuda/flags
 	@mkdir -p $(@D)
 	$(call say,CC)$(CC) $(EMULATED_C) -MMD -MP -c -o $@ $<
@@ -259,11 +259,30 @@ export TSAN_OPTIONS ?= second_deadlock_stack=1
 export CK_TIMEOUT_MULTIPLIER ?= $(if $(SANITIZE),15,5)
 
 GOLDEN := $B/test/golden/golden_case
+GOLDEN_PROGRAMS := $(patsubst %.c,$B/%,$(wildcard test/golden/*_case.c))
 COMMITTED_CASES := $(patsubst %/golden.json,%,$(wildcard test/golden/*/golden.json))
-# Families that are built; their cases lie beside the checkout and are skipped where they do not.
+COMMITTED_VECTORS := $(patsubst %/preproc.json,%,$(wildcard test/golden/*/preproc.json))
 SHARED := $(firstword $(wildcard ../shared ../../shared) ../shared)
-SHARED_CASES := llava llava_wide llava_v5 qwen2_vl qwen2_vl_wide qwen2_vl_bf16 qwen2_vl_v5
-CASES ?= $(COMMITTED_CASES)
+SHARED_CASES := $(shell grep -v '^\#' test/golden/shared_cases)
+CASES ?= $(COMMITTED_CASES) $(COMMITTED_VECTORS)
+
+# The tokenizer of Llama-2, which may not be shipped, made from the SentencePiece model beside the
+# checkout; the test of its vectors is skipped where it cannot be made.
+LLAMA2 := build/tokenizers/llama2/tokenizer.json
+$(LLAMA2): test/tools/llama2_tokenizer_json.py
+	@mkdir -p $(@D)
+	$(call say,GEN)$(PYTHON) $< $(SHARED)/data/tokenizers.tar.xz $@
+# The other real ones, each in a folder of its own.
+TOKENIZERS := build/tokenizers/unpacked
+$(TOKENIZERS): $(SHARED)/data/tokenizers.tar.xz
+	@mkdir -p $(@D)/llava_flickr
+	$(call say,GEN)tar xJf $< -C build --exclude='*/llama2/*' && \
+		cp $(wildcard $(SHARED)/models/llava-flickr/tokenizer*.json) $(@D)/llava_flickr && touch $@
+ifneq ($(wildcard $(SHARED)/data/tokenizers.tar.xz),)
+REAL_TOKENIZERS := $(TOKENIZERS) $(if $(shell command -v $(PYTHON)),$(LLAMA2))
+endif
+# Vectors of those whose spellings are read.
+VECTORS := llama2 llama3_2 llava_flickr minicpm_v4_5 mistral_nemo qwen2_5
 
 # One target per suite, so that -j runs them side by side; each leaves its output and its exit
 # status in build/$(config)/results, and none stops the others.
@@ -272,7 +291,8 @@ RUN = CC='$(CC)' test/tools/run_suite.sh $(RESULTS)
 SUITE_RUNS := $(SUITES:%=run/%)
 GOLDEN_RUNS := $(if $(wildcard test/golden/golden_case.c),\
 	$(COMMITTED_CASES:%=run/%) $(SHARED_CASES:%=run/shared/golden/%))
-RUNS := $(SUITE_RUNS) $(GOLDEN_RUNS) run/abi run/install run/programs run/pack-host run/lint-selftest
+RUNS := $(SUITE_RUNS) $(GOLDEN_RUNS) run/golden/tokenizer run/golden/preproc \
+	$(COMMITTED_VECTORS:%=run/%) run/abi run/install run/programs run/pack-host run/lint-selftest
 suite_name = $(subst /,.,$(patsubst test/%,%,$(patsubst $B/%,%,$(1:run/%=%))))
 
 .PHONY: $(RUNS)
@@ -282,6 +302,12 @@ $(COMMITTED_CASES:%=run/%): run/%: $(GOLDEN)
 	@$(RUN) $(call suite_name,$@) $< $*
 $(SHARED_CASES:%=run/shared/golden/%): run/shared/golden/%: $(GOLDEN)
 	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(SHARED)/golden/$*
+run/golden/tokenizer: $B/test/golden/tokenizer_case $(REAL_TOKENIZERS)
+	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(VECTORS:%=$(SHARED)/golden/tokenizer/%.json)
+run/golden/preproc: $B/test/golden/preproc_case
+	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(SHARED)/golden/preproc
+$(COMMITTED_VECTORS:%=run/%): run/%: $B/test/golden/preproc_case
+	@$(RUN) $(call suite_name,$@) $< $*
 run/abi:
 	@$(RUN) abi test/abi/run.sh $B/abi
 run/install: all
@@ -293,23 +319,8 @@ run/programs: examples
 run/lint-selftest:
 	@$(RUN) lint-selftest test/lint/selftest.sh
 
-# The tokenizer of Llama-2, which may not be shipped, made from the SentencePiece model beside the
-# checkout; the test of its vectors is skipped where it cannot be made.
-LLAMA2 := build/tokenizers/llama2/tokenizer.json
-$(LLAMA2): test/tools/llama2_tokenizer_json.py
-	@mkdir -p $(@D)
-	$(call say,GEN)$(PYTHON) $< $(SHARED)/data/tokenizers.tar.xz $@
-PACKED_TOKENIZERS := $(patsubst %,build/tokenizers/%/tokenizer.json,qwen2_5 minicpm_v4_5 llama3_2 \
-	mistral_nemo)
-$(PACKED_TOKENIZERS): build/%: $(SHARED)/data/tokenizers.tar.xz
-	@mkdir -p $(@D)
-	$(call say,GEN)tar xJOf $< $* >$@
-ifneq ($(wildcard $(SHARED)/data/tokenizers.tar.xz),)
-run/$B/test/unit/test_tokenizer: $(PACKED_TOKENIZERS)
-ifneq ($(shell command -v $(PYTHON)),)
-run/$B/test/unit/test_tokenizer: $(LLAMA2)
-endif
-endif
+TOKENIZER_TESTS := test_tokenizer test_tokenizer_hostile
+$(TOKENIZER_TESTS:%=run/$B/test/unit/%): $(REAL_TOKENIZERS)
 
 .PHONY: check
 check: all $(RUNS) ## build and run every test
@@ -351,8 +362,8 @@ check-no-decoders: ## build without PNG, and without JPEG, and run the suites th
 	+@test/tools/no_decoders.sh '$(MAKE)' $(config) $(DECODER_SUITES)
 
 .PHONY: golden
-golden: $(GOLDEN) ## compare with reference values: make golden CASES='DIR ...'
-	@status=0; for case in $(CASES); do $(GOLDEN) "$$case" || status=1; done; exit $$status
+golden: $(GOLDEN_PROGRAMS) $(if $(findstring tokenizer,$(CASES)),$(REAL_TOKENIZERS)) ## compare with reference values: make golden CASES='DIR ...'
+	@status=0; for case in $(CASES); do test/golden/pick.sh $B/test/golden "$$case" || status=1; done; exit $$status
 
 .PHONY: test-all
 test-all: ## everything that must hold: check in debug, asan and ubsan, then lint

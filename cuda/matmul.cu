@@ -10,11 +10,9 @@
  */
 #include "cuda/product.h"
 
-/* 1: products of one x wait for each other. It has run on emulated kernels alone (check-emulated
- * sets it, and test_together wants it), so the default is to launch every product when its op is
- * called until a device has shown the same bits, and the gain. */
+/* 0: every product is launched when its op is called, to compare with. */
 #ifndef MMQI_CUDA_FUSE
-#define MMQI_CUDA_FUSE 0
+#define MMQI_CUDA_FUSE 1
 #endif
 
 static bool view_product(struct product *p, struct mmqi_stream *s,

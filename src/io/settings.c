@@ -253,8 +253,7 @@ const char *mmqi_settings_name(const struct mmqi_settings *settings)
 
 /* ---- asking ---- */
 
-/* NULL where the path is absent or null. */
-static const struct entry *find(const struct mmqi_settings *settings, const char *path)
+static const struct entry *find_any(const struct mmqi_settings *settings, const char *path)
 {
     size_t begin = 0, end = settings ? settings->n_paths : 0;
 
@@ -264,14 +263,21 @@ static const struct entry *find(const struct mmqi_settings *settings, const char
         const int way = strcmp(path, path_of(settings, index));
 
         if (way == 0)
-            return settings->entries[index].kind == MMQI_JSON_NULL ? NULL
-                                                                   : &settings->entries[index];
+            return &settings->entries[index];
         if (way < 0)
             end = middle;
         else
             begin = middle + 1;
     }
     return NULL;
+}
+
+/* NULL where the path is absent or null. */
+static const struct entry *find(const struct mmqi_settings *settings, const char *path)
+{
+    const struct entry *const entry = find_any(settings, path);
+
+    return entry && entry->kind != MMQI_JSON_NULL ? entry : NULL;
 }
 
 static int32_t fail_value(const struct mmqi_settings *settings, const struct entry *entry,
@@ -317,6 +323,13 @@ static int32_t check_absent(const struct mmqi_settings *settings, const char *pa
 bool mmqi_settings_has(const struct mmqi_settings *settings, const char *path)
 {
     return find(settings, path) != NULL;
+}
+
+bool mmqi_settings_is_null(const struct mmqi_settings *settings, const char *path)
+{
+    const struct entry *const entry = find_any(settings, path);
+
+    return entry && entry->kind == MMQI_JSON_NULL;
 }
 
 int32_t mmqi_settings_int(const struct mmqi_settings *settings, const char *path, int64_t min,

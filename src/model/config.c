@@ -1,9 +1,9 @@
 /*
  * The small files of a model folder.
  *
- * config.json and tokenizer.json are needed; the others are read where they
- * are. A chat template outside of what this build runs does not keep a model
- * from opening: its message is kept for whoever renders.
+ * config.json and a tokenizer are needed; the others are read where they are.
+ * A chat template outside of what this build runs does not keep a model from
+ * opening: its message is kept for whoever renders.
  */
 #include "model/config.h"
 
@@ -12,14 +12,9 @@
 
 #include "core/mem.h"
 #include "core/status.h"
+#include "text/tokenizer_folder.h"
 
-enum {
-    MAX_KEY = 128,
-    MAX_LABEL = 256,
-    MAX_CONFIG_BYTES = 1 << 20,
-    MAX_TOKENIZER_BYTES = 1 << 28,
-    MAX_TEMPLATE_BYTES = 1 << 18
-};
+enum { MAX_KEY = 128, MAX_LABEL = 256, MAX_CONFIG_BYTES = 1 << 20, MAX_TEMPLATE_BYTES = 1 << 18 };
 
 /* ---- typed keys ---- */
 
@@ -38,6 +33,28 @@ int32_t mmqi_config_int(const struct mmqi_settings *settings, const char *prefix
 
     if (status == MMQ_OK)
         *value = (int32_t)wide;
+    return status;
+}
+
+int32_t mmqi_config_ints(const struct mmqi_settings *settings, const char *prefix, const char *key,
+                         int32_t min, int32_t max, int32_t *values, int32_t room, int32_t *n)
+{
+    char path[MAX_KEY], item[16];
+    int64_t count;
+    int32_t status = MMQ_OK;
+
+    path_of(path, prefix, key);
+    if (!mmqi_settings_has(settings, path))
+        return MMQ_OK;
+    count = mmqi_settings_count(settings, path);
+    if (count < 0 || count > room)
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: %s is no list of at most %d numbers",
+                         mmqi_settings_name(settings), path, (int)room);
+    for (int32_t i = 0; i < count && status == MMQ_OK; i++) {
+        snprintf(item, sizeof item, "%d", (int)i);
+        status = mmqi_config_int(settings, path, item, min, max, &values[i]);
+    }
+    *n = (int32_t)count;
     return status;
 }
 
@@ -157,19 +174,6 @@ int32_t mmqi_config_read(struct mmqi_model *model)
     return read_settings(model, &model->config, "config.json");
 }
 
-static int32_t read_tokenizer(struct mmqi_model *model)
-{
-    static const char name[] = "tokenizer.json";
-    char label[MAX_LABEL], *text = NULL;
-    size_t size;
-    int32_t status = mmqi_file_read_all(&text, &size, model->store, name, MAX_TOKENIZER_BYTES);
-
-    if (status == MMQ_OK)
-        status = mmqi_tokenizer_parse(&model->tokenizer, label_of(label, model, name), text, size);
-    mmqi_free(text);
-    return status;
-}
-
 static int32_t compile_template(struct mmqi_model *model, const char *name, const char *source,
                                 size_t size)
 {
@@ -258,7 +262,7 @@ int32_t mmqi_config_read_files(struct mmqi_model *model)
     if (status == MMQ_OK)
         status = read_settings_if_there(model, &model->tokenizer_config, "tokenizer_config.json");
     if (status == MMQ_OK)
-        status = read_tokenizer(model);
+        status = mmqi_tokenizer_open(&model->tokenizer, model->store);
     return status == MMQ_OK ? read_template(model) : status;
 }
 
@@ -341,7 +345,7 @@ int32_t mmqi_config_read_image_token(struct mmqi_model *model, const char *const
                          (int)spec->image_token, (int)spec->vocab_size);
     spec->image_marker = mmqi_tokenizer_content(model->tokenizer, spec->image_token);
     if (!spec->image_marker)
-        return mmqi_fail(MMQ_ERR_FORMAT, "%s: image token %d is no token of tokenizer.json", file,
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: image token %d is no token of the tokenizer", file,
                          (int)spec->image_token);
     return MMQ_OK;
 }

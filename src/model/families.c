@@ -3,7 +3,10 @@
 
 static const struct mmqi_family *const families[] = {
     &mmqi_family_llava,
+    &mmqi_family_llava_next,
     &mmqi_family_qwen2_vl,
+    &mmqi_family_qwen2_5_vl,
+    &mmqi_family_qwen3_vl,
 };
 
 const struct mmqi_family *mmqi_family_detect(const struct mmqi_settings *config)

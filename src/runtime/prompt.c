@@ -4,6 +4,7 @@
 
 #include "core/mem.h"
 #include "core/status.h"
+#include "model/family.h"
 
 static int32_t add_token(struct mmqi_tokens *tokens, const struct mmqi_token *token)
 {
@@ -44,19 +45,20 @@ int32_t mmqi_tokens_add(struct mmqi_tokens *tokens, int32_t id)
     return add_token(tokens, &(struct mmqi_token){id, -1, -1, {at, at, at}});
 }
 
-int32_t mmqi_tokens_add_picture(struct mmqi_tokens *tokens, int32_t id, int32_t index,
-                                const struct mmqi_picture *picture, int32_t n_axes)
+int32_t mmqi_tokens_add_run(struct mmqi_tokens *tokens, int32_t id, int32_t index,
+                            const struct mmqi_picture *picture, int32_t run, const int32_t *order,
+                            int32_t n_axes)
 {
-    int32_t begin = next_position(tokens), status = MMQ_OK;
+    int32_t begin = next_position(tokens), n = picture->rows / picture->n_runs, status = MMQ_OK;
     struct mmqi_token token = {.id = id, .picture = index};
 
-    for (int32_t row = 0; row < picture->rows && status == MMQ_OK; row++) {
-        token.row = row;
-        for (int i = 0; i < MMQI_MAX_AXES; i++)
-            token.position[i] = n_axes == 1 ? begin + row : begin;
+    for (int32_t i = 0; i < n && status == MMQ_OK; i++) {
+        token.row = order ? order[run * n + i] : run * n + i;
+        for (int k = 0; k < MMQI_MAX_AXES; k++)
+            token.position[k] = n_axes == 1 ? begin + i : begin;
         if (n_axes > 1) {
-            token.position[1] += row / picture->across;
-            token.position[2] += row % picture->across;
+            token.position[1] += i / picture->across;
+            token.position[2] += i % picture->across;
         }
         status = add_token(tokens, &token);
     }
@@ -107,30 +109,65 @@ static int32_t encode_flags(const struct mmqi_model *model, const char *text)
     return MMQI_TOKENIZE_POST;
 }
 
-/* One token per picture row in place of each image token; as many of them as pictures. */
-static int32_t expand(struct mmqi_tokens *tokens, const struct mmqi_model *model,
-                      const struct mmqi_ids *ids, struct mmqi_image *const *images)
-{
-    const struct mmqi_spec *spec = &model->spec;
-    struct mmqi_picture picture;
-    int32_t n = 0, status = MMQ_OK, id;
-    size_t i;
+/* ---- pictures in words ---- */
 
-    for (i = 0; i < ids->n && status == MMQ_OK; i++) {
-        id = ids->data[i];
-        if (id < 0 || id >= spec->vocab_size)
-            return mmqi_fail(MMQ_ERR_FORMAT, "%s: token id %d is outside the vocabulary of %d",
-                             model->path, (int)id, (int)spec->vocab_size);
-        if (id != spec->image_token) {
-            status = mmqi_tokens_add(tokens, id);
-            continue;
-        }
-        status = mmqi_model_measure(&picture, model, images[n]->width, images[n]->height);
-        if (status == MMQ_OK)
-            status = mmqi_tokens_add_picture(tokens, id, n++, &picture, spec->rope_axes);
+static int32_t measure(struct mmqi_picture *picture, const struct mmqi_model *model,
+                       const struct mmqi_image *image)
+{
+    return mmqi_model_measure(picture, model, image->width, image->height);
+}
+
+static int32_t fail_count(const struct mmqi_model *model, size_t n_markers, size_t n_images)
+{
+    return mmqi_fail(MMQ_ERR_INVALID, "prompt: %zu '%s' for %zu pictures", n_markers,
+                     model->spec.image_marker, n_images);
+}
+
+/* Where `word` of n bytes begins in text[from .. size); `size` for nowhere. */
+static size_t find_word(const char *text, size_t size, size_t from, const char *word, size_t n)
+{
+    for (; from < size && n <= size - from; from++)
+        if (text[from] == word[0] && memcmp(text + from, word, n) == 0)
+            return from;
+    return size;
+}
+
+/* In place of each marker the text that the family writes for its picture; `text` as it is where
+ * the family writes none. */
+static int32_t write_markers(char **text, size_t *size, const struct mmqi_model *model,
+                             const struct mmqi_prompt *prompt)
+{
+    const char *marker = model->spec.image_marker;
+    size_t length = strlen(marker), at = 0, next, n = 0;
+    struct mmqi_buf buf = {0};
+    struct mmqi_picture picture;
+    int32_t status = MMQ_OK;
+
+    if (!model->family->write_marker || length == 0)
+        return MMQ_OK;
+    while ((next = find_word(*text, *size, at, marker, length)) < *size && status == MMQ_OK) {
+        mmqi_buf_append(&buf, *text + at, next - at);
+        at = next + length;
+        if (n < prompt->n_images)
+            status = measure(&picture, model, prompt->images[n]);
+        if (status == MMQ_OK && n++ < prompt->n_images)
+            model->family->write_marker(&buf, model, &picture);
     }
+    mmqi_buf_append(&buf, *text + at, *size - at);
+    if (status == MMQ_OK && n != prompt->n_images)
+        status = fail_count(model, n, prompt->n_images);
+    if (status == MMQ_OK && mmqi_buf_failed(&buf))
+        status = mmqi_fail(MMQ_ERR_NOMEM, "prompt: no memory for its text");
+    if (status == MMQ_OK) {
+        mmqi_free(*text);
+        *size = buf.size;
+        *text = mmqi_buf_take(&buf);
+    }
+    mmqi_buf_free(&buf);
     return status;
 }
+
+/* ---- pictures in tokens ---- */
 
 static size_t count_markers(const struct mmqi_model *model, const struct mmqi_ids *ids)
 {
@@ -141,30 +178,102 @@ static size_t count_markers(const struct mmqi_model *model, const struct mmqi_id
     return n;
 }
 
+/* Is there an image token for each run of each picture? */
+static int32_t check_markers(const struct mmqi_model *model, const struct mmqi_ids *ids,
+                             const struct mmqi_prompt *prompt)
+{
+    size_t n_markers = count_markers(model, ids), n_runs = 0;
+    struct mmqi_picture picture;
+    int32_t status = MMQ_OK;
+
+    if (!model->family->write_marker)
+        return n_markers == prompt->n_images ? MMQ_OK
+                                             : fail_count(model, n_markers, prompt->n_images);
+    for (size_t i = 0; i < prompt->n_images && status == MMQ_OK; i++) {
+        status = measure(&picture, model, prompt->images[i]);
+        n_runs += (size_t)picture.n_runs;
+    }
+    if (status == MMQ_OK && n_markers != n_runs)
+        status = mmqi_fail(MMQ_ERR_FORMAT,
+                           "%s: tokenizer.json reads %zu '%s' in a prompt that has %zu, one for "
+                           "each run of picture rows",
+                           model->path, n_markers, model->spec.image_marker, n_runs);
+    return status;
+}
+
+/* A list of ids on its way to a list of tokens. */
+struct expansion {
+    const struct mmqi_model *model;
+    struct mmqi_image *const *images;
+    struct mmqi_picture picture; /* in hand */
+    int32_t *order;              /* of its rows, or NULL */
+    int32_t index, run;          /* of the picture; the next of its runs */
+};
+
+/* The rows of the next run in place of an image token. */
+static int32_t expand_marker(struct expansion *e, struct mmqi_tokens *tokens, int32_t id)
+{
+    int32_t status = MMQ_OK;
+
+    if (e->run == 0) {
+        mmqi_free(e->order);
+        e->order = NULL;
+        status = measure(&e->picture, e->model, e->images[e->index]);
+        if (status == MMQ_OK)
+            status = mmqi_model_order(&e->order, e->model, &e->picture);
+    }
+    if (status == MMQ_OK)
+        status = mmqi_tokens_add_run(tokens, id, e->index, &e->picture, e->run, e->order,
+                                     e->model->spec.rope_axes);
+    if (++e->run == e->picture.n_runs) {
+        e->run = 0;
+        e->index++;
+    }
+    return status;
+}
+
+/* Rows of pictures in place of image tokens, which are as many as there are runs. */
+static int32_t expand(struct mmqi_tokens *tokens, const struct mmqi_model *model,
+                      const struct mmqi_ids *ids, struct mmqi_image *const *images)
+{
+    const struct mmqi_spec *spec = &model->spec;
+    struct expansion e = {.model = model, .images = images};
+    int32_t status = MMQ_OK, id;
+
+    for (size_t i = 0; i < ids->n && status == MMQ_OK; i++) {
+        id = ids->data[i];
+        if (id < 0 || id >= spec->vocab_size)
+            status = mmqi_fail(MMQ_ERR_FORMAT, "%s: token id %d is outside the vocabulary of %d",
+                               model->path, (int)id, (int)spec->vocab_size);
+        else if (id == spec->image_token)
+            status = expand_marker(&e, tokens, id);
+        else
+            status = mmqi_tokens_add(tokens, id);
+    }
+    mmqi_free(e.order);
+    return status;
+}
+
 int32_t mmqi_prompt_tokens(struct mmqi_tokens *tokens, const struct mmqi_model *model,
                            const struct mmqi_prompt *prompt)
 {
     struct mmqi_ids ids = {0};
     char *text = NULL;
-    size_t size, n_markers;
+    size_t size;
     int32_t status;
 
     status = mmqi_prompt_text(&text, &size, model, prompt);
-    if (status != MMQ_OK)
-        goto done;
-    status = mmqi_tokenizer_encode(model->tokenizer, &ids, text, size, encode_flags(model, text));
-    if (status != MMQ_OK)
-        goto done;
-    n_markers = count_markers(model, &ids);
-    if (n_markers != prompt->n_images) {
-        status = mmqi_fail(MMQ_ERR_INVALID, "prompt: %zu '%s' for %zu pictures", n_markers,
-                           model->spec.image_marker, prompt->n_images);
-        goto done;
-    }
-    status = expand(tokens, model, &ids, prompt->images);
+    if (status == MMQ_OK)
+        status = write_markers(&text, &size, model, prompt);
+    if (status == MMQ_OK)
+        status =
+            mmqi_tokenizer_encode(model->tokenizer, &ids, text, size, encode_flags(model, text));
+    if (status == MMQ_OK)
+        status = check_markers(model, &ids, prompt);
+    if (status == MMQ_OK)
+        status = expand(tokens, model, &ids, prompt->images);
     if (status == MMQ_OK && tokens->n == 0)
         status = mmqi_fail(MMQ_ERR_INVALID, "prompt: it has no tokens");
-done:
     mmqi_free(ids.data);
     mmqi_free(text);
     return status;

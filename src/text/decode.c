@@ -289,7 +289,7 @@ struct mmqi_decoder {
 int32_t mmqi_decoder_create(struct mmqi_decoder **out, const struct mmqi_tokenizer *tokenizer,
                             bool skip_special)
 {
-    const struct mmqi_stages *stages = &tokenizer->decoder;
+    const struct mmqi_stages *stages = &tokenizer->sections[MMQI_DECODER];
     struct mmqi_decoder *decoder = mmqi_calloc(1, sizeof *decoder);
     size_t i;
 

@@ -87,7 +87,7 @@ static int32_t check_size(size_t size)
 int32_t mmqi_tokenizer_normalize(const struct mmqi_tokenizer *tokenizer, struct mmqi_buf pair[2],
                                  const char **text, size_t *size)
 {
-    const struct mmqi_stages *stages = &tokenizer->normalizer;
+    const struct mmqi_stages *stages = &tokenizer->sections[MMQI_NORMALIZER];
     struct mmqi_buf *out;
     int32_t status = MMQ_OK;
     size_t i;
@@ -108,7 +108,7 @@ int32_t mmqi_tokenizer_normalize(const struct mmqi_tokenizer *tokenizer, struct 
 /* Normalized text without added tokens, to the end. */
 static int32_t encode_words(struct encoder *encoder, const char *text, size_t size)
 {
-    const struct mmqi_stages *stages = &encoder->tokenizer->pre_tokenizer;
+    const struct mmqi_stages *stages = &encoder->tokenizer->sections[MMQI_PRE_TOKENIZER];
     struct mmqi_pieces *now = &encoder->pieces[0], *next = &encoder->pieces[1], *swap;
     int32_t status = MMQ_OK;
     size_t i, begin = 0;
@@ -191,7 +191,7 @@ static void free_encoder(struct encoder *encoder)
 /* The post-processors: each one's ids go around what those before it made. */
 static int32_t add_around(const struct mmqi_tokenizer *tokenizer, struct mmqi_ids *ids, bool before)
 {
-    const struct mmqi_stages *stages = &tokenizer->post_processor;
+    const struct mmqi_stages *stages = &tokenizer->sections[MMQI_POST_PROCESSOR];
     const struct mmqi_ids *part;
     int32_t status = MMQ_OK;
     size_t i;

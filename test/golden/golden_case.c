@@ -16,6 +16,7 @@
 #include "api/api.h"
 #include "core/mem.h"
 #include "core/text.h"
+#include "golden/hidden.h"
 #include "io/safetensors.h"
 
 /* What a case may differ by: absolute, against float32 references. */
@@ -42,6 +43,8 @@ struct tally {
     size_t greedy, n_greedy;       /* tokens equal, of how many */
     double pixels, vision, logits; /* greatest absolute differences */
     int n_pictures, n_logits;      /* pictures and rows of logits compared */
+    double blocks[2];              /* of the blocks of tower and decoder, as `logits` */
+    int n_blocks[2];
 };
 
 /* One prompt in the form that the public API takes. */
@@ -287,24 +290,26 @@ static int check_ids(struct tally *tally, struct mmqi_tokens *tokens, const stru
     return 0;
 }
 
-/* Compare pixels [3, height, width] with what the processor returned: the same, or, for a tower
- * that takes patches in squares, [patches, 3 * frames * patch * patch]. Returns how many numbers of
- * the reference that are. */
-static size_t compare_pixels(double *most, const float *made, const struct mmqi_picture *picture,
-                             const struct mmqi_spec *spec, const float *want, size_t n)
+/* Compare pixels [3, height, width] of a view with what the processor returned: the same, or, for a
+ * tower that takes patches in squares, [patches, 3 * frames * patch * patch]. Returns how many
+ * numbers of the reference that are. */
+static size_t compare_view(double *most, const float *made, const struct mmqi_view *view,
+                           const struct mmqi_spec *spec, const float *want, size_t n)
 {
-    size_t width = (size_t)picture->width, height = (size_t)picture->height, seen = 0;
+    size_t width = (size_t)view->width, height = (size_t)view->height, seen = 0;
     int32_t patch = spec->patch, merge = spec->merge, frames = spec->recipe.frames;
+    struct mmqi_view_rows count;
 
+    mmqi_view_count(&count, spec, view);
     if (spec->recipe.kind != MMQI_RECIPE_SMART) {
         if (3 * width * height <= n)
             compare(most, made, want, 3 * width * height);
         return 3 * width * height;
     }
-    for (int32_t i = 0; i < picture->patches; i++) {
+    for (int32_t i = 0; i < count.patches; i++) {
         int32_t square = i / (merge * merge), inside = i % (merge * merge);
-        int32_t top = (square / picture->across * merge + inside / merge) * patch;
-        int32_t left = (square % picture->across * merge + inside % merge) * patch;
+        int32_t top = (square / count.across * merge + inside / merge) * patch;
+        int32_t left = (square % count.across * merge + inside % merge) * patch;
 
         for (int32_t k = 0; k < 3 * frames * patch; k++, seen += (size_t)patch) {
             size_t row = (size_t)(k / (frames * patch)) * height + (size_t)(top + k % patch);
@@ -316,15 +321,67 @@ static size_t compare_pixels(double *most, const float *made, const struct mmqi_
     return seen;
 }
 
-/* The rows of the picture that was encoded last. */
-static int32_t compare_vision(struct tally *tally, struct mmqi_session *core, const float *want,
-                              size_t n)
+/* The same for all views of a picture. */
+static size_t compare_pixels(double *most, const float *made, const struct mmqi_views *views,
+                             const struct mmqi_spec *spec, const float *want, size_t n)
 {
-    float *made = mmqi_alloc_array(n, sizeof *made);
-    int32_t status = made ? mmqi_session_read_image(core, made) : MMQ_ERR_NOMEM;
+    size_t seen = 0;
+
+    for (int32_t k = 0; k < views->n && seen <= n; k++) {
+        const struct mmqi_view *view = &views->view[k];
+
+        seen += compare_view(most, made, view, spec, want + seen, n - seen);
+        made += 3 * (size_t)view->width * (size_t)view->height;
+    }
+    return seen;
+}
+
+enum { MOST_WIDE = 8 };
+
+/* What rows of pictures are compared with: part 0 is what takes the place of tokens, the others are
+ * added after layers. */
+struct rows_of_pictures {
+    size_t n_parts, seen, n[MOST_WIDE]; /* numbers seen of each part, and that there are */
+    float *part[MOST_WIDE];
+};
+
+static void read_vision(struct rows_of_pictures *want, const struct golden *golden, int prompt)
+{
+    const struct mmqi_spec *spec = &golden->model->core->spec;
+
+    *want = (struct rows_of_pictures){.n_parts = (size_t)(spec->image_width / spec->hidden)};
+    for (size_t k = 0; k < want->n_parts && k < MOST_WIDE; k++)
+        want->part[k] = tensor_at(golden,
+                                  k == 0 ? text_of("p%d.vision_out", prompt)
+                                         : text_of("p%d.deepstack.%d", prompt, (int)k - 1),
+                                  &want->n[k]);
+}
+
+/* Was all of the reference compared? */
+static bool saw_all(const struct rows_of_pictures *want)
+{
+    for (size_t k = 0; k < want->n_parts; k++)
+        if (k >= MOST_WIDE || want->n[k] != want->seen)
+            return false;
+    return true;
+}
+
+/* The rows of the picture that was encoded last, as they stand in the timeline. */
+static int32_t compare_vision(struct tally *tally, struct mmqi_session *core,
+                              struct rows_of_pictures *want)
+{
+    const struct mmqi_picture *picture = &core->picture;
+    size_t width = (size_t)core->model->spec.image_width, part = width / want->n_parts;
+    float *made = mmqi_alloc_array((size_t)picture->made_rows * width, sizeof *made);
+    int32_t *order = NULL, status = made ? mmqi_session_read_image(core, made) : MMQ_ERR_NOMEM;
 
     if (status == MMQ_OK)
-        compare(&tally->vision, made, want, n);
+        status = mmqi_model_order(&order, core->model, picture);
+    for (int32_t i = 0; i < picture->rows && status == MMQ_OK; i++, want->seen += part)
+        for (size_t k = 0; k < MOST_WIDE && want->seen + part <= want->n[k]; k++)
+            compare(&tally->vision, made + (size_t)(order ? order[i] : i) * width + k * part,
+                    want->part[k] + want->seen, part);
+    mmqi_free(order);
     mmqi_free(made);
     return status;
 }
@@ -334,42 +391,72 @@ static int check_pictures(struct tally *tally, const struct golden *golden,
 {
     struct mmqi_session *core = golden->session->core;
     const struct mmqi_spec *spec = &golden->model->core->spec;
-    size_t n_pixels, n_vision, i, rows;
-    size_t seen_pixels = 0, seen_vision = 0;
+    size_t n_pixels, i, seen_pixels = 0;
+    struct rows_of_pictures vision;
     float *pixels = tensor_at(golden, text_of("p%d.pixel_values", prompt), &n_pixels);
-    float *vision = tensor_at(golden, text_of("p%d.vision_out", prompt), &n_vision), *made;
-    int32_t kept, width, height, status = MMQ_OK;
+    int32_t kept, status = MMQ_OK;
     struct mmqi_picture picture;
+    float *made;
 
+    read_vision(&vision, golden, prompt);
     mmqi_session_truncate(core, 0);
     status = mmqi_session_match(core, tokens, taken->images, taken->n_images, 0, &kept);
     for (i = 0; i < taken->n_images && status == MMQ_OK; i++) {
         status = mmqi_model_measure(&picture, golden->model->core, taken->images[i]->width,
                                     taken->images[i]->height);
         if (status == MMQ_OK)
-            status = mmqi_preprocess(&made, &width, &height, &spec->recipe, taken->images[i]);
+            status = mmqi_preprocess(&made, &picture.views, &spec->recipe, taken->images[i]);
         if (status != MMQ_OK)
             break;
-        seen_pixels += compare_pixels(&tally->pixels, made, &picture, spec, pixels + seen_pixels,
-                                      n_pixels - seen_pixels);
+        seen_pixels += compare_pixels(&tally->pixels, made, &picture.views, spec,
+                                      pixels + seen_pixels, n_pixels - seen_pixels);
         mmqi_free(made);
         if (seen_pixels > n_pixels)
             break;
-        rows = (size_t)picture.rows * (size_t)spec->hidden;
         status = mmqi_session_encode(core, (int32_t)i, NULL);
-        if (status == MMQ_OK && seen_vision + rows <= n_vision)
-            status = compare_vision(tally, core, vision + seen_vision, rows);
-        seen_vision += rows;
+        if (status == MMQ_OK)
+            status = compare_vision(tally, core, &vision);
     }
     tally->n_pictures += (int)taken->n_images;
     if (seen_pixels != n_pixels) /* all of the reference must have been compared */
         tally->pixels = INFINITY;
-    if (seen_vision != n_vision)
+    if (!saw_all(&vision))
         tally->vision = INFINITY;
     mmqi_session_truncate(core, 0);
     free(pixels);
-    free(vision);
+    for (size_t k = 0; k < MOST_WIDE; k++)
+        free(vision.part[k]);
     return status == MMQ_OK ? 0 : complain(golden, "picture");
+}
+
+/* Every block of the first prompt whose output the case holds. */
+static int check_blocks(struct tally *tally, const struct golden *golden,
+                        const struct mmqi_prompt *taken, const struct mmqi_tokens *tokens)
+{
+    struct hidden h = {.session = golden->session->core};
+    int32_t status = MMQ_OK;
+    char segment[64];
+    float *want;
+    bool is_decoder;
+    size_t n, i;
+
+    for (i = 0; i < golden->tensors.n_entries && status == MMQ_OK; i++) {
+        if (!find_segment(segment, golden->tensors.entries[i].name) ||
+            !has_segment(golden->model->core, segment))
+            continue;
+        h.segment = segment;
+        h.n = 0;
+        status = run_hidden(&h, tokens, taken);
+        is_decoder = strncmp(segment, "language.", 9) == 0;
+        want = tensor_at(golden, golden->tensors.entries[i].name, &n);
+        compare(&tally->blocks[is_decoder], h.rows, want, h.n < n ? h.n : n);
+        if (n != h.n || !want)
+            tally->blocks[is_decoder] = INFINITY;
+        tally->n_blocks[is_decoder]++;
+        free(want);
+    }
+    free(h.rows);
+    return status == MMQ_OK ? 0 : complain(golden, "blocks");
 }
 
 struct rows {
@@ -477,6 +564,7 @@ static int check_prompt(struct tally *tally, const struct golden *golden, int pr
     if (!bad)
         bad = check_ids(tally, &tokens, golden, &taken, at) ||
               check_pictures(tally, golden, &taken, &tokens, prompt) ||
+              (prompt == 0 && check_blocks(tally, golden, &taken, &tokens)) ||
               check_answer(tally, golden, c, prompt, at);
     mmqi_tokens_free(&tokens);
     mmqi_free(held);
@@ -504,9 +592,13 @@ static int check_case(const char *dir)
         holds = tally.n_ids == n && tally.n_texts == n && tally.n_greedy > 0 &&
                 tally.greedy == tally.n_greedy && tally.n_logits == (int)tally.n_greedy &&
                 tally.n_pictures > 0 && tally.pixels <= most_pixels &&
-                tally.vision <= most_vision && tally.logits <= most_logits;
-    printf("%s: ids %d/%d text %d/%d pixels %.1e vision %.1e logits %.1e greedy %zu/%zu: %s\n", dir,
-           tally.n_ids, (int)n, tally.n_texts, (int)n, tally.pixels, tally.vision, tally.logits,
+                tally.vision <= most_vision && tally.logits <= most_logits &&
+                tally.blocks[0] <= most_vision && tally.blocks[1] <= most_logits;
+    printf("%s: ids %d/%d text %d/%d pixels %.1e tower %.1e (%d) vision %.1e layers %.1e (%d) "
+           "logits %.1e greedy "
+           "%zu/%zu: %s\n",
+           dir, tally.n_ids, (int)n, tally.n_texts, (int)n, tally.pixels, tally.blocks[0],
+           tally.n_blocks[0], tally.vision, tally.blocks[1], tally.n_blocks[1], tally.logits,
            tally.greedy, tally.n_greedy, holds ? "holds" : "DOES NOT HOLD");
     close_golden(&golden);
     return holds ? 0 : 1;
