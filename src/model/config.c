@@ -139,39 +139,39 @@ bool mmqi_config_is(const struct mmqi_settings *settings, const char *prefix, co
 
 /* ---- files ---- */
 
-/* How messages name a file: below the model's path, unless that would crowd out the message. */
-static const char *label_of(char label[MAX_LABEL], const struct mmqi_model *model, const char *name)
+/* How messages name a file: below its store's path, unless that would crowd out the message. */
+static const char *label_of(char label[MAX_LABEL], const struct mmqi_store *store, const char *name)
 {
-    int length = snprintf(label, MAX_LABEL, "%s/%s", model->path, name);
+    int length = snprintf(label, MAX_LABEL, "%s/%s", mmqi_store_name(store), name);
 
     return length >= 0 && length < MAX_LABEL ? label : name;
 }
 
-static int32_t read_settings(const struct mmqi_model *model, struct mmqi_settings **out,
-                             const char *name)
+int32_t mmqi_config_read_settings(struct mmqi_settings **out, struct mmqi_store *store,
+                                  const char *name)
 {
     char label[MAX_LABEL], *text = NULL;
     size_t size;
-    int32_t status = mmqi_file_read_all(&text, &size, model->store, name, MAX_CONFIG_BYTES);
+    int32_t status = mmqi_file_read_all(&text, &size, store, name, MAX_CONFIG_BYTES);
 
     if (status == MMQ_OK)
-        status = mmqi_settings_parse(out, label_of(label, model, name), text, size);
+        status = mmqi_settings_parse(out, label_of(label, store, name), text, size);
     mmqi_free(text);
     return status;
 }
 
-static int32_t read_settings_if_there(const struct mmqi_model *model, struct mmqi_settings **out,
-                                      const char *name)
+int32_t mmqi_config_read_settings_if_there(struct mmqi_settings **out, struct mmqi_store *store,
+                                           const char *name)
 {
     bool exists;
-    int32_t status = mmqi_file_exists(&exists, model->store, name);
+    int32_t status = mmqi_file_exists(&exists, store, name);
 
-    return status == MMQ_OK && exists ? read_settings(model, out, name) : status;
+    return status == MMQ_OK && exists ? mmqi_config_read_settings(out, store, name) : status;
 }
 
 int32_t mmqi_config_read(struct mmqi_model *model)
 {
-    return read_settings(model, &model->config, "config.json");
+    return mmqi_config_read_settings(&model->config, model->store, "config.json");
 }
 
 static int32_t compile_template(struct mmqi_model *model, const char *name, const char *source,
@@ -194,7 +194,7 @@ static int32_t read_jinja(struct mmqi_model *model)
     int32_t status = mmqi_file_read_all(&text, &size, model->store, name, MAX_TEMPLATE_BYTES);
 
     if (status == MMQ_OK)
-        status = compile_template(model, label_of(label, model, name), text, size);
+        status = compile_template(model, label_of(label, model->store, name), text, size);
     mmqi_free(text);
     return status;
 }
@@ -244,7 +244,7 @@ static int32_t read_template(struct mmqi_model *model)
     if (status == MMQ_OK && exists)
         return read_jinja(model);
     if (status == MMQ_OK)
-        status = read_settings_if_there(model, &settings, "chat_template.json");
+        status = mmqi_config_read_settings_if_there(&settings, model->store, "chat_template.json");
     if (status == MMQ_OK)
         status = read_template_of(model, settings ? settings : model->tokenizer_config);
     mmqi_settings_free(settings);
@@ -253,14 +253,18 @@ static int32_t read_template(struct mmqi_model *model)
 
 int32_t mmqi_config_read_files(struct mmqi_model *model)
 {
-    int32_t status = read_settings_if_there(model, &model->generation, "generation_config.json");
+    int32_t status = mmqi_config_read_settings_if_there(&model->generation, model->store,
+                                                        "generation_config.json");
 
     if (status == MMQ_OK)
-        status = read_settings_if_there(model, &model->preprocessor, "preprocessor_config.json");
+        status = mmqi_config_read_settings_if_there(&model->preprocessor, model->store,
+                                                    "preprocessor_config.json");
     if (status == MMQ_OK)
-        status = read_settings_if_there(model, &model->processor, "processor_config.json");
+        status = mmqi_config_read_settings_if_there(&model->processor, model->store,
+                                                    "processor_config.json");
     if (status == MMQ_OK)
-        status = read_settings_if_there(model, &model->tokenizer_config, "tokenizer_config.json");
+        status = mmqi_config_read_settings_if_there(&model->tokenizer_config, model->store,
+                                                    "tokenizer_config.json");
     if (status == MMQ_OK)
         status = mmqi_tokenizer_open(&model->tokenizer, model->store);
     return status == MMQ_OK ? read_template(model) : status;

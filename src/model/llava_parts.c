@@ -19,15 +19,26 @@ const struct mmqi_prefix mmqi_llava_prefixes[] = {
 
 /* ---- settings ---- */
 
-/* CLIPVisionConfig's defaults where there is a vision_config, LlavaConfig's tower where there is
- * none. */
-static struct mmqi_clip default_tower(const struct mmqi_settings *config)
+int32_t mmqi_llava_configure_tower(struct mmqi_llava *llava, const struct mmqi_settings *settings,
+                                   const char *prefix)
 {
     static const struct mmqi_clip base = {768, 3072, 12, 12, 224, 32, MMQI_ACT_QUICK_GELU, 1e-5, 0};
+
+    llava->clip = base;
+    return mmqi_clip_configure(&llava->clip, settings, prefix);
+}
+
+/* CLIPVisionConfig's defaults where there is a vision_config, LlavaConfig's tower where there is
+ * none. */
+static int32_t read_tower(struct mmqi_llava *llava, const struct mmqi_settings *config)
+{
     static const struct mmqi_clip large = {1024, 4096, 24, 16, 336, 14, MMQI_ACT_QUICK_GELU,
                                            1e-5, 0};
 
-    return mmqi_settings_has(config, "vision_config") ? base : large;
+    if (mmqi_settings_has(config, "vision_config"))
+        return mmqi_llava_configure_tower(llava, config, "vision_config");
+    llava->clip = large;
+    return MMQ_OK;
 }
 
 /* Hidden state k follows k layers; negative ones count from the last. A list of one is that one. */
@@ -96,11 +107,10 @@ int32_t mmqi_llava_configure(struct mmqi_llava *llava, const struct mmqi_setting
 {
     int32_t status;
 
-    llava->clip = default_tower(config);
     llava->llama = mmqi_llama_defaults;
     llava->projector_bias = true;
     llava->projector_act = MMQI_ACT_GELU;
-    status = mmqi_clip_configure(&llava->clip, config, "vision_config");
+    status = read_tower(llava, config);
     if (status == MMQ_OK)
         status = read_text(&llava->llama, config);
     if (status == MMQ_OK)

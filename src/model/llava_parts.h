@@ -33,6 +33,10 @@ extern const struct mmqi_prefix mmqi_llava_prefixes[];
     MMQI_LLAMA_ALIASES("language_model.model.")
 /* clang-format on */
 
+/* Read the keys of a CLIPVisionConfig below `prefix`, over its class's defaults; n_run is the
+ * caller's. */
+int32_t mmqi_llava_configure_tower(struct mmqi_llava *llava, const struct mmqi_settings *settings,
+                                   const char *prefix);
 /* Read config.json as Hugging Face's classes do, over nothing. */
 int32_t mmqi_llava_configure(struct mmqi_llava *llava, const struct mmqi_settings *config);
 /* What the runtime asks, all but the recipe and the image token: a picture is one view. */

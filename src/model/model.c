@@ -7,6 +7,7 @@
 #include "core/mem.h"
 #include "core/status.h"
 #include "model/config.h"
+#include "model/tower_folder.h"
 #include "model/weights.h"
 
 static int32_t begin(struct mmqi_model *model, struct mmqi_store *store)
@@ -62,6 +63,12 @@ static int32_t build_graphs(struct mmqi_model *model)
 
 int32_t mmqi_model_open(struct mmqi_model **out, struct mmqi_store *store)
 {
+    return mmqi_model_open_with_tower(out, store, NULL);
+}
+
+int32_t mmqi_model_open_with_tower(struct mmqi_model **out, struct mmqi_store *store,
+                                   const char *tower_path)
+{
     struct mmqi_model *model = mmqi_calloc(1, sizeof *model);
     int32_t status;
 
@@ -72,6 +79,8 @@ int32_t mmqi_model_open(struct mmqi_model **out, struct mmqi_store *store)
     if (status == MMQ_OK)
         status = find_family(model);
     if (status == MMQ_OK)
+        status = mmqi_tower_open(model, tower_path);
+    if (status == MMQ_OK)
         status = mmqi_config_read_files(model);
     if (status == MMQ_OK)
         status = model->family->configure(model);
@@ -79,6 +88,8 @@ int32_t mmqi_model_open(struct mmqi_model **out, struct mmqi_store *store)
         model->spec.image_width = model->spec.hidden;
     if (status == MMQ_OK)
         status = mmqi_checkpoint_open(&model->checkpoint, store);
+    if (status == MMQ_OK)
+        status = mmqi_tower_join(model);
     if (status == MMQ_OK)
         status = mmqi_weights_bind(model);
     if (status == MMQ_OK)
@@ -126,6 +137,9 @@ static void free_shared(struct mmqi_model *model)
     mmqi_settings_free(model->preprocessor);
     mmqi_settings_free(model->processor);
     mmqi_settings_free(model->tokenizer_config);
+    mmqi_settings_free(model->tower_config);
+    mmqi_settings_free(model->tower_preprocessor);
+    mmqi_store_release(model->tower_store);
     mmqi_checkpoint_release(model->checkpoint);
     mmqi_store_release(model->store);
     mmqi_free(model->path);

@@ -339,7 +339,7 @@ static int32_t upload_chunk_index(struct mmqi_session *session, const struct mmq
     size_t begin, size = mmqi_session_place_index(session, &shape, &begin);
 
     for (i = 0; i < rows; i++) {
-        index->ids[i] = tokens[i].id;
+        index->ids[i] = tokens[i].picture < 0 ? tokens[i].id : 0; /* rows of pictures replace it */
         memcpy(index->positions + (size_t)i * (size_t)n_axes, tokens[i].position,
                (size_t)n_axes * sizeof(int32_t));
         index->slots[i] = n + i;
