@@ -164,7 +164,7 @@ static int32_t read_tied(struct mmqi_llama *llama, const struct mmqi_settings *s
 /* transformers 5 says of every layer what it attends to; windows are not run. */
 static int32_t check_layer_types(const struct mmqi_settings *settings, const char *prefix)
 {
-    char path[128], item[16];
+    char path[96], item[16];
     int64_t n;
     int32_t status = MMQ_OK;
 
