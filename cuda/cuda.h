@@ -100,6 +100,8 @@ struct mmqi_stream {
     struct mmqi_stream_options options;
     uint8_t *scratch; /* for one op at a time; aligned to MMQI_CUDA_ALIGN */
     size_t scratch_bytes;
+    uint8_t *notes; /* pinned: MMQI_NOTES of MMQI_NOTE_BYTES */
+    cudaEvent_t noted[MMQI_NOTES];
     void *workspace; /* MMQI_CUDA_WORKSPACE bytes, for cuBLASLt alone */
     struct mmqi_cuda_compiled *compiled;
     struct mmqi_cuda_choice choices[MMQI_CUDA_CHOICES];
@@ -210,6 +212,7 @@ int32_t mmqi_cuda_attention(struct mmqi_stream *s, const struct mmqi_mat *y,
 int32_t mmqi_cuda_patches(struct mmqi_stream *s, const struct mmqi_mat *y, const float *pixels,
                           const struct mmqi_patches *how);
 int32_t mmqi_cuda_pick(struct mmqi_stream *s, int32_t *out, const struct mmqi_mat *x);
+int32_t mmqi_cuda_advance(struct mmqi_stream *s, const struct mmqi_step *step);
 
 extern const struct mmqi_ops mmqi_cuda_ops; /* all of them: ops.c */
 

@@ -16,4 +16,5 @@ const struct mmqi_ops mmqi_cuda_ops = {
     .attention = mmqi_cuda_attention,
     .patches = mmqi_cuda_patches,
     .pick = mmqi_cuda_pick,
+    .advance = mmqi_cuda_advance,
 };

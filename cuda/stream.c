@@ -1,4 +1,6 @@
-/* Streams: a queue of work, the scratch of its ops, and cuBLASLt. */
+/* Streams: a queue of work, the scratch of its ops, cuBLASLt, and notes for the host. */
+#include <string.h>
+
 #include "cuda/device.h"
 
 static size_t round_up(size_t bytes)
@@ -17,6 +19,18 @@ size_t mmqi_cuda_stream_bytes(const struct mmqi_device *device,
     return round_up(scratch) + MMQI_CUDA_WORKSPACE;
 }
 
+static int32_t open_notes(struct mmqi_stream *stream)
+{
+    struct mmqi_device *device = stream->device;
+    int32_t status = MMQI_CUDA_ALLOC(
+        device, cudaMallocHost((void **)&stream->notes, (size_t)MMQI_NOTES * MMQI_NOTE_BYTES));
+
+    for (int i = 0; i < MMQI_NOTES && status == MMQ_OK; i++)
+        status =
+            MMQI_CUDA(device, cudaEventCreateWithFlags(&stream->noted[i], cudaEventDisableTiming));
+    return status;
+}
+
 static int32_t open_queue(struct mmqi_stream *stream)
 {
     struct mmqi_device *device = stream->device;
@@ -32,7 +46,7 @@ static int32_t open_queue(struct mmqi_stream *stream)
     status = MMQI_CUDA(device, cudaStreamCreateWithFlags(&stream->stream, cudaStreamNonBlocking));
     if (status == MMQ_OK)
         status = MMQI_CUBLAS(device, cublasLtCreate(&stream->lt));
-    return status;
+    return status == MMQ_OK ? open_notes(stream) : status;
 }
 
 int32_t mmqi_cuda_stream_open(struct mmqi_device *device, const struct mmqi_stream_options *options,
@@ -71,6 +85,33 @@ int32_t mmqi_cuda_stream_wait(struct mmqi_stream *stream)
     return flushed == MMQ_OK ? status : flushed;
 }
 
+int32_t mmqi_cuda_note(struct mmqi_stream *stream, int32_t note, const void *src, size_t size)
+{
+    struct mmqi_device *device = stream->device;
+    uint8_t *dst = stream->notes + (size_t)note * MMQI_NOTE_BYTES;
+    int before = mmqi_cuda_enter(device);
+    int32_t status = mmqi_cuda_flush(stream);
+
+    if (status == MMQ_OK)
+        status = MMQI_CUDA(device,
+                           cudaMemcpyAsync(dst, src, size, cudaMemcpyDeviceToHost, stream->stream));
+    if (status == MMQ_OK)
+        status = MMQI_CUDA(device, cudaEventRecord(stream->noted[note], stream->stream));
+    mmqi_cuda_leave(device, before);
+    return status;
+}
+
+int32_t mmqi_cuda_read_note(struct mmqi_stream *stream, int32_t note, void *dst, size_t size)
+{
+    int before = mmqi_cuda_enter(stream->device);
+    int32_t status = MMQI_CUDA(stream->device, cudaEventSynchronize(stream->noted[note]));
+
+    mmqi_cuda_leave(stream->device, before);
+    if (status == MMQ_OK)
+        memcpy(dst, stream->notes + (size_t)note * MMQI_NOTE_BYTES, size);
+    return status;
+}
+
 void mmqi_cuda_stream_close(struct mmqi_stream *stream)
 {
     int before;
@@ -81,6 +122,11 @@ void mmqi_cuda_stream_close(struct mmqi_stream *stream)
     if (stream->stream)
         cudaStreamSynchronize(stream->stream);
     mmqi_cuda_forget_compiled(stream);
+    for (int i = 0; i < MMQI_NOTES; i++)
+        if (stream->noted[i])
+            cudaEventDestroy(stream->noted[i]);
+    if (stream->notes)
+        cudaFreeHost(stream->notes);
     if (stream->lt)
         cublasLtDestroy(stream->lt);
     if (stream->stream)
