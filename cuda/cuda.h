@@ -43,7 +43,8 @@ enum {
     MMQI_CUDA_COMPILED = 4,          /* captured graphs that a stream keeps */
     MMQI_CUDA_CHOICES = 64,          /* shapes of products that a stream remembers */
     MMQI_CUDA_GROUP = 3,             /* products of one launch */
-    MMQI_CUDA_TURNS = 2              /* matrices that one launch turns */
+    MMQI_CUDA_TURNS = 2,             /* matrices that one launch turns */
+    MMQI_CUDA_COUNTERS = 1024        /* of blocks that have arrived, of every stream */
 };
 
 struct mmqi_cuda_block; /* cuda/device.h */
@@ -102,7 +103,8 @@ struct mmqi_stream {
     size_t scratch_bytes;
     uint8_t *notes; /* pinned: MMQI_NOTES of MMQI_NOTE_BYTES */
     cudaEvent_t noted[MMQI_NOTES];
-    void *workspace; /* MMQI_CUDA_WORKSPACE bytes, for cuBLASLt alone */
+    unsigned *counters; /* MMQI_CUDA_COUNTERS, zeros between kernels */
+    void *workspace;    /* MMQI_CUDA_WORKSPACE bytes, for cuBLASLt alone */
     struct mmqi_cuda_compiled *compiled;
     struct mmqi_cuda_choice choices[MMQI_CUDA_CHOICES];
     uint32_t next_choice;

@@ -3,6 +3,8 @@
 
 #include "cuda/device.h"
 
+enum { COUNTER_BYTES = MMQI_CUDA_COUNTERS * sizeof(unsigned) };
+
 static size_t round_up(size_t bytes)
 {
     return (bytes + MMQI_CUDA_ALIGN - 1) / MMQI_CUDA_ALIGN * MMQI_CUDA_ALIGN;
@@ -16,7 +18,7 @@ size_t mmqi_cuda_stream_bytes(const struct mmqi_device *device,
     /* What no device holds is refused when it is asked for. */
     if (scratch > SIZE_MAX / 2)
         return SIZE_MAX / 2;
-    return round_up(scratch) + MMQI_CUDA_WORKSPACE;
+    return round_up(scratch) + MMQI_CUDA_WORKSPACE + COUNTER_BYTES;
 }
 
 static int32_t open_notes(struct mmqi_stream *stream)
@@ -41,9 +43,13 @@ static int32_t open_queue(struct mmqi_stream *stream)
     if (status != MMQ_OK)
         return status;
     stream->workspace = memory;
-    stream->scratch = (uint8_t *)memory + MMQI_CUDA_WORKSPACE;
-    stream->scratch_bytes = bytes - MMQI_CUDA_WORKSPACE;
+    stream->counters = (unsigned *)((uint8_t *)memory + MMQI_CUDA_WORKSPACE);
+    stream->scratch = (uint8_t *)memory + MMQI_CUDA_WORKSPACE + COUNTER_BYTES;
+    stream->scratch_bytes = bytes - MMQI_CUDA_WORKSPACE - COUNTER_BYTES;
     status = MMQI_CUDA(device, cudaStreamCreateWithFlags(&stream->stream, cudaStreamNonBlocking));
+    if (status == MMQ_OK)
+        status =
+            MMQI_CUDA(device, cudaMemsetAsync(stream->counters, 0, COUNTER_BYTES, stream->stream));
     if (status == MMQ_OK)
         status = MMQI_CUBLAS(device, cublasLtCreate(&stream->lt));
     return status == MMQ_OK ? open_notes(stream) : status;

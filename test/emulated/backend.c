@@ -182,6 +182,7 @@ static void emulated_stream_close(struct mmqi_stream *stream)
     if (!stream)
         return;
     emulated_free(stream->device, stream->scratch);
+    free(stream->counters);
     free(stream->notes);
     free(stream);
 }
@@ -198,7 +199,8 @@ static int32_t emulated_stream_open(struct mmqi_device *device,
     if (!stream)
         return status;
     stream->notes = calloc(MMQI_NOTES, MMQI_NOTE_BYTES);
-    if (stream->notes) {
+    stream->counters = calloc(MMQI_CUDA_COUNTERS, sizeof *stream->counters);
+    if (stream->notes && stream->counters) {
         stream->device = device;
         stream->options = *options;
         if (setting("EMULATED_FAST", 0))
@@ -211,6 +213,7 @@ static int32_t emulated_stream_open(struct mmqi_device *device,
         *out = stream;
         return MMQ_OK;
     }
+    free(stream->counters);
     free(stream->notes);
     free(stream);
     return status;
