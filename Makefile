@@ -346,7 +346,7 @@ unit: $(SUITE_RUNS) ## build and run the Check suites alone
 # can be taken to one that has a device and no compiler.
 GPU_PROGRAMS := $(addprefix $B/test/,ops/test_device ops/test_pack_rows ops/test_rows ops/test_matmul ops/test_together \
 	ops/test_attention ops/test_ops model/test_cuda_library model/test_cuda_model \
-	model/test_split golden/golden_case)
+	model/test_split model/test_steps golden/golden_case)
 .PHONY: gpu-programs
 gpu-programs: $(GPU_PROGRAMS) examples ## build all that check-gpu runs, without running it
 	+@$(MAKE) --no-print-directory cuda
