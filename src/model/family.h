@@ -45,6 +45,8 @@ struct mmqi_family {
      * `tower_to`, others are left out. NULL: the model's folder has the tower.
      */
     const char *tower_key, *tower_from, *tower_to;
+    /* Does a model with this config.json go without that folder, where there is none? NULL: no. */
+    bool (*has_tower)(const struct mmqi_settings *config);
 
     /* ---- pictures of several views; each of these may be NULL ---- */
 
