@@ -2,12 +2,8 @@
 #include "model/family.h"
 
 static const struct mmqi_family *const families[] = {
-    &mmqi_family_llava,
-    &mmqi_family_llava_next,
-    &mmqi_family_llava_orig,
-    &mmqi_family_qwen2_vl,
-    &mmqi_family_idefics3,
-    &mmqi_family_smolvlm,
+    &mmqi_family_llava,    &mmqi_family_llava_next, &mmqi_family_llava_orig,
+    &mmqi_family_qwen2_vl, &mmqi_family_idefics3,   &mmqi_family_smolvlm,
 };
 
 const struct mmqi_family *mmqi_family_detect(const struct mmqi_settings *config)
