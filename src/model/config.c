@@ -36,6 +36,28 @@ int32_t mmqi_config_int(const struct mmqi_settings *settings, const char *prefix
     return status;
 }
 
+int32_t mmqi_config_ints(const struct mmqi_settings *settings, const char *prefix, const char *key,
+                         int32_t min, int32_t max, int32_t *values, int32_t room, int32_t *n)
+{
+    char path[MAX_KEY], item[16];
+    int64_t count;
+    int32_t status = MMQ_OK;
+
+    path_of(path, prefix, key);
+    if (!mmqi_settings_has(settings, path))
+        return MMQ_OK;
+    count = mmqi_settings_count(settings, path);
+    if (count < 0 || count > room)
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: %s is no list of at most %d numbers",
+                         mmqi_settings_name(settings), path, (int)room);
+    for (int32_t i = 0; i < count && status == MMQ_OK; i++) {
+        snprintf(item, sizeof item, "%d", (int)i);
+        status = mmqi_config_int(settings, path, item, min, max, &values[i]);
+    }
+    *n = (int32_t)count;
+    return status;
+}
+
 int32_t mmqi_config_number(const struct mmqi_settings *settings, const char *prefix,
                            const char *key, double min, double max, double *value)
 {

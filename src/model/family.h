@@ -70,6 +70,8 @@ extern const struct mmqi_family mmqi_family_llava;
 extern const struct mmqi_family mmqi_family_llava_next;
 extern const struct mmqi_family mmqi_family_llava_orig;
 extern const struct mmqi_family mmqi_family_qwen2_vl;
+extern const struct mmqi_family mmqi_family_qwen2_5_vl;
+extern const struct mmqi_family mmqi_family_qwen3_vl;
 extern const struct mmqi_family mmqi_family_idefics3;
 extern const struct mmqi_family mmqi_family_smolvlm;
 

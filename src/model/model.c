@@ -84,6 +84,8 @@ int32_t mmqi_model_open_with_tower(struct mmqi_model **out, struct mmqi_store *s
         status = mmqi_config_read_files(model);
     if (status == MMQ_OK)
         status = model->family->configure(model);
+    if (model->spec.image_width == 0)
+        model->spec.image_width = model->spec.hidden;
     if (status == MMQ_OK)
         status = mmqi_checkpoint_open(&model->checkpoint, store);
     if (status == MMQ_OK)
