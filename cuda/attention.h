@@ -35,13 +35,7 @@ static __host__ __device__ inline int32_t first_head(int32_t kv_head, int32_t n_
 /* Key of a slot's head; its value lies page_rows * n_heads * head_dim further. */
 static __device__ inline const float *key_of(const struct mmqi_kv &kv, int32_t slot, int32_t head)
 {
-    uint32_t page = (uint32_t)slot / (uint32_t)kv.page_rows;
-    uint32_t row = (uint32_t)slot % (uint32_t)kv.page_rows;
-
-    if (kv.table)
-        page = (uint32_t)kv.table[page];
-    return kv.pages + (int64_t)page * kv.page_stride +
-           ((int64_t)row * kv.n_heads + head) * kv.head_dim;
+    return kv.pages + key_offset(kv, slot) + (int64_t)head * kv.head_dim;
 }
 
 static __device__ inline struct mmqi_span span_part(struct mmqi_span span, int part, int parts)

@@ -238,6 +238,10 @@ typedef struct mmq_load_options {
     const mmq_runtime *runtime; /* NULL: malloc, no log, threads of its own */
     const char *memory_limits;  /* instead of memory_limit, for a model on several devices: rules
                                    over devices, "cuda:0 = 8GiB; cpu = 4GiB"; NULL: no limit */
+    const char *vision_path;    /* the folder of the vision tower, for a model that keeps it apart
+                                   (LLaVA-1.5 in its authors' form); with a reader, a folder of its
+                                   files. NULL: the folder that config.json names, inside `path` or
+                                   beside it. Since 0.1. */
 } mmq_load_options;
 
 /*
@@ -255,9 +259,10 @@ typedef struct mmq_load_options {
  */
 
 /*
- * Open the checkpoint in the folder `path`: a Hugging Face vision-language model (safetensors,
- * single or sharded) or a folder that libmmq saved. Only headers, configuration and tokenizer are
- * read; weights are placed by mmq_model_place() or by the first session.
+ * Open the checkpoint in the folder `path`: a Hugging Face vision-language model (safetensors, or
+ * else what torch.save wrote since torch 1.6, single or sharded) or a folder that libmmq saved.
+ * Only headers, configuration and tokenizer are read; weights are placed by mmq_model_place() or by
+ * the first session. Of a pickle nothing is executed.
  *
  * The caller owns *out and frees it with mmq_model_free(). Any thread. Since 0.1.
  *

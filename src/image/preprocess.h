@@ -21,7 +21,7 @@ enum mmqi_recipe_kind {
     MMQI_RECIPE_SMART = 1,
     /* LLaVA's: as CLIP, but do_pad first puts the picture on a square of the mean's colour. */
     MMQI_RECIPE_PAD = 2,
-    /* LLaVA-NeXT's: the picture as one tile; then as tiles, cut from the best of the pinpoints, into
+    /* LLaVA-NeXT's: the picture as one tile; then tiles, cut from the best of the pinpoints, into
      * which it is resized with its shape kept and black around it. */
     MMQI_RECIPE_ANYRES = 3,
     /* Idefics3's: resized to a longest edge, then to whole tiles, which are cut; then all of it as

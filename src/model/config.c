@@ -36,6 +36,28 @@ int32_t mmqi_config_int(const struct mmqi_settings *settings, const char *prefix
     return status;
 }
 
+int32_t mmqi_config_ints(const struct mmqi_settings *settings, const char *prefix, const char *key,
+                         int32_t min, int32_t max, int32_t *values, int32_t room, int32_t *n)
+{
+    char path[MAX_KEY], item[16];
+    int64_t count;
+    int32_t status = MMQ_OK;
+
+    path_of(path, prefix, key);
+    if (!mmqi_settings_has(settings, path))
+        return MMQ_OK;
+    count = mmqi_settings_count(settings, path);
+    if (count < 0 || count > room)
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: %s is no list of at most %d numbers",
+                         mmqi_settings_name(settings), path, (int)room);
+    for (int32_t i = 0; i < count && status == MMQ_OK; i++) {
+        snprintf(item, sizeof item, "%d", (int)i);
+        status = mmqi_config_int(settings, path, item, min, max, &values[i]);
+    }
+    *n = (int32_t)count;
+    return status;
+}
+
 int32_t mmqi_config_number(const struct mmqi_settings *settings, const char *prefix,
                            const char *key, double min, double max, double *value)
 {
@@ -117,39 +139,39 @@ bool mmqi_config_is(const struct mmqi_settings *settings, const char *prefix, co
 
 /* ---- files ---- */
 
-/* How messages name a file: below the model's path, unless that would crowd out the message. */
-static const char *label_of(char label[MAX_LABEL], const struct mmqi_model *model, const char *name)
+/* How messages name a file: below its store's path, unless that would crowd out the message. */
+static const char *label_of(char label[MAX_LABEL], const struct mmqi_store *store, const char *name)
 {
-    int length = snprintf(label, MAX_LABEL, "%s/%s", model->path, name);
+    int length = snprintf(label, MAX_LABEL, "%s/%s", mmqi_store_name(store), name);
 
     return length >= 0 && length < MAX_LABEL ? label : name;
 }
 
-static int32_t read_settings(const struct mmqi_model *model, struct mmqi_settings **out,
-                             const char *name)
+int32_t mmqi_config_read_settings(struct mmqi_settings **out, struct mmqi_store *store,
+                                  const char *name)
 {
     char label[MAX_LABEL], *text = NULL;
     size_t size;
-    int32_t status = mmqi_file_read_all(&text, &size, model->store, name, MAX_CONFIG_BYTES);
+    int32_t status = mmqi_file_read_all(&text, &size, store, name, MAX_CONFIG_BYTES);
 
     if (status == MMQ_OK)
-        status = mmqi_settings_parse(out, label_of(label, model, name), text, size);
+        status = mmqi_settings_parse(out, label_of(label, store, name), text, size);
     mmqi_free(text);
     return status;
 }
 
-static int32_t read_settings_if_there(const struct mmqi_model *model, struct mmqi_settings **out,
-                                      const char *name)
+int32_t mmqi_config_read_settings_if_there(struct mmqi_settings **out, struct mmqi_store *store,
+                                           const char *name)
 {
     bool exists;
-    int32_t status = mmqi_file_exists(&exists, model->store, name);
+    int32_t status = mmqi_file_exists(&exists, store, name);
 
-    return status == MMQ_OK && exists ? read_settings(model, out, name) : status;
+    return status == MMQ_OK && exists ? mmqi_config_read_settings(out, store, name) : status;
 }
 
 int32_t mmqi_config_read(struct mmqi_model *model)
 {
-    return read_settings(model, &model->config, "config.json");
+    return mmqi_config_read_settings(&model->config, model->store, "config.json");
 }
 
 static int32_t compile_template(struct mmqi_model *model, const char *name, const char *source,
@@ -172,7 +194,7 @@ static int32_t read_jinja(struct mmqi_model *model)
     int32_t status = mmqi_file_read_all(&text, &size, model->store, name, MAX_TEMPLATE_BYTES);
 
     if (status == MMQ_OK)
-        status = compile_template(model, label_of(label, model, name), text, size);
+        status = compile_template(model, label_of(label, model->store, name), text, size);
     mmqi_free(text);
     return status;
 }
@@ -222,7 +244,7 @@ static int32_t read_template(struct mmqi_model *model)
     if (status == MMQ_OK && exists)
         return read_jinja(model);
     if (status == MMQ_OK)
-        status = read_settings_if_there(model, &settings, "chat_template.json");
+        status = mmqi_config_read_settings_if_there(&settings, model->store, "chat_template.json");
     if (status == MMQ_OK)
         status = read_template_of(model, settings ? settings : model->tokenizer_config);
     mmqi_settings_free(settings);
@@ -231,14 +253,18 @@ static int32_t read_template(struct mmqi_model *model)
 
 int32_t mmqi_config_read_files(struct mmqi_model *model)
 {
-    int32_t status = read_settings_if_there(model, &model->generation, "generation_config.json");
+    int32_t status = mmqi_config_read_settings_if_there(&model->generation, model->store,
+                                                        "generation_config.json");
 
     if (status == MMQ_OK)
-        status = read_settings_if_there(model, &model->preprocessor, "preprocessor_config.json");
+        status = mmqi_config_read_settings_if_there(&model->preprocessor, model->store,
+                                                    "preprocessor_config.json");
     if (status == MMQ_OK)
-        status = read_settings_if_there(model, &model->processor, "processor_config.json");
+        status = mmqi_config_read_settings_if_there(&model->processor, model->store,
+                                                    "processor_config.json");
     if (status == MMQ_OK)
-        status = read_settings_if_there(model, &model->tokenizer_config, "tokenizer_config.json");
+        status = mmqi_config_read_settings_if_there(&model->tokenizer_config, model->store,
+                                                    "tokenizer_config.json");
     if (status == MMQ_OK)
         status = mmqi_tokenizer_open(&model->tokenizer, model->store);
     return status == MMQ_OK ? read_template(model) : status;
@@ -247,8 +273,8 @@ int32_t mmqi_config_read_files(struct mmqi_model *model)
 /* ---- token ids ---- */
 
 /* The one id, or the list of ids, at `path`; *n stays as it is where there is none. */
-static int32_t read_ids(const struct mmqi_settings *settings, const char *path, int32_t ids[8],
-                        int32_t *n)
+static int32_t read_ids(const struct mmqi_settings *settings, const char *path, int32_t least,
+                        int32_t ids[8], int32_t *n)
 {
     int64_t count = mmqi_settings_count(settings, path);
     char item[MAX_KEY];
@@ -261,30 +287,33 @@ static int32_t read_ids(const struct mmqi_settings *settings, const char *path, 
         return MMQ_OK;
     if (count < 0) {
         *n = 1;
-        return mmqi_config_int(settings, "", path, 0, MMQI_MAX_VOCAB, &ids[0]);
+        return mmqi_config_int(settings, "", path, least, MMQI_MAX_VOCAB, &ids[0]);
     }
     for (int32_t i = 0; i < count && status == MMQ_OK; i++) {
         snprintf(item, sizeof item, "%s.%d", path, (int)i);
-        status = mmqi_config_int(settings, "", item, 0, MMQI_MAX_VOCAB, &ids[i]);
+        status = mmqi_config_int(settings, "", item, least, MMQI_MAX_VOCAB, &ids[i]);
     }
     *n = (int32_t)count;
     return status;
 }
 
-/* In the order in which the first that has the key decides. */
-static int32_t read_tokens_of(struct mmqi_model *model, const char *name, int32_t ids[8],
-                              int32_t *n)
+/* Where more than one file tells them, the last of these decides; the others must make sense all
+ * the same. */
+static int32_t read_tokens_of(struct mmqi_model *model, const char *name, int32_t least,
+                              int32_t ids[8], int32_t *n)
 {
     char text_key[MAX_KEY];
-    int32_t status = MMQ_OK;
+    int32_t status = read_ids(model->config, name, least, ids, n);
 
-    path_of(text_key, "text_config", name);
-    if (mmqi_settings_has(model->generation, name))
-        status = read_ids(model->generation, name, ids, n);
-    else if (mmqi_settings_has(model->config, text_key))
-        status = read_ids(model->config, text_key, ids, n);
-    else
-        status = read_ids(model->config, name, ids, n);
+    if (status == MMQ_OK)
+        status = read_ids(model->config, path_of(text_key, "text_config", name), least, ids, n);
+    if (status == MMQ_OK)
+        status = read_ids(model->generation, name, least, ids, n);
+    for (int32_t i = 0; i < *n && status == MMQ_OK; i++)
+        if (least == 0 && model->spec.vocab_size > 0 && ids[i] >= model->spec.vocab_size)
+            status = mmqi_fail(MMQ_ERR_FORMAT, "%s: %s %d is outside the vocabulary of %d",
+                               mmqi_settings_name(model->config), name, (int)ids[i],
+                               (int)model->spec.vocab_size);
     return status;
 }
 
@@ -292,12 +321,12 @@ int32_t mmqi_config_read_tokens(struct mmqi_model *model)
 {
     struct mmqi_spec *spec = &model->spec;
     int32_t bos[8] = {spec->bos}, pad[8] = {spec->pad}, n_bos = 1, n_pad = 1;
-    int32_t status = read_tokens_of(model, "eos_token_id", spec->eos, &spec->n_eos);
+    int32_t status = read_tokens_of(model, "eos_token_id", 0, spec->eos, &spec->n_eos);
 
     if (status == MMQ_OK)
-        status = read_tokens_of(model, "bos_token_id", bos, &n_bos);
+        status = read_tokens_of(model, "bos_token_id", 0, bos, &n_bos);
     if (status == MMQ_OK)
-        status = read_tokens_of(model, "pad_token_id", pad, &n_pad);
+        status = read_tokens_of(model, "pad_token_id", -1, pad, &n_pad); /* -1 means none */
     spec->bos = n_bos > 0 ? bos[0] : -1;
     spec->pad = n_pad > 0 ? pad[0] : -1;
     return status;

@@ -3,8 +3,13 @@
 
 static const struct mmqi_family *const families[] = {
     &mmqi_family_llava,
+    &mmqi_family_llava_next,
+    &mmqi_family_llava_orig,
     &mmqi_family_qwen2_vl,
     &mmqi_family_idefics3,
+    &mmqi_family_qwen2_5_vl,
+    &mmqi_family_qwen3_vl,
+    &mmqi_family_smolvlm,
 };
 
 const struct mmqi_family *mmqi_family_detect(const struct mmqi_settings *config)

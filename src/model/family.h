@@ -39,6 +39,13 @@ struct mmqi_family {
     int32_t (*build_language)(struct mmqi_model *model);
     void (*free_facts)(void *facts); /* accepts NULL */
 
+    /*
+     * Of a family whose tower lies in a folder of its own: the key of config.json that names it, and
+     * how its tensors' names become those that `aliases` know: the beginning `tower_from` becomes
+     * `tower_to`, others are left out. NULL: the model's folder has the tower.
+     */
+    const char *tower_key, *tower_from, *tower_to;
+
     /* ---- pictures of several views; each of these may be NULL ---- */
 
     /* rows and n_runs of a picture whose views are counted, where they are not the whole block in
@@ -58,8 +65,13 @@ struct mmqi_family {
 };
 
 extern const struct mmqi_family mmqi_family_llava;
+extern const struct mmqi_family mmqi_family_llava_next;
+extern const struct mmqi_family mmqi_family_llava_orig;
 extern const struct mmqi_family mmqi_family_qwen2_vl;
 extern const struct mmqi_family mmqi_family_idefics3;
+extern const struct mmqi_family mmqi_family_qwen2_5_vl;
+extern const struct mmqi_family mmqi_family_qwen3_vl;
+extern const struct mmqi_family mmqi_family_smolvlm;
 
 /* The list of families (families.c); NULL when none detects the config. */
 const struct mmqi_family *mmqi_family_detect(const struct mmqi_settings *config);

@@ -1,5 +1,6 @@
 /*
- * Idefics3: pictures cut into tiles, each through a SigLIP tower and a pixel
+ * Idefics3 and SmolVLM, which has its own classes and Idefics3's everything
+ * else: pictures cut into tiles, each through a SigLIP tower and a pixel
  * shuffle, tags around the tiles, a Llama decoder.
  *
  * Facts that bite:
@@ -11,6 +12,8 @@
  *   stands for the whole, so that "\n\n" is there for the tokenizer to merge.
  * - image_seq_len of processor_config.json is what the reference writes; any
  *   number but the tower's makes it fail.
+ * - The first SmolVLM says Idefics3, the second SmolVLM.
+ * - SmolVLM's videos are not run: "<video>" is text like any other.
  * - qk_layer_norms, use_resampler and perceiver_config in text settings mean
  *   nothing.
  */
@@ -60,14 +63,19 @@ static bool is_family(const struct mmqi_settings *config, const char *class, con
                : mmqi_config_is(config, "", "model_type", type, false);
 }
 
-static bool detect(const struct mmqi_settings *config)
+static bool detect_idefics3(const struct mmqi_settings *config)
 {
     return is_family(config, "Idefics3ForConditionalGeneration", "idefics3");
 }
 
+static bool detect_smolvlm(const struct mmqi_settings *config)
+{
+    return is_family(config, "SmolVLMForConditionalGeneration", "smolvlm");
+}
+
 /* ---- settings ---- */
 
-/* Idefics3VisionConfig's. */
+/* Idefics3VisionConfig's and SmolVLMVisionConfig's. */
 static const struct mmqi_vit default_tower = {1152, 3072, 12, 16, 224, 32, MMQI_ACT_GELU_TANH,
                                               1e-6, 0};
 
@@ -135,12 +143,30 @@ static int32_t check_length(const struct mmqi_model *model, int32_t rows)
     return status;
 }
 
+/* SmolVLM's processor takes its tags from the tokenizer where that names some. */
+static int32_t check_names(const struct mmqi_model *model)
+{
+    const char *const names[][2] = {{"fake_image_token", around},
+                                    {"global_image_token", whole},
+                                    {"image_token", model->spec.image_marker}};
+    static const char *const prefixes_of[] = {"", "extra_special_tokens"};
+    int32_t status = MMQ_OK;
+
+    for (size_t i = 0; i < 6 && model->tokenizer_config && status == MMQ_OK; i++)
+        status = mmqi_config_only(model->tokenizer_config, prefixes_of[i % 2], names[i / 2][0],
+                                  names[i / 2][1]);
+    return status;
+}
+
 /* Grids may be larger than the tokenizer has tags for: those are text like any other. */
 static int32_t check_tags(const struct mmqi_model *model)
 {
     const char *const tags[] = {around, whole, first_tile};
     size_t n = mmqi_recipe_max_views(&model->spec.recipe) > 1 ? 3 : 2;
+    int32_t status = check_names(model);
 
+    if (status != MMQ_OK)
+        return status;
     for (size_t i = 0; i < n; i++)
         if (mmqi_tokenizer_id(model->tokenizer, tags[i]) < 0)
             return mmqi_fail(MMQ_ERR_FORMAT, "%s: tokenizer.json has no token '%s'", model->path,
@@ -267,17 +293,14 @@ static int32_t build_language(struct mmqi_model *model)
     return mmqi_llama_build(&b, &facts->llama);
 }
 
+/* clang-format off */
+#define SHARED                                                                                \
+    .prefixes = prefixes, .aliases = aliases, .configure = configure, .declare = declare,     \
+    .build_vision = build_vision, .build_language = build_language, .free_facts = mmqi_free,  \
+    .measure = measure, .write_marker = write_marker, .patch_ids = patch_ids
+/* clang-format on */
+
 const struct mmqi_family mmqi_family_idefics3 = {
-    .name = "idefics3",
-    .detect = detect,
-    .prefixes = prefixes,
-    .aliases = aliases,
-    .configure = configure,
-    .declare = declare,
-    .build_vision = build_vision,
-    .build_language = build_language,
-    .free_facts = mmqi_free,
-    .measure = measure,
-    .write_marker = write_marker,
-    .patch_ids = patch_ids,
-};
+    .name = "idefics3", .detect = detect_idefics3, SHARED};
+const struct mmqi_family mmqi_family_smolvlm = {
+    .name = "smolvlm", .detect = detect_smolvlm, SHARED};

@@ -105,12 +105,20 @@ struct mmqi_spec {
     int32_t max_positions;
     int32_t image_token;      /* id that stands for picture rows */
     const char *image_marker; /* its text: "<image>" */
-    int32_t image_rows;       /* of the greatest picture: in the timeline, extra rows counted */
-    int32_t made_rows;        /* of the greatest block; 0: a block has no more rows than stand in
+    /* The marker is no token: what stands before and behind it is tokenized by itself, and
+     * image_token is vocab_size. */
+    bool marker_splits;
+    int32_t image_rows; /* of the greatest picture: in the timeline, extra rows counted */
+    int32_t made_rows;  /* of the greatest block; 0: a block has no more rows than stand in
                                  the timeline */
     int32_t patch, merge;
     int32_t view_width, view_height;      /* of every view; 0: views have any size */
     int32_t extra_rows, extra_tower_rows; /* of a view, beside the grid: a class row */
+    int32_t
+        image_width; /* numbers of a picture's row: `hidden`, or more of them side by side, to be
+                            added after layers (DeepStack); 0: hidden */
+    int32_t window;  /* side of the tower's attention windows in squares; 0: none */
+    int32_t position_side; /* of the learned grid of positions that is interpolated; 0: none */
     /* Axes of a rope position: of a token (1: its place in the timeline; 3: M-RoPE, time, row and
      * column), and of a tower's row (0: none; 2: row and column of its patch). */
     int32_t rope_axes, tower_axes;
@@ -150,6 +158,9 @@ struct mmqi_model {
     struct mmqi_checkpoint *checkpoint;
     struct mmqi_settings *config, *generation, *preprocessor, *processor,
         *tokenizer_config; /* NULL when absent */
+    /* Of a tower in a folder of its own (mmqi_tower_open()); NULL where the model's has it. */
+    struct mmqi_store *tower_store;
+    struct mmqi_settings *tower_config, *tower_preprocessor;
     struct mmqi_tokenizer *tokenizer;
     struct mmqi_chat *chat; /* NULL when the folder has no template that this build runs */
     char *chat_error;       /* why its template does not run; NULL when there is none or it does */
@@ -167,12 +178,16 @@ struct mmqi_model {
 /* Bindings of the two graphs. */
 enum {
     MMQI_BIND_PIXELS = 0, /* vision in: [3, height, width], seen as [patches, 3 * patch * patch] */
-    MMQI_BIND_IMAGE = 1,  /* vision out: [rows of the view, hidden]; language in: the block */
+    MMQI_BIND_IMAGE = 1,  /* vision out: [rows of the view, image_width]; language in: the block */
     MMQI_BIND_LOGITS = 2  /* language out: [PICK, vocab] */
 };
 
 /* Index the folder, detect the family, bind every tensor, build both graphs. Nothing is placed. */
 int32_t mmqi_model_open(struct mmqi_model **out, struct mmqi_store *store);
+/* The same, told where the folder of the tower is, if the model is of a family that keeps it apart:
+ * a path, or a folder of the store's reader; NULL: found as mmqi_tower_open() does. */
+int32_t mmqi_model_open_with_tower(struct mmqi_model **out, struct mmqi_store *store,
+                                   const char *tower_path);
 /* A model with the same family, files and graphs whose weights all still come from the files; for
  * quantizing in memory. */
 int32_t mmqi_model_clone(struct mmqi_model **out, const struct mmqi_model *source);

@@ -7,6 +7,20 @@
 
 #include "model/tower_vit.h"
 
+/* clang-format off */
+/* The names of its tensors in files, below a prefix that ends with a dot. */
+#define MMQI_CLIP_ALIASES(p)                                         \
+    {p "embeddings.patch_embedding.weight", "vision.patch"},         \
+    {p "embeddings.class_embedding", "vision.class"},                \
+    {p "embeddings.position_embedding.weight", "vision.positions"},  \
+    {p "embeddings.position_ids", NULL},                             \
+    {p "pre_layrnorm.weight", "vision.pre_norm"},                    \
+    {p "pre_layrnorm.bias", "vision.pre_norm.bias"},                 \
+    {p "post_layernorm.weight", "vision.post_norm"},                 \
+    {p "post_layernorm.bias", "vision.post_norm.bias"},              \
+    MMQI_VIT_ALIASES(p)
+/* clang-format on */
+
 /* mmqi_vit_configure(), of an image that is whole patches; the tower has one row more. */
 int32_t mmqi_clip_configure(struct mmqi_vit *clip, const struct mmqi_settings *settings,
                             const char *prefix);

@@ -264,16 +264,47 @@ static int32_t expand(struct mmqi_tokens *tokens, const struct mmqi_model *model
 
     for (size_t i = 0; i < ids->n && status == MMQ_OK; i++) {
         id = ids->data[i];
-        if (id < 0 || id >= spec->vocab_size)
+        if (id == spec->image_token)
+            status = expand_marker(&e, tokens, id);
+        else if (id < 0 || id >= spec->vocab_size)
             status = mmqi_fail(MMQ_ERR_FORMAT, "%s: token id %d is outside the vocabulary of %d",
                                model->path, (int)id, (int)spec->vocab_size);
-        else if (id == spec->image_token)
-            status = expand_marker(&e, tokens, id);
         else
             status = mmqi_tokens_add(tokens, id);
     }
     mmqi_free(e.order);
     return status;
+}
+
+/* The ids of text[0 .. size), with an image token in place of each marker; `marked`: 0 or
+ * MMQI_TOKENIZE_MARKED. */
+static int32_t encode_between(struct mmqi_ids *ids, const struct mmqi_model *model,
+                              const char *text, size_t size, int32_t marked)
+{
+    const char *marker = model->spec.image_marker;
+    int32_t flags = encode_flags(model, text) | marked, status = MMQ_OK;
+    size_t at = 0, next;
+
+    for (;;) {
+        next = find_word(text, size, at, marker, strlen(marker));
+        status = mmqi_tokenizer_encode(model->tokenizer, ids, text + at, next - at, flags);
+        if (status != MMQ_OK || next == size)
+            return status;
+        status = mmqi_ids_append(ids, &model->spec.image_token, 1);
+        if (status != MMQ_OK)
+            return status;
+        flags = marked; /* what comes before the first words of a prompt is there */
+        at = next + strlen(marker);
+    }
+}
+
+static int32_t encode(struct mmqi_ids *ids, const struct mmqi_model *model, const char *text,
+                      size_t size, int32_t marked)
+{
+    if (model->spec.marker_splits)
+        return encode_between(ids, model, text, size, marked);
+    return mmqi_tokenizer_encode(model->tokenizer, ids, text, size,
+                                 encode_flags(model, text) | marked);
 }
 
 int32_t mmqi_prompt_tokens(struct mmqi_tokens *tokens, const struct mmqi_model *model,
@@ -288,9 +319,7 @@ int32_t mmqi_prompt_tokens(struct mmqi_tokens *tokens, const struct mmqi_model *
     if (status == MMQ_OK)
         status = write_markers(&text, &size, model, prompt);
     if (status == MMQ_OK)
-        status =
-            mmqi_tokenizer_encode(model->tokenizer, &ids, text, size,
-                                  encode_flags(model, text) | (marked ? MMQI_TOKENIZE_MARKED : 0));
+        status = encode(&ids, model, text, size, marked ? MMQI_TOKENIZE_MARKED : 0);
     if (status == MMQ_OK)
         status = check_markers(model, &ids, prompt);
     if (status == MMQ_OK)

@@ -93,7 +93,12 @@ static void enter_place(struct course *course, const struct mmqi_session *sessio
     run->index[MMQI_INDEX_SLOTS] = index->slots;
     run->index[MMQI_INDEX_PLACE] = index->place;
     run->index[MMQI_INDEX_PICK] = index->pick;
+    run->index[MMQI_INDEX_ORDER] = index->order;
+    run->index[MMQI_INDEX_UNDO] = index->undo;
+    run->index[MMQI_INDEX_TAPS] = index->taps;
+    run->tap_weights = index->tap_weights;
     run->spans = index->spans;
+    run->window_spans = index->window_spans;
     run->kv = course->is_decoder ? part->kv_layers : NULL;
     run->weights = session->model->placed[place].weights;
 }
@@ -189,34 +194,14 @@ static int32_t read_pixels(float **pixels, struct mmqi_session *session,
     return mmqi_preprocess(pixels, &picture->views, &session->model->spec.recipe, image);
 }
 
-/* Row and column of each patch, in the order in which the patches op cuts them. */
-static void fill_patch_positions(int32_t *positions, const struct mmqi_spec *spec,
-                                 const struct mmqi_view_rows *view)
-{
-    int32_t merge = spec->merge, in_square = merge * merge, square, inside;
-
-    for (int32_t i = 0; i < view->patches; i++) {
-        square = i / in_square;
-        inside = i % in_square;
-        positions[2 * i] = square / view->across * merge + inside / merge;
-        positions[2 * i + 1] = square % view->across * merge + inside % merge;
-    }
-}
-
-/* Every row of the tower sees every row of its view. */
 static int32_t upload_tower_index(struct mmqi_session *session, const struct mmqi_view *view,
                                   const struct mmqi_view_rows *count)
 {
     const struct mmqi_model *model = session->model;
-    int32_t rows = count->tower_rows, n_axes = model->spec.tower_axes;
-    size_t begin, size = mmqi_session_place_index(session, rows, n_axes, &begin);
+    const struct mmqi_index_shape shape = mmqi_tower_index_shape(&model->spec, count);
+    size_t begin, size = mmqi_session_place_index(session, &shape, &begin);
 
-    for (int32_t i = 0; i < rows; i++) {
-        session->host_index.slots[i] = i;
-        session->host_index.spans[i] = (struct mmqi_span){0, rows};
-    }
-    if (n_axes == 2)
-        fill_patch_positions(session->host_index.positions, &model->spec, count);
+    mmqi_tower_fill_index(&session->host_index, &model->spec, count);
     if (model->family->patch_ids)
         model->family->patch_ids(session->host_index.ids, model, view);
     return upload_index(session, model->vision, model->split.vision, begin, size);
@@ -232,7 +217,7 @@ static int32_t run_view(struct mmqi_session *session, const struct mmqi_view *vi
         .graph = model->vision,
         .plan = session->layout.vision,
         .route = &session->layout.vision_route,
-        .image_first = (size_t)first * (size_t)model->spec.hidden,
+        .image_first = (size_t)first * (size_t)model->spec.image_width,
     };
     int32_t status;
 
@@ -273,8 +258,8 @@ static int32_t run_views(struct mmqi_session *session, const float *pixels,
 static int32_t move_image(struct mmqi_session *session)
 {
     int32_t from = session->layout.image_from, status = MMQ_OK;
-    size_t size =
-        (size_t)session->picture.made_rows * (size_t)session->model->spec.hidden * sizeof(float);
+    size_t size = (size_t)session->picture.made_rows * (size_t)session->model->spec.image_width *
+                  sizeof(float);
 
     for (int32_t i = 0; i < session->layout.n_places && status == MMQ_OK; i++)
         if (i != from && session->parts[i].image)
@@ -290,7 +275,7 @@ int32_t mmqi_session_read_image(struct mmqi_session *session, float *dst)
 
     return at->backend->download(at->device, dst, session->parts[from].image,
                                  (size_t)session->picture.made_rows *
-                                     (size_t)session->model->spec.hidden * sizeof *dst);
+                                     (size_t)session->model->spec.image_width * sizeof *dst);
 }
 
 int32_t mmqi_session_encode(struct mmqi_session *session, int32_t picture,
@@ -350,10 +335,11 @@ static int32_t upload_chunk_index(struct mmqi_session *session, const struct mmq
 {
     struct mmqi_session_index *index = &session->host_index;
     int32_t n_axes = session->model->spec.rope_axes, n = session->n_tokens, i;
-    size_t begin, size = mmqi_session_place_index(session, rows, n_axes, &begin);
+    const struct mmqi_index_shape shape = {.rows = rows, .n_axes = n_axes};
+    size_t begin, size = mmqi_session_place_index(session, &shape, &begin);
 
     for (i = 0; i < rows; i++) {
-        index->ids[i] = tokens[i].id;
+        index->ids[i] = tokens[i].picture < 0 ? tokens[i].id : 0; /* rows of pictures replace it */
         memcpy(index->positions + (size_t)i * (size_t)n_axes, tokens[i].position,
                (size_t)n_axes * sizeof(int32_t));
         index->slots[i] = n + i;

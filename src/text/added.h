@@ -17,8 +17,7 @@ enum {
     MMQI_ADDED_NORMALIZED = 2, /* looked for in the normalized text, else in the raw one */
     MMQI_ADDED_LSTRIP = 4,     /* takes the white space on its left along */
     MMQI_ADDED_RSTRIP = 8,
-    MMQI_ADDED_SINGLE_WORD = 16, /* counts only between characters that are not \w */
-    MMQI_ADDED_BREAK = 32        /* the text behind it is a new beginning, always */
+    MMQI_ADDED_SINGLE_WORD = 16 /* counts only between characters that are not \w */
 };
 
 struct mmqi_added {

@@ -228,8 +228,7 @@ static int32_t encode_all(struct encoder *encoder, const char *text, size_t size
             continue;
         }
         status = mmqi_ids_append(encoder->ids, &segment->id, 1);
-        encoder->inside =
-            encoder->tokenizer->begins_once && !(added->flags[segment->id] & MMQI_ADDED_BREAK);
+        encoder->inside = encoder->tokenizer->begins_once;
     }
     return status;
 }

@@ -28,16 +28,8 @@ bool mmqi_tokenizer_is_special(const struct mmqi_tokenizer *tokenizer, int32_t i
 /* The token as the file spells it ("Ġthe", "▁the"); NULL for an unknown id. */
 const char *mmqi_tokenizer_content(const struct mmqi_tokenizer *tokenizer, int32_t id);
 
-enum { MMQI_TOKEN_BREAK = 1 /* the text behind it is a beginning, as that of a prompt is */ };
-
-/* Give the tokenizer one more special token, before any thread encodes with it; `name` opens
- * messages. MMQ_ERR_FORMAT when text or id is another token's. After a failure it is good for
- * mmqi_tokenizer_free() alone. */
-int32_t mmqi_tokenizer_add(struct mmqi_tokenizer *tokenizer, const char *name, const char *text,
-                           size_t size, int32_t id, uint32_t flags);
-
 enum {
-    MMQI_TOKENIZE_POST = 1, /* run the post-processor: add_special_tokens=True */
+    MMQI_TOKENIZE_POST = 1,  /* run the post-processor: add_special_tokens=True */
     MMQI_TOKENIZE_PLAIN = 2, /* text of added tokens marked special inside `text` stays text */
     MMQI_TOKENIZE_MARKED = 4 /* so do places with a mark (text/mark.h), which is taken out */
 };

@@ -98,8 +98,6 @@ static int32_t finish_added(struct mmqi_tokenizer *tokenizer, const char *name)
     size_t i, size = 0;
     int32_t status = MMQ_OK;
 
-    mmqi_matcher_free(&added->raw);
-    mmqi_matcher_free(&added->normalized);
     for (i = 0; i < added->vocab.n_ids && status == MMQ_OK; i++) {
         text = mmqi_vocab_text(&added->vocab, (int32_t)i, &size);
         if (!text)
@@ -151,15 +149,6 @@ int32_t mmqi_tokenizer_finish(struct mmqi_tokenizer *tokenizer, const char *name
     n_added = tokenizer->added.vocab.n_ids;
     tokenizer->vocab_size = (int32_t)(n_model > n_added ? n_model : n_added);
     return status;
-}
-
-int32_t mmqi_tokenizer_add(struct mmqi_tokenizer *tokenizer, const char *name, const char *text,
-                           size_t size, int32_t id, uint32_t flags)
-{
-    uint8_t kept = MMQI_ADDED_SPECIAL | (flags & MMQI_TOKEN_BREAK ? MMQI_ADDED_BREAK : 0);
-    int32_t status = mmqi_added_add(&tokenizer->added, name, text, size, id, kept);
-
-    return status == MMQ_OK ? mmqi_tokenizer_finish(tokenizer, name) : status;
 }
 
 void mmqi_tokenizer_free(struct mmqi_tokenizer *tokenizer)

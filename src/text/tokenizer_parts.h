@@ -36,10 +36,8 @@ struct mmqi_tokenizer {
     struct mmqi_added added;
     struct mmqi_stages sections[MMQI_N_SECTIONS];
     int32_t vocab_size;
-    /* The text behind an added token is no new beginning, unless the token has MMQI_ADDED_BREAK:
-     * normalizers that mark beginnings leave it alone. */
-    bool begins_once;
-    bool raw_added; /* tokens that a config adds are looked for in raw text, normalized or not */
+    bool begins_once; /* text behind an added token is no new beginning, which normalizers mark */
+    bool raw_added;   /* tokens that a config adds are looked for in raw text, normalized or not */
 };
 
 /* ---- for those who read one: `name` is the file, for messages ---- */
@@ -54,8 +52,7 @@ int32_t mmqi_tokenizer_set_section(struct mmqi_tokenizer *tokenizer, const char 
                                    enum mmqi_section section, const char *json, size_t size);
 /* The unknown token, when the vocabulary is filled; without this call there is none. */
 void mmqi_tokenizer_set_unk(struct mmqi_tokenizer *tokenizer, const char *text, size_t size);
-/* When model, added tokens and sections are set, before the first use. Again after more tokens were
- * added. */
+/* When model, added tokens and sections are set, before the first use. */
 int32_t mmqi_tokenizer_finish(struct mmqi_tokenizer *tokenizer, const char *name);
 /* {"token": id, ..} of which nothing was read yet. `where` is its key in the file. */
 int32_t mmqi_tokenizer_read_vocab(struct mmqi_vocab *vocab, const char *name, const char *where,

@@ -222,7 +222,7 @@ static int32_t emulated_execute(struct mmqi_stream *stream, const struct mmqi_gr
         stream->device->host->graph_execute(stream, &mmqi_cuda_ops, graph, plan, run, begin, end);
 
     if (status != MMQ_OK)
-        stream->n_waiting = 0;
+        mmqi_cuda_forget_waiting(stream);
     return status == MMQ_OK ? mmqi_cuda_flush(stream) : status;
 }
 

@@ -50,7 +50,7 @@ static inline int32_t launch(struct mmqi_stream *s, const char *what, void (*ker
 {
     auto call = [=] { kernel(static_cast<P>(args)...); };
     struct emulated_size g = {grid.x, grid.y, grid.z}, b = {block.x, block.y, block.z};
-    int32_t status = s->n_waiting > 0 ? mmqi_cuda_flush(s) : MMQ_OK;
+    int32_t status = mmqi_cuda_flush(s);
 
     if (status != MMQ_OK)
         return status;

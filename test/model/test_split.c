@@ -48,9 +48,22 @@ static const struct family families[] = {
             "* = fake:0; vision.blocks.1.* = fake:1; language.embed = fake:1",
         },
     },
+    {
+        /* A picture of five views, each of which crosses. */
+        "test/golden/idefics3_tiny/model",
+        "<|im_start|>User:<image>What is it?",
+        {
+            "* = cpu",
+            "* = fake:0",
+            "* = fake:0; projector.* = cpu",
+            "* = cpu; vision.blocks.1.* = fake:1",
+            "* = fake:0; vision.post_norm* = fake:1; language.layers.* = fake:2",
+            "* = fake:0; vision.* = fake:1; language.embed = cpu",
+        },
+    },
 };
 
-enum { N_FAMILIES = 2, N_TARGETS = 6, MAX_VOCAB = 600, MAX_LOGITS = N_TARGETS * MAX_VOCAB };
+enum { N_FAMILIES = 3, N_TARGETS = 6, MAX_VOCAB = 600, MAX_LOGITS = N_TARGETS * MAX_VOCAB };
 
 /* What a model answers: the logits of some targets, and a few greedy tokens. */
 struct answer {

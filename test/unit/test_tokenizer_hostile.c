@@ -450,6 +450,23 @@ static const char *const timed[] = {"bytes",  "pieces",       "scores",       "s
                                     "cut",    "qwen2_5",      "minicpm_v4_5", "llama3_2",
                                     "llama2", "mistral_nemo", "llava_flickr"};
 
+/* Folders without a tokenizer.json: our own ones, then real ones. */
+static const char *const timed_folders[] = {
+    "test/golden/tokenizers/sp_bpe_rules", "test/golden/tokenizers/sp_unigram",
+    "build/tokenizers/pieces/llama2", "build/tokenizers/qwen_vl",
+    "build/tokenizers/llama3_tiktoken"};
+
+START_TEST(a_megabyte_of_anything_takes_linear_time_in_every_spelling)
+{
+    struct mmqi_tokenizer *tokenizer = open_tokenizer(source_path(timed_folders[_i]));
+
+    if (!tokenizer)
+        SKIP("%s is absent; make unpacks it where it can", timed_folders[_i]);
+    check_speed(tokenizer);
+    mmqi_tokenizer_free(tokenizer);
+}
+END_TEST
+
 START_TEST(a_megabyte_of_anything_takes_linear_time)
 {
     const char *own = source_path(support_text("test/unit/data/tokenizer_%s.json", timed[_i]));
@@ -584,6 +601,8 @@ int main(void)
     tcase_set_timeout(speed, 60);
     tcase_add_loop_test(speed, a_megabyte_of_anything_takes_linear_time, 0,
                         sizeof timed / sizeof *timed);
+    tcase_add_loop_test(speed, a_megabyte_of_anything_takes_linear_time_in_every_spelling, 0,
+                        sizeof timed_folders / sizeof *timed_folders);
     tcase_add_test(speed, marks_are_put_in_order_in_linear_time);
     tcase_add_test(speed, a_pattern_that_goes_over_a_text_again_and_again_is_stopped);
     tcase_add_test(speed, a_large_file_is_read_quickly);

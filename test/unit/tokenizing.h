@@ -11,8 +11,10 @@
 
 #include "core/mem.h"
 #include "core/status.h"
+#include "io/file.h"
 #include "support.h"
 #include "text/tokenizer.h"
+#include "text/tokenizer_folder.h"
 
 /* A whole file, to be freed with free(); NULL where there is none. */
 __attribute__((unused)) static char *read_whole(const char *path, size_t *size)
@@ -45,6 +47,19 @@ __attribute__((unused)) static struct mmqi_tokenizer *load_tokenizer(const char 
     ck_assert_msg(mmqi_tokenizer_parse(&tokenizer, path, text, size) == MMQ_OK, "%s",
                   mmqi_message());
     free(text);
+    return tokenizer;
+}
+
+/* That of a folder, in whichever spelling; NULL where there is no such folder. */
+__attribute__((unused)) static struct mmqi_tokenizer *open_tokenizer(const char *folder)
+{
+    struct mmqi_tokenizer *tokenizer = NULL;
+    struct mmqi_store *store = NULL;
+
+    if (mmqi_store_open_folder(&store, folder) != MMQ_OK)
+        return NULL;
+    ck_assert_msg(mmqi_tokenizer_open(&tokenizer, store) == MMQ_OK, "%s", mmqi_message());
+    mmqi_store_release(store);
     return tokenizer;
 }
 
