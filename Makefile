@@ -311,15 +311,15 @@ $(SHARED_CASES:%=run/shared/golden/%): run/shared/golden/%: $(GOLDEN)
 	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(SHARED)/golden/$*
 run/golden/tokenizer: $B/test/golden/tokenizer_case $(REAL_TOKENIZERS)
 	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(VECTORS)
+run/golden/preproc: $B/test/golden/preproc_case
+	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(SHARED)/golden/preproc
+$(COMMITTED_VECTORS:%=run/%): run/%: $B/test/golden/preproc_case
+	@$(RUN) $(call suite_name,$@) $< $*
 run/golden/pieces: $B/test/golden/tokenizer_case $(REAL_TOKENIZERS)
 	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(VECTORS)/llama2.json \
 		--tokenizers $(PIECES)
 run/golden/tokenizers: $B/test/golden/tokenizer_case
 	@$(RUN) $(call suite_name,$@) $< --tokenizers test/golden/tokenizers test/golden/tokenizers
-run/golden/preproc: $B/test/golden/preproc_case
-	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(SHARED)/golden/preproc
-$(COMMITTED_VECTORS:%=run/%): run/%: $B/test/golden/preproc_case
-	@$(RUN) $(call suite_name,$@) $< $*
 run/abi:
 	@$(RUN) abi test/abi/run.sh $B/abi
 run/install: all
@@ -346,7 +346,7 @@ unit: $(SUITE_RUNS) ## build and run the Check suites alone
 # can be taken to one that has a device and no compiler.
 GPU_PROGRAMS := $(addprefix $B/test/,ops/test_device ops/test_pack_rows ops/test_rows ops/test_matmul ops/test_together \
 	ops/test_attention ops/test_ops model/test_cuda_library model/test_cuda_model \
-	model/test_split golden/golden_case)
+	model/test_split model/test_steps golden/golden_case)
 .PHONY: gpu-programs
 gpu-programs: $(GPU_PROGRAMS) examples ## build all that check-gpu runs, without running it
 	+@$(MAKE) --no-print-directory cuda

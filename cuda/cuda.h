@@ -43,7 +43,8 @@ enum {
     MMQI_CUDA_COMPILED = 4,          /* captured graphs that a stream keeps */
     MMQI_CUDA_CHOICES = 64,          /* shapes of products that a stream remembers */
     MMQI_CUDA_GROUP = 3,             /* products of one launch */
-    MMQI_CUDA_TURNS = 2              /* matrices that one launch turns */
+    MMQI_CUDA_TURNS = 2,             /* matrices that one launch turns */
+    MMQI_CUDA_COUNTERS = 1024        /* of blocks that have arrived, of every stream */
 };
 
 struct mmqi_cuda_block; /* cuda/device.h */
@@ -100,7 +101,10 @@ struct mmqi_stream {
     struct mmqi_stream_options options;
     uint8_t *scratch; /* for one op at a time; aligned to MMQI_CUDA_ALIGN */
     size_t scratch_bytes;
-    void *workspace; /* MMQI_CUDA_WORKSPACE bytes, for cuBLASLt alone */
+    uint8_t *notes; /* pinned: MMQI_NOTES of MMQI_NOTE_BYTES */
+    cudaEvent_t noted[MMQI_NOTES];
+    unsigned *counters; /* MMQI_CUDA_COUNTERS, zeros between kernels */
+    void *workspace;    /* MMQI_CUDA_WORKSPACE bytes, for cuBLASLt alone */
     struct mmqi_cuda_compiled *compiled;
     struct mmqi_cuda_choice choices[MMQI_CUDA_CHOICES];
     uint32_t next_choice;
@@ -213,6 +217,7 @@ int32_t mmqi_cuda_interpolate(struct mmqi_stream *s, const struct mmqi_mat *y,
                               const struct mmqi_mat *table, const int32_t *taps,
                               const float *weights);
 int32_t mmqi_cuda_pick(struct mmqi_stream *s, int32_t *out, const struct mmqi_mat *x);
+int32_t mmqi_cuda_advance(struct mmqi_stream *s, const struct mmqi_step *step);
 
 extern const struct mmqi_ops mmqi_cuda_ops; /* all of them: ops.c */
 

@@ -98,6 +98,7 @@ static uint64_t key_of(const struct call *c)
     mix_address(&key, run->spans);
     mix_address(&key, run->window_spans);
     mix_address(&key, run->tap_weights);
+    mix_address(&key, run->next ? run->next->id : NULL);
     for (i = 0; i < MMQI_MAX_BINDINGS; i++)
         mix_address(&key, run->bound[i]);
     for (i = 0; i < MMQI_N_INDEX; i++)

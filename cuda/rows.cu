@@ -1,7 +1,7 @@
 /*
  * Ops that move whole rows: embed, place_rows, copy, store_kv, patches;
- * interpolate, which mixes some; and pick, which reads a row and tells one
- * index.
+ * interpolate, which mixes some; pick, which reads a row and tells one index;
+ * and advance, to the row after.
  *
  * A thread moves one column of a row; each byte is read once and written once.
  */
@@ -199,4 +199,21 @@ extern "C" int32_t mmqi_cuda_pick(struct mmqi_stream *s, int32_t *out, const str
     if (x->rows == 0)
         return MMQ_OK;
     return launch(s, "pick", pick_kernel, dim3((unsigned)x->rows), dim3(PICK_THREADS), 0, out, *x);
+}
+
+/* One warp: a thread per axis. */
+static __global__ void advance_kernel(struct mmqi_step step)
+{
+    wait_for_inputs();
+    for (int32_t i = (int32_t)threadIdx.x; i < step.n_axes; i += WARP)
+        step.positions[i]++;
+    if (threadIdx.x == 0) {
+        ++*step.slot;
+        step.span->end++;
+    }
+}
+
+extern "C" int32_t mmqi_cuda_advance(struct mmqi_stream *s, const struct mmqi_step *step)
+{
+    return launch(s, "advance", advance_kernel, dim3(1), dim3(WARP), 0, *step);
 }

@@ -276,13 +276,12 @@ static int32_t expand(struct mmqi_tokens *tokens, const struct mmqi_model *model
     return status;
 }
 
-/* The ids of text[0 .. size), with an image token in place of each marker; `marked`: 0 or
- * MMQI_TOKENIZE_MARKED. */
+/* The ids of text[0 .. size), with an image token in place of each marker. */
 static int32_t encode_between(struct mmqi_ids *ids, const struct mmqi_model *model,
-                              const char *text, size_t size, int32_t marked)
+                              const char *text, size_t size, int32_t flags)
 {
     const char *marker = model->spec.image_marker;
-    int32_t flags = encode_flags(model, text) | marked, status = MMQ_OK;
+    int32_t status = MMQ_OK;
     size_t at = 0, next;
 
     for (;;) {
@@ -293,18 +292,17 @@ static int32_t encode_between(struct mmqi_ids *ids, const struct mmqi_model *mod
         status = mmqi_ids_append(ids, &model->spec.image_token, 1);
         if (status != MMQ_OK)
             return status;
-        flags = marked; /* what comes before the first words of a prompt is there */
+        flags &= ~MMQI_TOKENIZE_POST; /* what comes before the first words of a prompt is there */
         at = next + strlen(marker);
     }
 }
 
 static int32_t encode(struct mmqi_ids *ids, const struct mmqi_model *model, const char *text,
-                      size_t size, int32_t marked)
+                      size_t size, int32_t flags)
 {
-    if (model->spec.marker_splits)
-        return encode_between(ids, model, text, size, marked);
-    return mmqi_tokenizer_encode(model->tokenizer, ids, text, size,
-                                 encode_flags(model, text) | marked);
+    return model->spec.marker_splits
+               ? encode_between(ids, model, text, size, flags)
+               : mmqi_tokenizer_encode(model->tokenizer, ids, text, size, flags);
 }
 
 int32_t mmqi_prompt_tokens(struct mmqi_tokens *tokens, const struct mmqi_model *model,
@@ -319,7 +317,8 @@ int32_t mmqi_prompt_tokens(struct mmqi_tokens *tokens, const struct mmqi_model *
     if (status == MMQ_OK)
         status = write_markers(&text, &size, model, prompt);
     if (status == MMQ_OK)
-        status = encode(&ids, model, text, size, marked ? MMQI_TOKENIZE_MARKED : 0);
+        status = encode(&ids, model, text, size,
+                        encode_flags(model, text) | (marked ? MMQI_TOKENIZE_MARKED : 0));
     if (status == MMQ_OK)
         status = check_markers(model, &ids, prompt);
     if (status == MMQ_OK)

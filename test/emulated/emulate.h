@@ -76,6 +76,24 @@ static inline int __syncthreads_or(int x)
     return emulated_barrier(x);
 }
 
+/* Blocks run one after another. */
+static inline void __threadfence()
+{
+}
+
+static inline unsigned atomicAdd(unsigned *at, unsigned x)
+{
+    unsigned before = *at;
+
+    *at += x;
+    return before;
+}
+
+static inline float __ldcg(const float *at)
+{
+    return *at;
+}
+
 static inline void __syncwarp(unsigned = 0xffffffffu)
 {
     uint64_t all[32];

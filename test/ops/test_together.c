@@ -447,6 +447,69 @@ START_TEST(turns_and_their_way_to_the_cache_cost_no_more_calls_than_one_turn)
 }
 END_TEST
 
+/* ---- attention of few rows, in fast mode ---- */
+
+static const struct mmqi_span few_spans[] = {{0, 1}, {3, 200}, {5, 5}, {0, 600}};
+
+enum { FEW = COUNT(few_spans) };
+
+/* Rows [row, row + rows); returns the calls of the device. */
+static int64_t attend(struct target *t, struct matrix *y, const struct matrix *q,
+                      const struct mmqi_kv *kv, const struct mmqi_span *spans, int64_t row,
+                      int64_t rows)
+{
+    const struct mmqi_fault none = {MMQI_FAULT_NONE, 0};
+    struct mmqi_mat to = y->mat, from = q->mat;
+
+    to.data += row * to.stride;
+    from.data += row * from.stride;
+    to.rows = from.rows = rows;
+    t->backend->fault(t->device, none);
+    ck_assert_int_eq(t->ops->attention(t->stream, &to, &from, 6, kv, spans + row, 0.125f), MMQ_OK);
+    ck_assert_int_eq(t->backend->stream_wait(t->stream), MMQ_OK);
+    return t->backend->fault(t->device, none);
+}
+
+/* Rows together and alone, again and again on one stream. */
+START_TEST(attention_of_few_rows_is_one_launch_and_the_same_every_time)
+{
+    struct mmqi_stream_options options = {
+        .mode = MMQI_MODE_FAST, .max_cols = 4096, .max_product = 4096, .max_heads = 4096};
+    struct matrix q, pages, y[2];
+    const struct mmqi_span *spans;
+    struct mmqi_kv kv;
+    struct target t;
+
+    if (!target_open(&t, MMQI_ISA_AUTO, 2, 4096))
+        return;
+    t.backend->stream_close(t.stream);
+    options.mode = t.backend->fast ? MMQI_MODE_FAST : MMQI_MODE_EXACT;
+    ck_assert_int_eq(t.backend->stream_open(t.device, &options, &t.stream), MMQ_OK);
+    q = matrix_random(&t, FEW, 6 * 64, 0, 1, 1.0f);
+    pages = matrix_random(&t, 2 * 640, 2 * 64, 0, 2, 1.0f);
+    spans = device_copy(&t, few_spans, sizeof few_spans);
+    kv = (struct mmqi_kv){pages.mat.data, 2 * 640 * 128, 640, NULL, 2, 64};
+    for (int32_t i = 0; i < 2; i++)
+        y[i] = matrix_new(&t, FEW, 6 * 64, 0);
+    for (int32_t turn = 0; turn < 3; turn++) {
+        ck_assert_int_le(attend(&t, &y[0], &q, &kv, spans, 0, FEW), 2); /* and the wait */
+        for (int64_t row = 0; row < FEW; row++)
+            attend(&t, &y[1], &q, &kv, spans, row, 1);
+        matrix_read(&t, &y[0]);
+        matrix_read(&t, &y[1]);
+        ck_assert(same_bits(&y[0], &y[1]));
+    }
+    for (int64_t c = 0; c < 6 * 64; c++)
+        ck_assert(*at(&y[0], 2, c) == 0.0f && fabsf(*at(&y[0], 3, c)) < 1.0f);
+    matrix_free(&t, &y[0]);
+    matrix_free(&t, &y[1]);
+    matrix_free(&t, &q);
+    matrix_free(&t, &pages);
+    device_free(&t, spans);
+    target_close(&t);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("together");
@@ -461,6 +524,7 @@ int main(void)
     tcase_add_loop_test(tcase, an_op_between_sees_what_was_computed_before_it, 0, MMQI_N_FORMATS);
     tcase_add_test(tcase, turns_and_their_way_to_the_cache_give_the_same_bits_together);
     tcase_add_test(tcase, turns_and_their_way_to_the_cache_cost_no_more_calls_than_one_turn);
+    tcase_add_test(tcase, attention_of_few_rows_is_one_launch_and_the_same_every_time);
     suite_add_tcase(suite, tcase);
     return run_suite(suite);
 }
