@@ -388,7 +388,7 @@ static int32_t read_legacy(struct mmqi_tokenizer *tokenizer, const struct mmqi_s
     int32_t status = mmqi_settings_bool(config, "legacy", &legacy);
 
     tokenizer->begins_once = !legacy;
-    tokenizer->raw_added = true; /* its classes cut a text at all of them first */
+    tokenizer->pieces_are_normal = true;
     return status;
 }
 

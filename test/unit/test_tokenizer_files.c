@@ -196,6 +196,23 @@ START_TEST(a_score_above_another_wins_wherever_it_is)
 }
 END_TEST
 
+START_TEST(a_users_piece_is_found_as_it_stands)
+{
+    struct mmqi_buf model = {0};
+    struct mmqi_tokenizer *tokenizer;
+
+    begin_model(&model, BPE);                               /* whose normalizer trims */
+    put_piece(&model, "a", -1, NORMAL);                     /* 3 */
+    put_piece(&model, "a\xE2\x96\x81", -1, OWN);            /* 4 */
+    put_piece(&model, "\xE2\x96\x81", -1, NORMAL);          /* 5 */
+    put_piece(&model, "\xE2\x96\x81\xE2\x96\x81", -1, OWN); /* 6: never in trimmed text */
+    tokenizer = open_model(&model);
+    expect_ids(tokenizer, "a", "5 3");
+    expect_ids(tokenizer, "a  a ", "5 4 3");
+    mmqi_tokenizer_free(tokenizer);
+}
+END_TEST
+
 START_TEST(a_unigram_takes_the_best_sum_and_leaves_unused_pieces_out)
 {
     struct mmqi_buf model = {0};
@@ -847,6 +864,7 @@ int main(void)
     tcase_set_timeout(pieces, 60);
     tcase_add_test(pieces, pieces_of_equal_scores_are_merged_from_the_left);
     tcase_add_test(pieces, a_score_above_another_wins_wherever_it_is);
+    tcase_add_test(pieces, a_users_piece_is_found_as_it_stands);
     tcase_add_test(pieces, a_unigram_takes_the_best_sum_and_leaves_unused_pieces_out);
     tcase_add_test(pieces, settings_of_the_config_beside_a_model_count);
     tcase_add_test(pieces, every_token_that_a_config_adds_is_cut_out_of_raw_text);
