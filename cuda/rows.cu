@@ -1,6 +1,7 @@
 /*
- * Ops that move whole rows: embed, place_rows, copy, store_kv, patches; and
- * pick, which reads a row and tells one index.
+ * Ops that move whole rows: embed, place_rows, copy, store_kv, patches;
+ * interpolate, which mixes some; pick, which reads a row and tells one index;
+ * and advance, to the row after.
  *
  * A thread moves one column of a row; each byte is read once and written once.
  */
@@ -33,6 +34,7 @@ extern "C" int32_t mmqi_cuda_embed(struct mmqi_stream *s, const struct mmqi_mat 
 }
 
 /* index NULL: row r from row r. */
+template <bool kAdd>
 static __global__ void place_kernel(struct mmqi_mat y, struct mmqi_mat x, const int32_t *index)
 {
     int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, from;
@@ -43,42 +45,39 @@ static __global__ void place_kernel(struct mmqi_mat y, struct mmqi_mat x, const 
     for (int64_t r = blockIdx.y; r < y.rows; r += gridDim.y) {
         from = index ? index[r] : r;
         if (from >= 0)
-            row_of(y, r)[col] = row_of(x, from)[col];
+            row_of(y, r)[col] =
+                kAdd ? row_of(y, r)[col] + row_of(x, from)[col] : row_of(x, from)[col];
     }
 }
 
 extern "C" int32_t mmqi_cuda_place_rows(struct mmqi_stream *s, const struct mmqi_mat *y,
-                                        const struct mmqi_mat *x, const int32_t *index)
+                                        const struct mmqi_mat *x, const int32_t *index,
+                                        bool accumulate)
 {
     if (y->rows == 0 || y->cols == 0)
         return MMQ_OK;
-    return launch(s, "place_rows", place_kernel, element_grid(y->rows, y->cols), dim3(256), 0, *y,
-                  *x, index);
+    return launch(s, "place_rows", accumulate ? place_kernel<true> : place_kernel<false>,
+                  element_grid(y->rows, y->cols), dim3(256), 0, *y, *x, index);
 }
 
 extern "C" int32_t mmqi_cuda_copy(struct mmqi_stream *s, const struct mmqi_mat *y,
                                   const struct mmqi_mat *x)
 {
-    return mmqi_cuda_place_rows(s, y, x, NULL);
+    return mmqi_cuda_place_rows(s, y, x, NULL, false);
 }
 
 static __global__ void store_kv_kernel(struct mmqi_kv kv, struct mmqi_mat k, struct mmqi_mat v,
                                        const int32_t *slots)
 {
     int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, at;
-    int64_t width = (int64_t)kv.n_heads * kv.head_dim;
-    uint32_t slot, page;
 
     wait_for_inputs();
     if (col >= k.cols)
         return;
     for (int64_t r = blockIdx.y; r < k.rows; r += gridDim.y) {
-        slot = (uint32_t)slots[r];
-        page = slot / (uint32_t)kv.page_rows;
-        at = (int64_t)(kv.table ? kv.table[page] : (int32_t)page) * kv.page_stride +
-             (int64_t)(slot % (uint32_t)kv.page_rows) * width + col;
+        at = key_offset(kv, slots[r]) + col;
         kv.pages[at] = row_of(k, r)[col];
-        kv.pages[at + kv.page_rows * width] = row_of(v, r)[col];
+        kv.pages[at + value_offset(kv)] = row_of(v, r)[col];
     }
 }
 
@@ -86,8 +85,12 @@ extern "C" int32_t mmqi_cuda_store_kv(struct mmqi_stream *s, const struct mmqi_k
                                       const struct mmqi_mat *k, const struct mmqi_mat *v,
                                       const int32_t *slots)
 {
+    int32_t status;
+
     if (k->rows == 0 || k->cols == 0)
         return MMQ_OK;
+    if (mmqi_cuda_store_waiting(s, kv, k, v, slots, &status))
+        return status;
     return launch(s, "store_kv", store_kv_kernel, element_grid(k->rows, k->cols), dim3(256), 0, *kv,
                   *k, *v, slots);
 }
@@ -122,6 +125,34 @@ extern "C" int32_t mmqi_cuda_patches(struct mmqi_stream *s, const struct mmqi_ma
         return MMQ_OK;
     return launch(s, "patches", patches_kernel, element_grid(y->rows, y->cols), dim3(256), 0, *y,
                   pixels, *how);
+}
+
+static __global__ void interpolate_kernel(struct mmqi_mat y, struct mmqi_mat table,
+                                          const int32_t *taps, const float *weights)
+{
+    int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, at;
+    float sum;
+
+    wait_for_inputs();
+    if (col >= y.cols)
+        return;
+    for (int64_t r = blockIdx.y; r < y.rows; r += gridDim.y) {
+        at = r * MMQI_TAPS;
+        sum = __fmul_rn(weights[at], row_of(table, taps[at])[col]);
+        for (int k = 1; k < MMQI_TAPS; k++)
+            sum = __fadd_rn(sum, __fmul_rn(weights[at + k], row_of(table, taps[at + k])[col]));
+        row_of(y, r)[col] = __fadd_rn(row_of(y, r)[col], sum);
+    }
+}
+
+extern "C" int32_t mmqi_cuda_interpolate(struct mmqi_stream *s, const struct mmqi_mat *y,
+                                         const struct mmqi_mat *table, const int32_t *taps,
+                                         const float *weights)
+{
+    if (y->rows == 0 || y->cols == 0)
+        return MMQ_OK;
+    return launch(s, "interpolate", interpolate_kernel, element_grid(y->rows, y->cols), dim3(256),
+                  0, *y, *table, taps, weights);
 }
 
 enum { PICK_THREADS = 1024 };
@@ -168,4 +199,21 @@ extern "C" int32_t mmqi_cuda_pick(struct mmqi_stream *s, int32_t *out, const str
     if (x->rows == 0)
         return MMQ_OK;
     return launch(s, "pick", pick_kernel, dim3((unsigned)x->rows), dim3(PICK_THREADS), 0, out, *x);
+}
+
+/* One warp: a thread per axis. */
+static __global__ void advance_kernel(struct mmqi_step step)
+{
+    wait_for_inputs();
+    for (int32_t i = (int32_t)threadIdx.x; i < step.n_axes; i += WARP)
+        step.positions[i]++;
+    if (threadIdx.x == 0) {
+        ++*step.slot;
+        step.span->end++;
+    }
+}
+
+extern "C" int32_t mmqi_cuda_advance(struct mmqi_stream *s, const struct mmqi_step *step)
+{
+    return launch(s, "advance", advance_kernel, dim3(1), dim3(WARP), 0, *step);
 }

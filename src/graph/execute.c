@@ -78,18 +78,18 @@ static int32_t run_place_rows(const struct context *c, const struct mmqi_node *n
 {
     const int32_t *index = index_of(c, MMQI_INDEX_PLACE);
 
-    (void)n;
     if (o->a.rows == 0)
         return MMQ_OK;
-    return index ? c->ops->place_rows(c->stream, &o->y, &o->a, index) : missing(c, "place");
+    return index ? c->ops->place_rows(c->stream, &o->y, &o->a, index, n->accumulate)
+                 : missing(c, "place");
 }
 
 static int32_t run_gather(const struct context *c, const struct mmqi_node *n, struct operands *o)
 {
-    const int32_t *index = index_of(c, MMQI_INDEX_PICK);
+    const int32_t *index = index_of(c, n->index);
 
-    (void)n;
-    return index ? c->ops->place_rows(c->stream, &o->y, &o->a, index) : missing(c, "pick");
+    return index ? c->ops->place_rows(c->stream, &o->y, &o->a, index, false)
+                 : missing(c, "an order of rows");
 }
 
 static int32_t run_copy(const struct context *c, const struct mmqi_node *n, struct operands *o)
@@ -174,14 +174,26 @@ static int32_t run_store_kv(const struct context *c, const struct mmqi_node *n, 
 
 static int32_t run_attention(const struct context *c, const struct mmqi_node *n, struct operands *o)
 {
+    const struct mmqi_span *spans = n->windows ? c->run->window_spans : c->run->spans;
     struct mmqi_kv kv;
 
-    if (!c->run->spans)
-        return missing(c, "spans");
+    if (!spans)
+        return missing(c, n->windows ? "window spans" : "spans");
     if (n->in[1] < 0 && !c->run->kv)
         return missing(c, "the cache");
     kv = n->in[1] < 0 ? c->run->kv[n->layer] : page_of(n, &o->b);
-    return c->ops->attention(c->stream, &o->y, &o->a, n->n_heads, &kv, c->run->spans, n->scale);
+    return c->ops->attention(c->stream, &o->y, &o->a, n->n_heads, &kv, spans, n->scale);
+}
+
+static int32_t run_interpolate(const struct context *c, const struct mmqi_node *n,
+                               struct operands *o)
+{
+    const int32_t *taps = index_of(c, MMQI_INDEX_TAPS);
+
+    (void)n;
+    if (!taps || !c->run->tap_weights)
+        return missing(c, "taps");
+    return c->ops->interpolate(c->stream, &o->y, &o->a, taps, c->run->tap_weights);
 }
 
 static int32_t run_patches(const struct context *c, const struct mmqi_node *n, struct operands *o)
@@ -213,6 +225,7 @@ static int32_t (*const runners[MMQI_N_OPS])(const struct context *, const struct
     [MMQI_OP_STORE_KV] = run_store_kv,
     [MMQI_OP_ATTENTION] = run_attention,
     [MMQI_OP_PATCHES] = run_patches,
+    [MMQI_OP_INTERPOLATE] = run_interpolate,
 };
 
 static int32_t run_node(const struct context *c, const struct mmqi_node *n)
@@ -258,6 +271,22 @@ static int32_t call_after(const struct context *c)
     return c->run->after(c->run->after_user, c->segment, mat.data ? &mat : NULL);
 }
 
+/* The token that follows, and the row that it will be. */
+static int32_t run_next(const struct context *c)
+{
+    struct mmqi_mat row = {0};
+    int32_t status = MMQ_OK;
+
+    if (c->segment && c->segment->n_live_out > 0)
+        status = resolve(c, c->segment->live_out[0], &row);
+    if (status == MMQ_OK && (row.rows != 1 || !row.data))
+        status = mmqi_fail(MMQ_ERR_INTERNAL, "run: %lld rows to pick the next token from",
+                           (long long)row.rows);
+    if (status == MMQ_OK)
+        status = c->ops->pick(c->stream, c->run->next->id, &row);
+    return status == MMQ_OK ? c->ops->advance(c->stream, c->run->next) : status;
+}
+
 static int32_t check_run(const struct context *c, int32_t begin, int32_t end)
 {
     if (begin < 0 || begin > end || end > mmqi_graph_n_segments(c->graph))
@@ -286,5 +315,5 @@ int32_t mmqi_graph_execute(struct mmqi_stream *stream, const struct mmqi_ops *op
         if (status == MMQ_OK)
             status = call_after(&c);
     }
-    return status;
+    return status == MMQ_OK && run->next ? run_next(&c) : status;
 }

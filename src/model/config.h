@@ -23,6 +23,10 @@ int32_t mmqi_config_int(const struct mmqi_settings *settings, const char *prefix
                         int32_t min, int32_t max, int32_t *value);
 int32_t mmqi_config_number(const struct mmqi_settings *settings, const char *prefix,
                            const char *key, double min, double max, double *value);
+/* The whole numbers of the list at the key, at most `room`; *n and `values` stay as they are where
+ * it is absent. */
+int32_t mmqi_config_ints(const struct mmqi_settings *settings, const char *prefix, const char *key,
+                         int32_t min, int32_t max, int32_t *values, int32_t room, int32_t *n);
 int32_t mmqi_config_bool(const struct mmqi_settings *settings, const char *prefix, const char *key,
                          bool *value);
 int32_t mmqi_config_string(const struct mmqi_settings *settings, const char *prefix,

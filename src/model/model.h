@@ -114,6 +114,11 @@ struct mmqi_spec {
     int32_t patch, merge;
     int32_t view_width, view_height;      /* of every view; 0: views have any size */
     int32_t extra_rows, extra_tower_rows; /* of a view, beside the grid: a class row */
+    int32_t
+        image_width; /* numbers of a picture's row: `hidden`, or more of them side by side, to be
+                            added after layers (DeepStack); 0: hidden */
+    int32_t window;  /* side of the tower's attention windows in squares; 0: none */
+    int32_t position_side; /* of the learned grid of positions that is interpolated; 0: none */
     /* Axes of a rope position: of a token (1: its place in the timeline; 3: M-RoPE, time, row and
      * column), and of a tower's row (0: none; 2: row and column of its patch). */
     int32_t rope_axes, tower_axes;
@@ -157,7 +162,7 @@ struct mmqi_model {
     struct mmqi_store *tower_store;
     struct mmqi_settings *tower_config, *tower_preprocessor;
     struct mmqi_tokenizer *tokenizer;
-    struct mmqi_chat *chat; /* NULL when the folder has no template that this build runs */
+    struct mmqi_chat *chat; /* NULL when neither folder nor family has a template that runs */
     char *chat_error;       /* why its template does not run; NULL when there is none or it does */
     struct mmqi_graph *vision, *language;
     struct mmqi_split split; /* all at place 0, unless mmqi_model_split() says otherwise */
@@ -173,7 +178,7 @@ struct mmqi_model {
 /* Bindings of the two graphs. */
 enum {
     MMQI_BIND_PIXELS = 0, /* vision in: [3, height, width], seen as [patches, 3 * patch * patch] */
-    MMQI_BIND_IMAGE = 1,  /* vision out: [rows of the view, hidden]; language in: the block */
+    MMQI_BIND_IMAGE = 1,  /* vision out: [rows of the view, image_width]; language in: the block */
     MMQI_BIND_LOGITS = 2  /* language out: [PICK, vocab] */
 };
 

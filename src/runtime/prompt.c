@@ -97,7 +97,7 @@ static int32_t render(char **text, size_t *size, bool *marked, const struct mmqi
     if (!model->chat && model->chat_error)
         return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s; give raw text", model->chat_error);
     if (!model->chat)
-        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: the folder has no chat template; give raw text",
+        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: there is no chat template; give raw text",
                          model->path);
     input.add_generation_prompt = true;
     input.bos_token = token_text(model, model->spec.bos);

@@ -64,11 +64,21 @@ int32_t mmqi_session_layout(struct mmqi_session_layout *layout, const struct mmq
                             const struct mmqi_session_options *options);
 void mmqi_session_layout_clear(struct mmqi_session_layout *layout);
 
+/* What the arrays of a run are for. */
+struct mmqi_index_shape {
+    int32_t rows, n_axes;
+    int32_t squares; /* of a tower with windows; else 0 */
+    int32_t taps;    /* rows with taps: all of a tower's that interpolates positions; else 0 */
+};
+
 /* Index arrays in one device block; the same order in the host's copy. The page table comes first
- * and stays; the others lie close together for the rows of one run, which uploads them alone. */
+ * and stays; the others lie close together for the rows of one run, which uploads them alone.
+ * NULL for those that a run of this shape has not. */
 struct mmqi_session_index {
     int32_t *ids, *positions, *slots, *place, *pick, *table;
-    struct mmqi_span *spans;
+    int32_t *order, *undo, *taps;
+    struct mmqi_span *spans, *window_spans;
+    float *tap_weights;
 };
 
 /* At one place, in memory of its device; NULL where the layout has no bytes. */
@@ -91,6 +101,7 @@ struct mmqi_session {
     void *staging;
     struct mmqi_token *tokens; /* [context]: what the KV cache holds */
     int32_t n_tokens;
+    int64_t n_asked, n_read;      /* steps: see mmqi_session_step_begin() */
     struct mmqi_image **pictures; /* that tokens refer to; counted */
     int32_t n_pictures, pictures_capacity;
     int32_t encoded;             /* the picture whose rows lie in the parts' `image`; -1: none */
@@ -117,10 +128,16 @@ void mmqi_session_truncate(struct mmqi_session *session, int32_t length);
 int32_t mmqi_session_tokens(struct mmqi_tokens *tokens, const struct mmqi_session *session,
                             const struct mmqi_prompt *prompt);
 
-/* Where the arrays of a run of `rows` rows with positions on `n_axes` axes lie, in every block; the
- * bytes to upload from *begin of the block on. */
-size_t mmqi_session_place_index(struct mmqi_session *session, int32_t rows, int32_t n_axes,
+/* Where the arrays of a run lie, in every block; the bytes to upload from *begin of the block
+ * on. */
+size_t mmqi_session_place_index(struct mmqi_session *session, const struct mmqi_index_shape *shape,
                                 size_t *begin);
+
+/* tower.c: of a view through the tower, and what its arrays say. */
+struct mmqi_index_shape mmqi_tower_index_shape(const struct mmqi_spec *spec,
+                                               const struct mmqi_view_rows *view);
+void mmqi_tower_fill_index(const struct mmqi_session_index *index, const struct mmqi_spec *spec,
+                           const struct mmqi_view_rows *view);
 
 /* How a run of rows is watched; zero: not at all. */
 struct mmqi_watch {
@@ -146,7 +163,7 @@ int32_t mmqi_session_match(struct mmqi_session *session, struct mmqi_tokens *tok
 int32_t mmqi_session_encode(struct mmqi_session *session, int32_t picture,
                             const struct mmqi_watch *watch);
 
-/* The block that mmqi_session_encode() made last, to `dst` [picture.made_rows, hidden] on the
+/* The block that mmqi_session_encode() made last, to `dst` [picture.made_rows, image_width] on the
  * host. */
 int32_t mmqi_session_read_image(struct mmqi_session *session, float *dst);
 
@@ -159,5 +176,25 @@ typedef int32_t (*mmqi_row_fn)(void *user, size_t index, const float *logits);
 int32_t mmqi_session_run(struct mmqi_session *session, const struct mmqi_token *tokens, size_t n,
                          size_t first_logit, mmqi_row_fn on_logits, void *user,
                          const struct mmqi_watch *watch);
+
+/*
+ * Greedy decoding without a look at the logits: the device picks each token, runs it next, and
+ * notes it for the host, which reads behind. Between begin and end nothing else is asked of the
+ * session.
+ *
+ * Whether that can be done: the decoder is at one place, logits and all.
+ */
+bool mmqi_session_can_step(const struct mmqi_session *session);
+/* `token` follows those that the session holds; the first step runs it. */
+int32_t mmqi_session_step_begin(struct mmqi_session *session, const struct mmqi_token *token);
+/* Whether one more step may be asked for: it has a slot, and not too many are unread. */
+bool mmqi_session_may_step(const struct mmqi_session *session);
+int32_t mmqi_session_step(struct mmqi_session *session, const struct mmqi_watch *watch);
+/* What the oldest unread step picked; the session holds the token that it ran, `ran`, from now on.
+ */
+int32_t mmqi_session_step_read(struct mmqi_session *session, const struct mmqi_token *ran,
+                               int32_t *picked);
+/* Nothing is on its way when this returns; steps that were not read are as if never asked for. */
+int32_t mmqi_session_step_end(struct mmqi_session *session);
 
 #endif

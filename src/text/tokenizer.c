@@ -127,7 +127,7 @@ static int32_t encode_word(struct encoder *encoder, const char *text, size_t siz
 }
 
 /* Normalized text without added tokens, to the end. */
-static int32_t encode_words(struct encoder *encoder, const char *text, size_t size)
+static int32_t encode_words(struct encoder *encoder, const char *text, size_t size, bool begins)
 {
     const struct mmqi_stages *stages = &encoder->tokenizer->sections[MMQI_PRE_TOKENIZER];
     struct mmqi_pieces *now = &encoder->pieces[0], *next = &encoder->pieces[1], *swap;
@@ -139,8 +139,10 @@ static int32_t encode_words(struct encoder *encoder, const char *text, size_t si
     mmqi_pieces_clear(now);
     mmqi_buf_append(&now->text, text, size);
     mmqi_pieces_cut(now);
+    now->begins = begins;
     for (i = 0; i < stages->n && status == MMQ_OK && !mmqi_pieces_failed(now); i++) {
         mmqi_pieces_clear(next);
+        next->begins = begins;
         stages->list[i].kind->cut(&stages->list[i], next, now);
         status = next->slow ? mmqi_fail(MMQ_ERR_LIMIT,
                                         "tokenizer: its pattern goes over a text of %zu bytes too "
@@ -205,7 +207,8 @@ static int32_t encode_text(struct encoder *encoder, const char *text, size_t beg
         segment = &encoder->inner.list[i];
         status = segment->id >= 0
                      ? mmqi_ids_append(encoder->ids, &segment->id, 1)
-                     : encode_words(encoder, text + segment->begin, segment->end - segment->begin);
+                     : encode_words(encoder, text + segment->begin, segment->end - segment->begin,
+                                    begin + segment->begin == 0);
     }
     return status;
 }

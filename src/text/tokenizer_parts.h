@@ -60,6 +60,9 @@ int32_t mmqi_tokenizer_read_vocab(struct mmqi_vocab *vocab, const char *name, co
 /* "a b", the next merge in order of rank; a line "#version .." is passed over. */
 int32_t mmqi_tokenizer_read_merge(struct mmqi_bpe *bpe, const char *name, const char *text,
                                   size_t size);
+/* The model of a Unigram: [["piece", score], ..] in order of id; bpe.byte_fallback must be set. */
+int32_t mmqi_tokenizer_read_pieces(struct mmqi_tokenizer *tokenizer, const char *name, int64_t unk,
+                                   const char *json, size_t size);
 /* The whole of a tokenizer.json, all but the finish. */
 int32_t mmqi_tokenizer_read_json(struct mmqi_tokenizer *tokenizer, const char *name,
                                  const char *text, size_t size);

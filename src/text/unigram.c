@@ -1,6 +1,7 @@
 #include "text/unigram.h"
 
 #include <float.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,12 +31,13 @@ struct mmqi_unigram {
     float unk_score;
     int32_t unk;
     bool spells_bytes;
+    bool wide; /* sums are doubles */
     int32_t bytes[256];
 };
 
 /* The best way to put the text before this place together. */
 struct mmqi_unigram_end {
-    float score;
+    double score;  /* a float unless the model is wide */
     int32_t begin; /* of its last piece, -1: there is no way */
     int32_t id;
 };
@@ -185,6 +187,11 @@ fail:
                : status;
 }
 
+void mmqi_unigram_widen(struct mmqi_unigram *unigram)
+{
+    unigram->wide = true;
+}
+
 void mmqi_unigram_free(struct mmqi_unigram *unigram)
 {
     if (!unigram)
@@ -215,8 +222,11 @@ static const struct node *child_of(const struct mmqi_unigram *unigram, const str
 /* ---- one text ---- */
 
 /* A way that ends in the piece `id`; of two with equal scores the first counts. */
-static void offer(struct mmqi_unigram_end *end, int32_t begin, int32_t id, float score)
+static void offer(const struct mmqi_unigram *unigram, struct mmqi_unigram_end *end, int32_t begin,
+                  int32_t id, double score)
 {
+    if (!unigram->wide)
+        score = (double)(float)score;
     if (end->begin >= 0 && score <= end->score)
         return;
     *end = (struct mmqi_unigram_end){score, begin, id};
@@ -227,7 +237,7 @@ static void offer_pieces(const struct mmqi_unigram *unigram, struct mmqi_unigram
                          const char *text, size_t size, size_t begin, size_t length)
 {
     const struct node *node = unigram->nodes;
-    float so_far = ends[begin].score;
+    double so_far = ends[begin].score;
     bool single = false;
     size_t at = begin;
     double score;
@@ -238,11 +248,12 @@ static void offer_pieces(const struct mmqi_unigram *unigram, struct mmqi_unigram
             continue;
         score = node->kind == MMQI_PIECE_OWN ? (double)(at - begin) * own_bonus - own_bonus
                                              : (double)unigram->scores[node->id];
-        offer(&ends[at], (int32_t)begin, node->id, (float)(score + (double)so_far));
+        offer(unigram, &ends[at], (int32_t)begin, node->id, score + so_far);
         single |= at - begin == length;
     }
     if (!single)
-        offer(&ends[begin + length], (int32_t)begin, unigram->unk, unigram->unk_score + so_far);
+        offer(unigram, &ends[begin + length], (int32_t)begin, unigram->unk,
+              (double)unigram->unk_score + so_far);
 }
 
 /* From the end back, ids last first. */

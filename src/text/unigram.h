@@ -27,6 +27,9 @@ enum {
 int32_t mmqi_unigram_create(struct mmqi_unigram **out, const char *name,
                             const struct mmqi_vocab *vocab, const uint8_t *kinds,
                             const float *scores, int32_t unk, const int32_t *bytes);
+/* Sums of scores are doubles from now on, as those of the tokenizers library are; SentencePiece's
+ * own are floats. */
+void mmqi_unigram_widen(struct mmqi_unigram *unigram);
 void mmqi_unigram_free(struct mmqi_unigram *unigram); /* accepts NULL */
 
 /* Scratch of one caller, zeroed before the first use. */

@@ -137,4 +137,28 @@ __attribute__((unused)) static void expect_text(const struct mmqi_tokenizer *tok
     free(pieces);
 }
 
+/* Hooks that give memory out a number of times and count what is held. */
+struct scarce {
+    size_t left, live;
+};
+
+__attribute__((unused)) static void *scarce_alloc(void *user, size_t size)
+{
+    struct scarce *scarce = user;
+
+    if (scarce->left == 0)
+        return NULL;
+    scarce->left--;
+    scarce->live++;
+    return malloc(size);
+}
+
+__attribute__((unused)) static void scarce_free(void *user, void *block)
+{
+    struct scarce *scarce = user;
+
+    scarce->live--;
+    free(block);
+}
+
 #endif
