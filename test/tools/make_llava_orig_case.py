@@ -5,11 +5,11 @@
   make_llava_orig_case.py --compare CASE  compute an existing case again and print the differences
 
 As make_llava_case.py, whose pictures, text and rules it shares (see there for what it needs); it needs sentencepiece and
-protobuf, too:
-model/ has original names in two float16 shards of torch.save and a tokenizer.model trained here; its CLIP tower is the
-folder clip-tiny beside it, float32, with parts to leave out. No class of transformers reads this form, so the weights are
-read back from the files into Hugging Face's LLaVA; the prompt is what conversation.py's vicuna_v1 and
-tokenizer_image_token make of the messages, with one number for each row of a picture, len(vocabulary).
+protobuf, too. model/ has original names in two float16 shards of torch.save and a tokenizer.model trained here; its CLIP
+tower is the folder clip-tiny beside it, float32, with parts to leave out. No class of transformers reads this form, so
+the weights are read back from the files into Hugging Face's LLaVA; the prompt is what conversation.py's vicuna_v1 and
+tokenizer_image_token make of the messages (there is no template in the folder, as in the authors'), with one number for
+each row of a picture, the size of the vocabulary.
 """
 import collections
 import io
@@ -37,16 +37,6 @@ TOWER = "clip-tiny"
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and "
     "polite answers to the user's questions. "
-)
-CHAT_TEMPLATE = (
-    "{%- if messages[0]['role'] != 'system' -%}{{- " + json.dumps(SYSTEM) + " -}}{%- endif -%}"
-    "{%- for message in messages -%}"
-    "{{- 'USER: ' if message['role'] == 'user' else 'ASSISTANT: ' if message['role'] == 'assistant' else '' -}}"
-    "{%- for part in message['content'] if part['type'] == 'image' -%}{{- '<image>\\n' -}}{%- endfor -%}"
-    "{%- for part in message['content'] if part['type'] == 'text' -%}{{- part['text'] -}}{%- endfor -%}"
-    "{{- '</s>' if message['role'] == 'assistant' else ' ' -}}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{- 'ASSISTANT:' -}}{%- endif -%}"
 )
 OWN_PROMPTS = PROMPTS[:2] + [
     (
@@ -202,8 +192,6 @@ def write_files(case, vocab_size):
         "add_bos_token": True, "add_eos_token": False, "bos_token": "<s>", "clean_up_tokenization_spaces": False,
         "eos_token": "</s>", "legacy": False, "model_max_length": 512, "pad_token": None, "padding_side": "right",
         "sp_model_kwargs": {}, "tokenizer_class": "LlamaTokenizer", "unk_token": "<unk>"})
-    with open(f"{case}/model/chat_template.jinja", "w", encoding="utf-8") as file:
-        file.write(CHAT_TEMPLATE)
     write_json(f"{case}/{TOWER}/config.json", {
         "architectures": ["CLIPModel"], "model_type": "clip", "projection_dim": 16,
         "text_config": {"model_type": "clip_text_model", "num_hidden_layers": 0}, "vision_config": VISION_CONFIG})
