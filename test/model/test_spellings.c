@@ -185,7 +185,7 @@ struct original {
 static struct original make_original(void)
 {
     struct original o = {tiny_checkpoint("llava_tiny"), tiny_checkpoint("llava_tiny")};
-    json_t *config = json_loads(original_config, 0, NULL);
+    json_t *config = json_loads(original_config, 0, NULL), *vision;
 
     drop_tensors(o.model, "vision_tower.");
     rename_tensors(o.model, "language_model.", "");
@@ -201,9 +201,10 @@ static struct original make_original(void)
                json_pack("[i, i]", 2, 2), NULL, 16);
     add_tensor(o.tower, "vision_model.embeddings.position_ids", "I64", json_pack("[i, i]", 1, 10),
                NULL, 80);
-    o.tower->config =
-        json_pack("{s:o, s:s, s:O}", "text_config", json_object(), "model_type", "clip",
-                  "vision_config", json_object_get(o.tower->config, "vision_config"));
+    vision = o.tower->config;
+    o.tower->config = json_pack("{s:o, s:s, s:O}", "text_config", json_object(), "model_type",
+                                "clip", "vision_config", json_object_get(vision, "vision_config"));
+    json_decref(vision);
     json_decref(o.model->config);
     o.model->config = config;
     json_decref(o.model->preprocessor);
