@@ -400,6 +400,14 @@ demo: all ## describe a picture (IMAGE=...) with the repository's model, in 16 b
 real-model: ## unpack the model of ../shared into build/models, for the tests that want a larger one
 	@test/tools/real_model.sh '$(SHARED)/models'
 
+# Writes 4.4 GB under build/sized, one checkpoint at a time. SIZES='smolvlm-256m describe' for some.
+SIZES ?=
+.PHONY: sized-check
+sized-check: $(PROGRAMS) ## count checkpoints of real size, and run one under a limit of 3 GB; logs in test/sized
+	@mkdir -p build/sized
+	@$(PYTHON) test/tools/sized_check.py $B '$(SHARED)' $(SIZES) >build/sized/check.log 2>&1; status=$$?; \
+		cat build/sized/check.log; $(if $(SIZES),,cp build/sized/check.log test/sized/check.log;) exit $$status
+
 # Hours on a small machine: LIMIT=3 OUT=/dev/stdout for a look.
 LIMIT ?= 100
 OUT ?= docs/QUALITY.md

@@ -273,8 +273,8 @@ int32_t mmqi_config_read_files(struct mmqi_model *model)
 /* ---- token ids ---- */
 
 /* The one id, or the list of ids, at `path`; *n stays as it is where there is none. */
-static int32_t read_ids(const struct mmqi_settings *settings, const char *path, int32_t ids[8],
-                        int32_t *n)
+static int32_t read_ids(const struct mmqi_settings *settings, const char *path, int32_t least,
+                        int32_t ids[8], int32_t *n)
 {
     int64_t count = mmqi_settings_count(settings, path);
     char item[MAX_KEY];
@@ -287,30 +287,33 @@ static int32_t read_ids(const struct mmqi_settings *settings, const char *path, 
         return MMQ_OK;
     if (count < 0) {
         *n = 1;
-        return mmqi_config_int(settings, "", path, 0, MMQI_MAX_VOCAB, &ids[0]);
+        return mmqi_config_int(settings, "", path, least, MMQI_MAX_VOCAB, &ids[0]);
     }
     for (int32_t i = 0; i < count && status == MMQ_OK; i++) {
         snprintf(item, sizeof item, "%s.%d", path, (int)i);
-        status = mmqi_config_int(settings, "", item, 0, MMQI_MAX_VOCAB, &ids[i]);
+        status = mmqi_config_int(settings, "", item, least, MMQI_MAX_VOCAB, &ids[i]);
     }
     *n = (int32_t)count;
     return status;
 }
 
-/* In the order in which the first that has the key decides. */
-static int32_t read_tokens_of(struct mmqi_model *model, const char *name, int32_t ids[8],
-                              int32_t *n)
+/* Where more than one file tells them, the last of these decides; the others must make sense all
+ * the same. */
+static int32_t read_tokens_of(struct mmqi_model *model, const char *name, int32_t least,
+                              int32_t ids[8], int32_t *n)
 {
     char text_key[MAX_KEY];
-    int32_t status = MMQ_OK;
+    int32_t status = read_ids(model->config, name, least, ids, n);
 
-    path_of(text_key, "text_config", name);
-    if (mmqi_settings_has(model->generation, name))
-        status = read_ids(model->generation, name, ids, n);
-    else if (mmqi_settings_has(model->config, text_key))
-        status = read_ids(model->config, text_key, ids, n);
-    else
-        status = read_ids(model->config, name, ids, n);
+    if (status == MMQ_OK)
+        status = read_ids(model->config, path_of(text_key, "text_config", name), least, ids, n);
+    if (status == MMQ_OK)
+        status = read_ids(model->generation, name, least, ids, n);
+    for (int32_t i = 0; i < *n && status == MMQ_OK; i++)
+        if (least == 0 && model->spec.vocab_size > 0 && ids[i] >= model->spec.vocab_size)
+            status = mmqi_fail(MMQ_ERR_FORMAT, "%s: %s %d is outside the vocabulary of %d",
+                               mmqi_settings_name(model->config), name, (int)ids[i],
+                               (int)model->spec.vocab_size);
     return status;
 }
 
@@ -318,12 +321,12 @@ int32_t mmqi_config_read_tokens(struct mmqi_model *model)
 {
     struct mmqi_spec *spec = &model->spec;
     int32_t bos[8] = {spec->bos}, pad[8] = {spec->pad}, n_bos = 1, n_pad = 1;
-    int32_t status = read_tokens_of(model, "eos_token_id", spec->eos, &spec->n_eos);
+    int32_t status = read_tokens_of(model, "eos_token_id", 0, spec->eos, &spec->n_eos);
 
     if (status == MMQ_OK)
-        status = read_tokens_of(model, "bos_token_id", bos, &n_bos);
+        status = read_tokens_of(model, "bos_token_id", 0, bos, &n_bos);
     if (status == MMQ_OK)
-        status = read_tokens_of(model, "pad_token_id", pad, &n_pad);
+        status = read_tokens_of(model, "pad_token_id", -1, pad, &n_pad); /* -1 means none */
     spec->bos = n_bos > 0 ? bos[0] : -1;
     spec->pad = n_pad > 0 ? pad[0] : -1;
     return status;

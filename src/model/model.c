@@ -30,9 +30,6 @@ static int32_t find_family(struct mmqi_model *model)
 
     if (status != MMQ_OK)
         return status;
-    model->family = mmqi_family_detect(model->config);
-    if (model->family)
-        return MMQ_OK;
     status = mmqi_config_string(model->config, "architectures", "0", &architecture);
     if (status == MMQ_OK)
         status = mmqi_config_string(model->config, "", "model_type", &type);
@@ -40,10 +37,13 @@ static int32_t find_family(struct mmqi_model *model)
         status = mmqi_config_string(model->config, "vision_config", "model_type", &vision);
     if (status != MMQ_OK)
         return status;
+    model->family = mmqi_family_detect(model->config);
+    if (model->family)
+        return MMQ_OK;
     return mmqi_fail(MMQ_ERR_UNSUPPORTED,
                      "%s: no family of this build runs architectures '%s', model_type '%s'%s%s%s",
-                     model->path, architecture, type, vision[0] ? ", vision '" : "", vision,
-                     vision[0] ? "'" : "");
+                     mmqi_settings_name(model->config), architecture, type,
+                     vision[0] ? ", vision '" : "", vision, vision[0] ? "'" : "");
 }
 
 static int32_t build_graphs(struct mmqi_model *model)
