@@ -38,6 +38,9 @@ struct mmqi_family {
     int32_t (*build_vision)(struct mmqi_model *model);
     int32_t (*build_language)(struct mmqi_model *model);
     void (*free_facts)(void *facts); /* accepts NULL */
+    /* The chat template, of templates.h, for a folder that has none; NULL, or what answers NULL:
+     * then there is none. */
+    const char *(*chat_template)(const struct mmqi_model *model);
 
     /*
      * Of a family whose tower lies in a folder of its own: the key of config.json that names it,

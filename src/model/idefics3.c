@@ -26,6 +26,7 @@
 #include "core/text.h"
 #include "model/config.h"
 #include "model/lm_llama.h"
+#include "model/templates.h"
 #include "model/tower_siglip.h"
 
 enum { MAX_SCALE = 256, MOST_ROWS = 1 << 28 };
@@ -292,7 +293,8 @@ static int32_t build_language(struct mmqi_model *model)
 #define SHARED                                                                                \
     .prefixes = prefixes, .aliases = aliases, .configure = configure, .declare = declare,     \
     .build_vision = build_vision, .build_language = build_language, .free_facts = mmqi_free,  \
-    .measure = measure, .write_marker = write_marker, .patch_ids = patch_ids
+    .chat_template = mmqi_template_idefics3, .measure = measure,                              \
+    .write_marker = write_marker, .patch_ids = patch_ids
 /* clang-format on */
 
 const struct mmqi_family mmqi_family_idefics3 = {

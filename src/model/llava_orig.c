@@ -27,6 +27,7 @@
 #include "image/resize.h"
 #include "model/config.h"
 #include "model/llava_parts.h"
+#include "model/templates.h"
 
 static const struct mmqi_prefix prefixes[] = {
     {"model.vision_tower.vision_tower.vision_model.", "vision_tower."},
@@ -331,6 +332,7 @@ const struct mmqi_family mmqi_family_llava_orig = {
     .build_vision = build_vision,
     .build_language = build_language,
     .free_facts = mmqi_free,
+    .chat_template = mmqi_template_vicuna_v1,
     .tower_key = "mm_vision_tower",
     .tower_from = "vision_model.",
     .tower_to = "vision_tower.",
