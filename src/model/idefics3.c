@@ -160,8 +160,8 @@ static int32_t check_names(const struct mmqi_model *model)
     return status;
 }
 
-/* The other tags may be text like any other; a tokenizer without this one gets an id for it that the
- * embedding has no row for. */
+/* The other tags may be text like any other; a tokenizer without this one gets an id for it that
+ * the embedding has no row for. */
 static int32_t check_tags(const struct mmqi_model *model)
 {
     if (mmqi_tokenizer_id(model->tokenizer, around) < 0)
