@@ -62,10 +62,11 @@ int32_t mmqi_build_add_special(struct mmqi_tokenizer *tokenizer, const char *nam
                                const struct mmqi_settings *config, const char *text, int64_t id)
 {
     char path[64];
-    int32_t status;
+    int32_t status = MMQ_OK;
 
     snprintf(path, sizeof path, "added_tokens_decoder.%lld.content", (long long)id);
-    status = mmqi_settings_string(config, path, &text);
+    if (mmqi_settings_has(config, path)) /* a key of an object, though it looks like an index */
+        status = mmqi_settings_string(config, path, &text);
     return status == MMQ_OK
                ? mmqi_added_add(&tokenizer->added, name, text, strlen(text), id, MMQI_ADDED_SPECIAL)
                : status;
