@@ -4,16 +4,11 @@
  *
  * A product of one row that gemv.cu reads 16 bytes at a time is not launched at once. It waits for
  * others of the same x and the same format (q, k and v; gate and up), whose blocks join its grid,
- * or for the addition of a residual to it, which its threads then make as they store y. Whatever
- * is launched next on the stream launches it first. No sum changes for that: every element has the
+ * or for the addition of a residual to it, which its threads then make as they store y; two of them
+ * may be gate and up, whose rows one warp then takes side by side. Whatever is launched next on the stream launches it first. No sum changes for that: every element has the
  * same bits either way.
  */
 #include "cuda/product.h"
-
-/* 0: every product is launched when its op is called, to compare with. */
-#ifndef MMQI_CUDA_FUSE
-#define MMQI_CUDA_FUSE 1
-#endif
 
 static bool view_product(struct product *p, struct mmqi_stream *s,
                          const struct mmqi_cuda_waiting *one)
@@ -26,14 +21,6 @@ static bool view_product(struct product *p, struct mmqi_stream *s,
     return mmqi_weight_view_of(&p->w, s, &one->w);
 }
 
-/* Whether two matrices of one row have an element in common. */
-static bool rows_meet(const struct mmqi_mat *a, const struct mmqi_mat *b)
-{
-    uintptr_t x = (uintptr_t)a->data, y = (uintptr_t)b->data;
-
-    return x < y + (uintptr_t)b->cols * sizeof(float) && y < x + (uintptr_t)a->cols * sizeof(float);
-}
-
 /* Whether `one` may be launched with those that wait. */
 static bool may_join(const struct mmqi_stream *s, const struct mmqi_cuda_waiting *one)
 {
@@ -41,10 +28,10 @@ static bool may_join(const struct mmqi_stream *s, const struct mmqi_cuda_waiting
 
     if (s->n_waiting == MMQI_CUDA_GROUP || first->added || one->x.data != first->x.data ||
         one->x.cols != first->x.cols || one->w.format != first->w.format ||
-        one->w.cols != first->w.cols || rows_meet(&one->y, &first->x))
+        one->w.cols != first->w.cols || matrices_meet(&one->y, &first->x))
         return false;
     for (int32_t i = 0; i < s->n_waiting; i++)
-        if (rows_meet(&one->y, &s->waiting[i].y))
+        if (matrices_meet(&one->y, &s->waiting[i].y))
             return false;
     return true;
 }
@@ -53,14 +40,14 @@ static int32_t wait_for_company(struct mmqi_stream *s, const struct mmqi_cuda_wa
 {
     int32_t status = MMQ_OK;
 
-    if (s->n_waiting > 0 && !may_join(s, one))
+    if (s->n_turns > 0 || (s->n_waiting > 0 && !may_join(s, one)))
         status = mmqi_cuda_flush(s);
     if (status == MMQ_OK)
         s->waiting[s->n_waiting++] = *one;
     return status;
 }
 
-extern "C" int32_t mmqi_cuda_flush(struct mmqi_stream *s)
+static int32_t flush_products(struct mmqi_stream *s)
 {
     struct product p[MMQI_CUDA_GROUP];
     int32_t n = s->n_waiting;
@@ -72,6 +59,14 @@ extern "C" int32_t mmqi_cuda_flush(struct mmqi_stream *s)
     return n > 0 ? mmqi_cuda_gemv_group(s, p, n) : MMQ_OK;
 }
 
+/* Products and turns never wait at the same time. */
+extern "C" int32_t mmqi_cuda_flush(struct mmqi_stream *s)
+{
+    if (s->n_waiting > 0)
+        return flush_products(s);
+    return s->n_turns > 0 ? mmqi_cuda_flush_turns(s) : MMQ_OK;
+}
+
 extern "C" bool mmqi_cuda_add_waiting(struct mmqi_stream *s, const struct mmqi_mat *sum,
                                       const struct mmqi_mat *a, const struct mmqi_mat *b)
 {
@@ -80,12 +75,40 @@ extern "C" bool mmqi_cuda_add_waiting(struct mmqi_stream *s, const struct mmqi_m
     const struct mmqi_mat *product = added == a ? b : a;
 
     if (s->n_waiting != 1 || one->added || product->data != one->y.data || sum->rows != 1 ||
-        a->rows != 1 || b->rows != 1 || sum->cols != one->y.cols || rows_meet(added, &one->y) ||
-        rows_meet(sum, &one->x) || (sum->data != one->y.data && rows_meet(sum, &one->y)) ||
-        (sum->data != added->data && rows_meet(sum, added)))
+        a->rows != 1 || b->rows != 1 || sum->cols != one->y.cols || matrices_meet(added, &one->y) ||
+        matrices_meet(sum, &one->x) || (sum->data != one->y.data && matrices_meet(sum, &one->y)) ||
+        (sum->data != added->data && matrices_meet(sum, added)))
         return false;
     one->added = added->data;
     one->sum = sum->data;
+    return true;
+}
+
+/* Whether `a` is b, or shares nothing with it. */
+static bool is_or_misses(const struct mmqi_mat *a, const struct mmqi_mat *b)
+{
+    return a->data == b->data || !matrices_meet(a, b);
+}
+
+extern "C" bool mmqi_cuda_gate_waiting(struct mmqi_stream *s, const struct mmqi_mat *y,
+                                       const struct mmqi_mat *gate, const struct mmqi_mat *up,
+                                       int32_t act, int32_t *status)
+{
+    const struct mmqi_cuda_waiting *one = &s->waiting[0], *two = &s->waiting[1];
+    struct product p, q;
+
+    if (MMQI_CUDA_FUSE < 2 || s->n_waiting != 2)
+        return false;
+    if (gate->data == two->y.data) {
+        one = two;
+        two = &s->waiting[0];
+    }
+    if (gate->data != one->y.data || up->data != two->y.data || one->y.cols != two->y.cols ||
+        y->cols != one->y.cols || matrices_meet(y, &one->x) || !is_or_misses(y, &one->y) ||
+        !is_or_misses(y, &two->y) || !view_product(&p, s, one) || !view_product(&q, s, two))
+        return false;
+    s->n_waiting = 0;
+    *status = mmqi_cuda_gemv_gate(s, &p, &q, y->data, act);
     return true;
 }
 

@@ -63,6 +63,10 @@ int32_t mmqi_cuda_gemv(struct mmqi_stream *s, const struct product *p);
 bool mmqi_cuda_gemv_groups(const struct product *p);
 /* 1 to MMQI_CUDA_GROUP such products, of the same x and format of W, in one launch. */
 int32_t mmqi_cuda_gemv_group(struct mmqi_stream *s, const struct product *p, int32_t n);
+/* Two such products, of as many rows of W: gate and up, and y = act(gate) * up after them. y may be
+ * the output of one of them. */
+int32_t mmqi_cuda_gemv_gate(struct mmqi_stream *s, const struct product *gate,
+                            const struct product *up, float *y, int32_t act);
 /* Any number of rows. */
 int32_t mmqi_cuda_sgemm(struct mmqi_stream *s, const struct product *p);
 /* Any number of rows, in `fast` mode. */

@@ -522,6 +522,11 @@ typedef struct mmq_message {
  * own chat template, or raw text. In raw text every picture stands where the model's image marker
  * does ("<image>"; Qwen2-VL: "<|vision_start|><|image_pad|><|vision_end|>"), in order; as many
  * markers as pictures.
+ *
+ * Raw text means what it spells: "<|im_end|>" in it is that token. In messages, roles and texts that
+ * spell a special token or the image marker stay the words that they are, whatever they come from,
+ * unless parse_special is set. Bytes that are not UTF-8 are read as U+FFFD, one for each longest
+ * part that could have begun a character (as Python's errors="replace" does).
  */
 typedef struct mmq_prompt {
     size_t struct_size;
@@ -530,12 +535,14 @@ typedef struct mmq_prompt {
     const char *text; /* used when n_messages is 0 */
     const mmq_image *const *images;
     size_t n_images;
+    int32_t parse_special; /* nonzero: special tokens spelled in messages are special tokens */
+    int32_t reserved;      /* 0 */
 } mmq_prompt;
 
 /*
- * The ids of `text` [size bytes, or SIZE_MAX up to its zero byte]. add_special nonzero: with the
- * ids that the tokenizer puts around a text (BOS). *ids is the library's to free: mmq_ids_free().
- * Any thread. Since 0.1.
+ * The ids of `text` [size bytes, or SIZE_MAX up to its zero byte], read as a prompt's raw text is.
+ * add_special nonzero: with the ids that the tokenizer puts around a text (BOS). *ids is the
+ * library's to free: mmq_ids_free(). Any thread. Since 0.1.
  */
 MMQ_API mmq_status mmq_tokenize(int32_t **ids, size_t *n_ids, const mmq_model *model,
                                 const char *text, size_t size, int32_t add_special);

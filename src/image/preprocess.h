@@ -21,7 +21,7 @@ enum mmqi_recipe_kind {
     MMQI_RECIPE_SMART = 1,
     /* LLaVA's: as CLIP, but do_pad first puts the picture on a square of the mean's colour. */
     MMQI_RECIPE_PAD = 2,
-    /* LLaVA-NeXT's: the picture as one tile; then as tiles, cut from the best of the pinpoints, into
+    /* LLaVA-NeXT's: the picture as one tile; then tiles, cut from the best of the pinpoints, into
      * which it is resized with its shape kept and black around it. */
     MMQI_RECIPE_ANYRES = 3,
     /* Idefics3's: resized to a longest edge, then to whole tiles, which are cut; then all of it as
@@ -68,7 +68,7 @@ void mmqi_recipe_defaults(struct mmqi_recipe *recipe, int32_t kind);
  *   SMART      `size` is {"shortest_edge", "longest_edge"}, both of them areas, or {"min_pixels",
  *              "max_pixels"}, which also stand beside it and then win
  *   ANYRES     `size` and `crop_size` as CLIP's, of one square; `image_grid_pinpoints`, a list of
- *              [height, width]
+ *              [height, width]; `recipe` without any keeps none, to be given them later
  *   SPLIT      `size` is {"longest_edge"} or {"height", "width"}; `max_image_size`, a tile, is
  *              {"longest_edge"}; `do_image_splitting`
  *
@@ -80,6 +80,9 @@ int32_t mmqi_recipe_read(struct mmqi_recipe *recipe, const struct mmqi_settings 
 /* The list [height, width] at `path` into recipe->pinpoints, if it is there. */
 int32_t mmqi_recipe_read_pinpoints(struct mmqi_recipe *recipe, const struct mmqi_settings *settings,
                                    const char *path);
+/* Are they whole tiles, and not too many? `settings` and `path` tell where they were read. */
+int32_t mmqi_recipe_check_pinpoints(const struct mmqi_recipe *recipe,
+                                    const struct mmqi_settings *settings, const char *path);
 
 /* SMART: a bound of the squares of patch * merge that a picture of any size makes. */
 int64_t mmqi_recipe_max_squares(const struct mmqi_recipe *recipe);

@@ -108,7 +108,8 @@ static int32_t count_tiles(const struct mmqi_recipe *recipe, int32_t pinpoint)
     return size->width / recipe->tile * (size->height / recipe->tile);
 }
 
-static int32_t check_pinpoints(const struct mmqi_recipe *recipe, struct mmqi_recipe_source *source)
+int32_t mmqi_recipe_check_pinpoints(const struct mmqi_recipe *recipe,
+                                    const struct mmqi_settings *settings, const char *path)
 {
     for (int32_t i = 0; i < recipe->n_pinpoints; i++) {
         const struct mmqi_view *size = &recipe->pinpoints[i];
@@ -116,10 +117,9 @@ static int32_t check_pinpoints(const struct mmqi_recipe *recipe, struct mmqi_rec
         if (size->width % recipe->tile || size->height % recipe->tile ||
             count_tiles(recipe, i) > MAX_TILES)
             return mmqi_fail(MMQ_ERR_UNSUPPORTED,
-                             "%s: '%s.%d' is [%d, %d], not 1 to %d whole tiles of %d",
-                             mmqi_settings_name(source->settings),
-                             mmqi_source_key(source, "image_grid_pinpoints", ""), (int)i,
-                             (int)size->height, (int)size->width, MAX_TILES, (int)recipe->tile);
+                             "%s: '%s.%d' is %d high and %d wide, not 1 to %d whole tiles of %d",
+                             mmqi_settings_name(settings), path, (int)i, (int)size->height,
+                             (int)size->width, MAX_TILES, (int)recipe->tile);
     }
     return MMQ_OK;
 }
@@ -139,7 +139,8 @@ static int32_t check_anyres(struct mmqi_recipe *recipe, struct mmqi_recipe_sourc
         return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: '%s' is no square",
                          mmqi_settings_name(source->settings),
                          mmqi_source_key(source, "crop_size", ""));
-    return check_pinpoints(recipe, source);
+    return mmqi_recipe_check_pinpoints(recipe, source->settings,
+                                       mmqi_source_key(source, "image_grid_pinpoints", ""));
 }
 
 /* The pinpoint that keeps most of the picture's pixels, of those the one that wastes least. */

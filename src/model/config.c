@@ -199,54 +199,57 @@ static int32_t read_jinja(struct mmqi_model *model)
     return status;
 }
 
-/* "chat_template" of a config: the text itself, or the "default" one of a list of named templates.
- */
-static int32_t find_template(const struct mmqi_settings *settings, const char **source)
+/* The template named "default" of a list [{"name": .., "template": ..}] of `n`. */
+static int32_t find_default(const struct mmqi_settings *settings, int64_t n, const char **source)
 {
-    int64_t n = mmqi_settings_count(settings, "chat_template");
     const char *name;
     char path[MAX_KEY];
-    int32_t status;
+    int32_t status = MMQ_OK;
 
-    if (n < 0)
-        return mmqi_settings_string(settings, "chat_template", source);
-    for (int32_t i = 0; i < n; i++) {
+    for (int32_t i = 0; i < n && status == MMQ_OK && !*source; i++) {
         name = "";
         snprintf(path, sizeof path, "chat_template.%d.name", (int)i);
         status = mmqi_settings_string(settings, path, &name);
-        if (status != MMQ_OK)
-            return status;
-        if (strcmp(name, "default") != 0)
-            continue;
         snprintf(path, sizeof path, "chat_template.%d.template", (int)i);
-        return mmqi_settings_string(settings, path, source);
+        if (status == MMQ_OK && strcmp(name, "default") == 0)
+            status = mmqi_settings_string(settings, path, source);
     }
-    return MMQ_OK;
-}
-
-static int32_t read_template_of(struct mmqi_model *model, const struct mmqi_settings *settings)
-{
-    const char *source = NULL;
-    int32_t status = find_template(settings, &source);
-
-    if (status == MMQ_OK && source)
-        status = compile_template(model, mmqi_settings_name(settings), source, strlen(source));
     return status;
 }
 
-/* chat_template.jinja, else chat_template.json, else tokenizer_config.json. */
+/* "chat_template" of a config: the text itself, or several by name, of which the "default" one
+ * counts. */
+static int32_t find_template(const struct mmqi_settings *settings, const char **source)
+{
+    int64_t n = mmqi_settings_count(settings, "chat_template");
+
+    if (n >= 0)
+        return find_default(settings, n, source);
+    if (mmqi_settings_has(settings, "chat_template.default"))
+        return mmqi_settings_string(settings, "chat_template.default", source);
+    return mmqi_settings_string(settings, "chat_template", source);
+}
+
+/* The first of these files that has a template: chat_template.jinja, chat_template.json,
+ * processor_config.json, tokenizer_config.json. */
 static int32_t read_template(struct mmqi_model *model)
 {
     struct mmqi_settings *settings = NULL;
+    const struct mmqi_settings *all[3] = {NULL, model->processor, model->tokenizer_config};
+    const char *source = NULL;
     bool exists;
     int32_t status = mmqi_file_exists(&exists, model->store, "chat_template.jinja");
+    int i;
 
     if (status == MMQ_OK && exists)
         return read_jinja(model);
     if (status == MMQ_OK)
         status = mmqi_config_read_settings_if_there(&settings, model->store, "chat_template.json");
-    if (status == MMQ_OK)
-        status = read_template_of(model, settings ? settings : model->tokenizer_config);
+    all[0] = settings;
+    for (i = 0; i < 3 && status == MMQ_OK && !source; i++)
+        status = find_template(all[i], &source);
+    if (status == MMQ_OK && source)
+        status = compile_template(model, mmqi_settings_name(all[i - 1]), source, strlen(source));
     mmqi_settings_free(settings);
     return status;
 }

@@ -13,15 +13,12 @@
  *   own (unpad_image), which differs from that of the resize.
  * - The text is a Mistral or a Llama.
  */
-#include <math.h>
-
 #include "core/mem.h"
 #include "core/status.h"
 #include "core/text.h"
 #include "model/config.h"
 #include "model/llava_parts.h"
-
-enum { MAX_ROWS = 1 << 28 };
+#include "model/templates.h"
 
 /* clang-format off */
 static const struct mmqi_alias aliases[] = {
@@ -85,32 +82,9 @@ static int32_t read_recipe(struct mmqi_model *model, const struct mmqi_llava *ll
     status = mmqi_recipe_read(recipe, settings, prefix[0] ? "image_processor." : "");
     if (status == MMQ_OK)
         status = check_pinpoints(recipe, model->config, mmqi_settings_name(settings));
-    if (status == MMQ_OK && recipe->tile != llava->clip.image)
-        status = mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: tiles of %d pixels, the tower takes %d",
-                           mmqi_settings_name(settings), (int)recipe->tile, (int)llava->clip.image);
-    return status;
-}
-
-/* The most rows of a picture, made and in the timeline. */
-static int32_t fill_rows(struct mmqi_spec *spec, const struct mmqi_llava *llava, const char *path)
-{
-    const struct mmqi_recipe *recipe = &spec->recipe;
-    int64_t patches = mmqi_clip_patches(&llava->clip), side = llava->clip.image / llava->clip.patch;
-    int64_t made = mmqi_recipe_max_views(recipe) * (patches + 1), most = 0;
-
-    for (int32_t i = 0; i < recipe->n_pinpoints; i++) {
-        int64_t across = recipe->pinpoints[i].width / recipe->tile * side;
-        int64_t down = recipe->pinpoints[i].height / recipe->tile * side;
-
-        if ((across + 1) * down > most)
-            most = (across + 1) * down;
-    }
-    if (made > MAX_ROWS || patches + most > MAX_ROWS)
-        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: a picture of up to %lld rows is not run", path,
-                         (long long)(patches + most));
-    spec->made_rows = (int32_t)made;
-    spec->image_rows = (int32_t)(patches + most);
-    return MMQ_OK;
+    return status == MMQ_OK
+               ? mmqi_llava_fill_grid(llava, &model->spec, mmqi_settings_name(settings))
+               : status;
 }
 
 static int32_t configure(struct mmqi_model *model)
@@ -132,79 +106,7 @@ static int32_t configure(struct mmqi_model *model)
         status = mmqi_llava_fill_spec(llava, model);
     if (status == MMQ_OK)
         status = mmqi_config_read_image_token(model, image_keys, 32000);
-    if (status == MMQ_OK)
-        status = read_recipe(model, llava);
-    return status == MMQ_OK ? fill_rows(&model->spec, llava, model->path) : status;
-}
-
-/* ---- the order of the rows ---- */
-
-/* What is kept of the grid of the tiles' rows. */
-struct grid {
-    int32_t side;        /* rows of a tile's side */
-    int32_t left, right; /* columns [left, right) */
-    int32_t top, bottom; /* lines [top, bottom) */
-};
-
-/* int(round(x, 7)) of Python. */
-static int32_t whole(double x)
-{
-    const double half = 5e-8;
-    double floor_x = floor(x);
-
-    return (int32_t)(floor_x + 1 - x < half ? floor_x + 1 : floor_x);
-}
-
-static void unpad(struct grid *grid, const struct mmqi_model *model, const struct mmqi_views *views)
-{
-    double width = views->width, height = views->height, across, down;
-    int32_t cut;
-
-    grid->side = model->spec.view_width / model->spec.patch;
-    grid->left = grid->top = 0;
-    grid->right = views->across * grid->side;
-    grid->bottom = views->down * grid->side;
-    across = grid->right;
-    down = grid->bottom;
-    if (width / height > across / down) {
-        cut = (grid->bottom - whole(height * (across / width))) / 2;
-        grid->top += cut;
-        grid->bottom -= cut;
-    } else {
-        cut = (grid->right - whole(width * (down / height))) / 2;
-        grid->left += cut;
-        grid->right -= cut;
-    }
-}
-
-static int32_t measure(struct mmqi_picture *picture, const struct mmqi_model *model)
-{
-    struct grid grid;
-
-    unpad(&grid, model, &picture->views);
-    picture->rows = grid.side * grid.side;
-    picture->rows += (grid.right - grid.left + 1) * (grid.bottom - grid.top);
-    return MMQ_OK;
-}
-
-static void order(int32_t *order, const struct mmqi_model *model,
-                  const struct mmqi_picture *picture)
-{
-    int32_t side, patches, x, y, tile;
-    struct grid grid;
-
-    unpad(&grid, model, &picture->views);
-    side = grid.side;
-    patches = side * side;
-    for (int32_t i = 0; i < patches; i++)
-        *order++ = i;
-    for (y = grid.top; y < grid.bottom; y++) {
-        for (x = grid.left; x < grid.right; x++) {
-            tile = y / side * picture->views.across + x / side;
-            *order++ = (1 + tile) * (patches + 1) + y % side * side + x % side;
-        }
-        *order++ = patches; /* the newline behind the rows of the first view */
-    }
+    return status == MMQ_OK ? read_recipe(model, llava) : status;
 }
 
 /* ---- weights and graphs ---- */
@@ -234,6 +136,7 @@ const struct mmqi_family mmqi_family_llava_next = {
     .build_vision = build_vision,
     .build_language = build_language,
     .free_facts = mmqi_free,
-    .measure = measure,
-    .order = order,
+    .chat_template = mmqi_template_llava,
+    .measure = mmqi_llava_measure,
+    .order = mmqi_llava_order,
 };

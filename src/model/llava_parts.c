@@ -19,10 +19,13 @@ const struct mmqi_prefix mmqi_llava_prefixes[] = {
 
 /* ---- settings ---- */
 
+const struct mmqi_vit mmqi_llava_large = {1024, 4096, 24, 16, 336, 14, MMQI_ACT_QUICK_GELU,
+                                          1e-5, 0};
+
 int32_t mmqi_llava_configure_tower(struct mmqi_llava *llava, const struct mmqi_settings *settings,
                                    const char *prefix)
 {
-    static const struct mmqi_clip base = {768, 3072, 12, 12, 224, 32, MMQI_ACT_QUICK_GELU, 1e-5, 0};
+    static const struct mmqi_vit base = {768, 3072, 12, 12, 224, 32, MMQI_ACT_QUICK_GELU, 1e-5, 0};
 
     llava->clip = base;
     return mmqi_clip_configure(&llava->clip, settings, prefix);
@@ -32,12 +35,9 @@ int32_t mmqi_llava_configure_tower(struct mmqi_llava *llava, const struct mmqi_s
  * none. */
 static int32_t read_tower(struct mmqi_llava *llava, const struct mmqi_settings *config)
 {
-    static const struct mmqi_clip large = {1024, 4096, 24, 16, 336, 14, MMQI_ACT_QUICK_GELU,
-                                           1e-5, 0};
-
     if (mmqi_settings_has(config, "vision_config"))
         return mmqi_llava_configure_tower(llava, config, "vision_config");
-    llava->clip = large;
+    llava->clip = mmqi_llava_large;
     return MMQ_OK;
 }
 
@@ -72,35 +72,11 @@ static int32_t read_strategy(struct mmqi_llava *llava, const struct mmqi_setting
     return MMQ_OK;
 }
 
-/* Mistral is a Llama with a window, a class default that only null takes away. */
-static int32_t read_mistral(struct mmqi_llama *llama, const struct mmqi_settings *config)
-{
-    if (!mmqi_settings_is_null(config, "text_config.sliding_window"))
-        return mmqi_fail(MMQ_ERR_UNSUPPORTED,
-                         "%s: text_config.sliding_window is not null (absent: 4096); windows are "
-                         "not run by this build",
-                         mmqi_settings_name(config));
-    llama->inner = 14336;
-    llama->n_kv_heads =
-        mmqi_settings_is_null(config, "text_config.num_key_value_heads") ? 0 : 8; /* 0: all */
-    llama->max_positions = 131072;
-    return mmqi_llama_configure(llama, config, "text_config");
-}
-
 static int32_t read_text(struct mmqi_llama *llama, const struct mmqi_settings *config)
 {
-    static const char prefix[] = "text_config";
-    int32_t status;
-
-    if (mmqi_config_is(config, prefix, "model_type", "mistral", false))
-        return read_mistral(llama, config);
-    status = mmqi_config_only(config, prefix, "model_type", "llama");
-    if (status == MMQ_OK)
-        status = mmqi_config_bool(config, prefix, "attention_bias", &llama->qkv_bias);
-    llama->o_bias = llama->qkv_bias;
-    if (status == MMQ_OK)
-        status = mmqi_config_bool(config, prefix, "mlp_bias", &llama->mlp_bias);
-    return status == MMQ_OK ? mmqi_llama_configure(llama, config, prefix) : status;
+    if (mmqi_config_is(config, "text_config", "model_type", "mistral", false))
+        return mmqi_llama_configure_mistral(llama, config, "text_config");
+    return mmqi_llama_configure_plain(llama, config, "text_config");
 }
 
 int32_t mmqi_llava_configure(struct mmqi_llava *llava, const struct mmqi_settings *config)
@@ -134,7 +110,7 @@ int32_t mmqi_llava_fill_spec(const struct mmqi_llava *llava, struct mmqi_model *
     spec->view_width = spec->view_height = llava->clip.image;
     spec->extra_tower_rows = 1;
     spec->extra_rows = llava->keep_class + llava->newline;
-    spec->image_rows = mmqi_clip_patches(&llava->clip) + spec->extra_rows;
+    spec->image_rows = mmqi_vit_patches(&llava->clip) + spec->extra_rows;
     spec->bos = 1; /* LlamaConfig's defaults */
     spec->eos[0] = 2;
     spec->n_eos = 1;
@@ -196,7 +172,7 @@ static void build_newline(struct mmqi_build *b, int32_t out, int32_t row)
 int32_t mmqi_llava_build_vision(struct mmqi_model *model, const struct mmqi_llava *llava)
 {
     struct mmqi_build b = {.model = model, .graph = model->vision};
-    int32_t n = mmqi_clip_patches(&llava->clip) + llava->keep_class;
+    int32_t n = mmqi_vit_patches(&llava->clip) + llava->keep_class;
     int32_t x = mmqi_clip_build(&b, &llava->clip), out;
 
     b.at = "projector";

@@ -197,6 +197,41 @@ int32_t mmqi_llama_configure(struct mmqi_llama *llama, const struct mmqi_setting
     return status == MMQ_OK ? read_tied(llama, settings, prefix) : status;
 }
 
+int32_t mmqi_llama_configure_plain(struct mmqi_llama *llama, const struct mmqi_settings *settings,
+                                   const char *prefix)
+{
+    int32_t status = mmqi_config_only(settings, prefix, "model_type", "llama");
+
+    if (status == MMQ_OK)
+        status = mmqi_config_bool(settings, prefix, "attention_bias", &llama->qkv_bias);
+    llama->o_bias = llama->qkv_bias;
+    if (status == MMQ_OK)
+        status = mmqi_config_bool(settings, prefix, "mlp_bias", &llama->mlp_bias);
+    return status == MMQ_OK ? mmqi_llama_configure(llama, settings, prefix) : status;
+}
+
+static bool is_null(const struct mmqi_settings *settings, const char *prefix, const char *key)
+{
+    char path[128];
+
+    snprintf(path, sizeof path, "%s%s%s", prefix, prefix[0] ? "." : "", key);
+    return mmqi_settings_is_null(settings, path);
+}
+
+int32_t mmqi_llama_configure_mistral(struct mmqi_llama *llama, const struct mmqi_settings *settings,
+                                     const char *prefix)
+{
+    if (!is_null(settings, prefix, "sliding_window"))
+        return mmqi_fail(MMQ_ERR_UNSUPPORTED,
+                         "%s: %s%ssliding_window is not null (absent: 4096); windows are not run "
+                         "by this build",
+                         mmqi_settings_name(settings), prefix, prefix[0] ? "." : "");
+    llama->inner = 14336;
+    llama->n_kv_heads = is_null(settings, prefix, "num_key_value_heads") ? 0 : 8; /* 0: all */
+    llama->max_positions = 131072;
+    return mmqi_llama_configure(llama, settings, prefix);
+}
+
 void mmqi_llama_fill_spec(const struct mmqi_llama *llama, struct mmqi_spec *spec)
 {
     spec->vocab_size = llama->vocab;

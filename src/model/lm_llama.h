@@ -60,6 +60,14 @@ extern const struct mmqi_llama mmqi_llama_defaults; /* LlamaConfig's */
  * run. */
 int32_t mmqi_llama_configure(struct mmqi_llama *llama, const struct mmqi_settings *settings,
                              const char *prefix);
+/* The same of a decoder whose class is Llama's own: only that model_type, with the biases that its
+ * settings tell. */
+int32_t mmqi_llama_configure_plain(struct mmqi_llama *llama, const struct mmqi_settings *settings,
+                                   const char *prefix);
+/* The same of a Mistral: a Llama with a window, a class default that only null takes away; it is
+ * refused. */
+int32_t mmqi_llama_configure_mistral(struct mmqi_llama *llama, const struct mmqi_settings *settings,
+                                     const char *prefix);
 /* What the runtime asks of any decoder. */
 void mmqi_llama_fill_spec(const struct mmqi_llama *llama, struct mmqi_spec *spec);
 int32_t mmqi_llama_declare(struct mmqi_model *model, const struct mmqi_llama *llama);

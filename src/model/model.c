@@ -7,6 +7,7 @@
 #include "core/mem.h"
 #include "core/status.h"
 #include "model/config.h"
+#include "model/templates.h"
 #include "model/tower_folder.h"
 #include "model/weights.h"
 
@@ -84,6 +85,8 @@ int32_t mmqi_model_open_with_tower(struct mmqi_model **out, struct mmqi_store *s
         status = mmqi_config_read_files(model);
     if (status == MMQ_OK)
         status = model->family->configure(model);
+    if (status == MMQ_OK)
+        status = mmqi_template_build_in(model);
     if (model->spec.image_width == 0)
         model->spec.image_width = model->spec.hidden;
     if (status == MMQ_OK)

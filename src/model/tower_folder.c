@@ -7,8 +7,11 @@
 #include "core/mem.h"
 #include "core/status.h"
 #include "core/text.h"
+#include "io/json.h"
 #include "model/config.h"
 #include "model/names.h"
+
+enum { MAX_CONFIG = 1 << 20 };
 
 /* The last part of `name`, a hub's or a path, without slashes at its end; *size 0: none. */
 static const char *last_part(const char *name, size_t *size)
@@ -90,7 +93,8 @@ static int32_t find_folder(struct mmqi_model *model)
         status = open_beside(&store, model, name);
         status = keep_if_there(model, store, status);
     }
-    if (status == MMQ_OK && !model->tower_store)
+    if (status == MMQ_OK && !model->tower_store &&
+        !(model->family->has_tower && model->family->has_tower(model->config)))
         status =
             mmqi_fail(MMQ_ERR_NOT_FOUND,
                       "%s: its vision tower is a folder '%s' of its own, which lies neither in "
@@ -119,8 +123,9 @@ int32_t mmqi_tower_open(struct mmqi_model *model, const char *path)
     if (mmqi_settings_has(model->config, "vision_config"))
         return MMQ_OK;
     status = path ? open_told(model, path) : find_folder(model);
-    if (status == MMQ_OK)
-        status = mmqi_config_read_settings(&model->tower_config, model->tower_store, "config.json");
+    if (status != MMQ_OK || !model->tower_store)
+        return status;
+    status = mmqi_config_read_settings(&model->tower_config, model->tower_store, "config.json");
     if (status == MMQ_OK)
         status = mmqi_config_read_settings_if_there(&model->tower_preprocessor, model->tower_store,
                                                     "preprocessor_config.json");
@@ -148,4 +153,76 @@ int32_t mmqi_tower_join(struct mmqi_model *model)
         return MMQ_OK;
     return mmqi_checkpoint_join(model->checkpoint, model->tower_store, model->family->tower_from,
                                 model->family->tower_to);
+}
+
+/* Where the object of settings lies in a config.json: all of it, or its "vision_config". */
+static int32_t find_settings(const char **begin, size_t *size, struct mmqi_json *json,
+                             const char *text, size_t text_size)
+{
+    enum mmqi_json_event event;
+    size_t at;
+    int32_t status = mmqi_json_next(json, &event);
+
+    *begin = text;
+    *size = text_size;
+    while (status == MMQ_OK) {
+        status = mmqi_json_next(json, &event);
+        if (status != MMQ_OK || event != MMQI_JSON_KEY)
+            break;
+        if (!mmqi_json_is(json, "vision_config")) {
+            status = mmqi_json_skip(json);
+            continue;
+        }
+        status = mmqi_json_next(json, &event);
+        if (status != MMQ_OK || event != MMQI_JSON_OBJECT)
+            break;
+        at = mmqi_json_offset(json);
+        status = mmqi_json_skip(json);
+        *begin = text + at;
+        *size = mmqi_json_offset(json) + 1 - at;
+        break;
+    }
+    return status;
+}
+
+/* text[0 .. size), an object, with `settings` as its first value. */
+static int32_t put_in(char **out, size_t *out_size, const struct mmqi_model *model,
+                      const char *text, size_t size, const char *settings, size_t settings_size)
+{
+    const char *open = memchr(text, '{', size);
+    struct mmqi_buf buf = {0};
+
+    if (!open) /* the settings were read from this text */
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: config.json has changed", model->path);
+    mmqi_buf_append(&buf, text, (size_t)(open - text) + 1);
+    mmqi_buf_text(&buf, "\n  \"vision_config\": ");
+    mmqi_buf_append(&buf, settings, settings_size);
+    mmqi_buf_text(&buf, ",");
+    mmqi_buf_append(&buf, open + 1, size - (size_t)(open - text) - 1);
+    *out_size = buf.size;
+    *out = mmqi_buf_failed(&buf) ? NULL : mmqi_buf_take(&buf);
+    mmqi_buf_free(&buf);
+    return *out ? MMQ_OK : mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for its settings", model->path);
+}
+
+int32_t mmqi_tower_config(char **out, size_t *out_size, const struct mmqi_model *model,
+                          const char *text, size_t size)
+{
+    struct mmqi_json *json = NULL;
+    const char *settings;
+    char *tower;
+    size_t tower_size, settings_size;
+    int32_t status =
+        mmqi_file_read_all(&tower, &tower_size, model->tower_store, "config.json", MAX_CONFIG);
+
+    *out = NULL;
+    if (status == MMQ_OK)
+        status = mmqi_json_open(&json, "config.json", tower, tower_size);
+    if (status == MMQ_OK)
+        status = find_settings(&settings, &settings_size, json, tower, tower_size);
+    if (status == MMQ_OK)
+        status = put_in(out, out_size, model, text, size, settings, settings_size);
+    mmqi_json_close(json);
+    mmqi_free(tower);
+    return status;
 }

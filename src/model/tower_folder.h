@@ -20,4 +20,12 @@ int32_t mmqi_tower_open(struct mmqi_model *model, const char *path);
 /* Join its tensors to the model's, which are indexed, unless these hold the tower already. */
 int32_t mmqi_tower_join(struct mmqi_model *model);
 
+/*
+ * The text of config.json with the settings of a tower that has a folder of its own put in as
+ * "vision_config", so that a folder with all tensors needs no other; *out is freed with
+ * mmqi_free().
+ */
+int32_t mmqi_tower_config(char **out, size_t *out_size, const struct mmqi_model *model,
+                          const char *text, size_t size);
+
 #endif

@@ -29,6 +29,7 @@ struct mmqi_prompt {
     const char *text;
     struct mmqi_image *const *images;
     size_t n_images;
+    bool parse_special; /* special tokens spelled in the messages' texts are special */
 };
 
 /* A token of text after what is there: its position is one past the greatest of the last token's.

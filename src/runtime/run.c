@@ -352,25 +352,33 @@ static int32_t upload_chunk_index(struct mmqi_session *session, const struct mmq
                         size);
 }
 
-static int32_t run_chunk(struct mmqi_session *session, const struct mmqi_token *tokens,
-                         int32_t rows, int32_t n_pick, const struct mmqi_watch *watch)
+/* The decoder, for `rows` rows. */
+static struct course decoder_course(const struct mmqi_session *session, int32_t rows,
+                                    int32_t n_pick)
 {
-    const struct mmqi_model *model = session->model;
     struct course course = {
-        .graph = model->language,
+        .graph = session->model->language,
         .plan = session->layout.language,
         .route = &session->layout.language_route,
         .is_decoder = true,
     };
+
+    course.run.rows[MMQI_ROWS_MAIN] = rows;
+    course.run.rows[MMQI_ROWS_PICK] = n_pick;
+    course.run.rows[MMQI_ROWS_IMAGE] = session->encoded >= 0 ? session->picture.made_rows : 0;
+    return course;
+}
+
+static int32_t run_chunk(struct mmqi_session *session, const struct mmqi_token *tokens,
+                         int32_t rows, int32_t n_pick, const struct mmqi_watch *watch)
+{
+    struct course course = decoder_course(session, rows, n_pick);
     int32_t begin = session->n_tokens, n_segments, status;
 
     status = upload_chunk_index(session, tokens, rows, n_pick);
     if (status != MMQ_OK)
         return status;
-    course.run.rows[MMQI_ROWS_MAIN] = rows;
-    course.run.rows[MMQI_ROWS_PICK] = n_pick;
-    course.run.rows[MMQI_ROWS_IMAGE] = session->encoded >= 0 ? session->picture.made_rows : 0;
-    n_segments = mmqi_graph_n_segments(model->language);
+    n_segments = mmqi_graph_n_segments(course.graph);
     if (n_pick == 0)
         n_segments--; /* the head comes last: nobody asked for its logits */
     status = run_course(&course, session, n_segments, watch);
@@ -424,4 +432,86 @@ int32_t mmqi_session_run(struct mmqi_session *session, const struct mmqi_token *
     }
     mmqi_free(row);
     return status;
+}
+
+/* ---- steps that the device takes by itself ---- */
+
+bool mmqi_session_can_step(const struct mmqi_session *session)
+{
+    const struct mmqi_route *route = &session->layout.language_route;
+
+    return route->n_legs == 1 && route->legs[0].place == session->layout.logits_at;
+}
+
+/* Slots of the steps that are asked for, read or not. */
+static int32_t next_slot(const struct mmqi_session *session)
+{
+    return session->n_tokens + (int32_t)(session->n_asked - session->n_read);
+}
+
+/* A device of its own computes one step while the host looks at the one before; the host's has
+ * nothing to wait for. */
+bool mmqi_session_may_step(const struct mmqi_session *session)
+{
+    const struct mmqi_place *at = &session->host->place[session->layout.logits_at].at;
+    int64_t most = at->backend->host_memory ? 1 : MMQI_NOTES;
+
+    return session->n_asked - session->n_read < most &&
+           next_slot(session) < session->layout.context;
+}
+
+int32_t mmqi_session_step_begin(struct mmqi_session *session, const struct mmqi_token *token)
+{
+    session->n_asked = session->n_read = 0;
+    return upload_chunk_index(session, token, 1, 1);
+}
+
+int32_t mmqi_session_step(struct mmqi_session *session, const struct mmqi_watch *watch)
+{
+    int32_t place = session->layout.logits_at, status;
+    const struct mmqi_backend *backend = session->host->place[place].at.backend;
+    const struct mmqi_session_part *part = &session->parts[place];
+    const struct mmqi_session_index *index = &part->index;
+    const struct mmqi_step next = {index->ids, index->positions, index->slots, index->spans,
+                                   session->model->spec.rope_axes};
+    struct course course = decoder_course(session, 1, 1);
+
+    if (!mmqi_session_may_step(session))
+        return mmqi_fail(MMQ_ERR_INTERNAL, "session: a step too many");
+    enter_place(&course, session, place);
+    course.run.next = &next;
+    course.run.cancelled = watch ? watch->cancelled : NULL;
+    status = backend->execute(part->stream, course.graph, course.plan, &course.run, 0,
+                              mmqi_graph_n_segments(course.graph));
+    if (status == MMQ_OK)
+        status = backend->note(part->stream, (int32_t)(session->n_asked % MMQI_NOTES), index->ids,
+                               sizeof *index->ids);
+    if (status == MMQ_OK)
+        session->n_asked++;
+    return status;
+}
+
+int32_t mmqi_session_step_read(struct mmqi_session *session, const struct mmqi_token *ran,
+                               int32_t *picked)
+{
+    int32_t place = session->layout.logits_at, status;
+    const struct mmqi_backend *backend = session->host->place[place].at.backend;
+
+    if (session->n_read == session->n_asked)
+        return mmqi_fail(MMQ_ERR_INTERNAL, "session: no step to read");
+    status = backend->read_note(session->parts[place].stream,
+                                (int32_t)(session->n_read % MMQI_NOTES), picked, sizeof *picked);
+    if (status != MMQ_OK)
+        return status;
+    session->n_read++;
+    session->tokens[session->n_tokens++] = *ran;
+    return MMQ_OK;
+}
+
+int32_t mmqi_session_step_end(struct mmqi_session *session)
+{
+    int32_t place = session->layout.logits_at;
+
+    session->n_asked = session->n_read;
+    return session->host->place[place].at.backend->stream_wait(session->parts[place].stream);
 }

@@ -28,16 +28,6 @@ static struct mmqi_bpe_pair *pair_slot(const struct mmqi_bpe *bpe, int32_t left,
     return &bpe->pairs[at];
 }
 
-static uint32_t pair_rank(const struct mmqi_bpe *bpe, int32_t left, int32_t right)
-{
-    const struct mmqi_bpe_pair *pair;
-
-    if (bpe->n_slots == 0)
-        return MMQI_NO_RANK;
-    pair = pair_slot(bpe, left, right);
-    return pair->left >= 0 ? pair->rank : MMQI_NO_RANK;
-}
-
 /* The slot for a new pair or the one it has already; NULL when its chain is too long. */
 static struct mmqi_bpe_pair *bounded_slot(const struct mmqi_bpe *bpe, int32_t left, int32_t right)
 {
@@ -97,30 +87,57 @@ static int32_t find_union(const struct mmqi_bpe *bpe, const char *left, size_t l
     return id;
 }
 
-static int32_t next_rank(struct mmqi_bpe *bpe, const char *name, int32_t id)
+int32_t mmqi_bpe_add_pair(struct mmqi_bpe *bpe, const char *name, int32_t left, int32_t right,
+                          int32_t joined, uint32_t rank)
 {
-    size_t capacity = bpe->capacity ? bpe->capacity * 2 : 1024;
-    int32_t *merged;
+    struct mmqi_bpe_pair *slot;
+    int32_t status = MMQ_OK;
 
-    if (bpe->n_ranks > MMQI_MAX_ID)
+    if (rank > MMQI_MAX_ID)
         return mmqi_fail(MMQ_ERR_LIMIT, "%s: more than %d merges", name, MMQI_MAX_ID);
-    if (bpe->n_ranks == bpe->capacity) {
-        merged = mmqi_realloc_array(bpe->merged, capacity, sizeof *merged);
-        if (!merged)
-            return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the merges", name);
-        bpe->merged = merged;
-        bpe->capacity = capacity;
-    }
-    bpe->merged[bpe->n_ranks++] = id;
+    if ((bpe->n_pairs + 1) * 2 > bpe->n_slots)
+        status = grow_pairs(bpe, name);
+    if (status != MMQ_OK)
+        return status;
+    slot = bounded_slot(bpe, left, right);
+    if (!slot)
+        return mmqi_fail(MMQ_ERR_LIMIT, "%s: the merges collide", name);
+    bpe->n_pairs += slot->left < 0;
+    *slot = (struct mmqi_bpe_pair){left, right, rank, joined}; /* of two the last counts */
+    if (rank >= bpe->n_ranks)
+        bpe->n_ranks = (size_t)rank + 1;
     return MMQ_OK;
+}
+
+int32_t mmqi_bpe_add_splits(struct mmqi_bpe *bpe, const char *name, int32_t id, uint32_t rank,
+                            const uint8_t *mergeable)
+{
+    const char *text;
+    size_t size = 0, at, length;
+    int32_t left, right, status = MMQ_OK;
+
+    if (mergeable && !mergeable[id])
+        return MMQ_OK;
+    text = mmqi_vocab_text(&bpe->vocab, id, &size);
+    bpe->split_work += (uint64_t)size * size;
+    if (bpe->split_work > MMQI_MAX_SPLIT_WORK)
+        return mmqi_fail(MMQ_ERR_LIMIT, "%s: the tokens up to %d are too long", name, (int)id);
+    mmqi_utf8_decode(text, size, &length);
+    for (at = length; at < size && status == MMQ_OK; at += length) {
+        mmqi_utf8_decode(text + at, size - at, &length);
+        left = mmqi_vocab_find(&bpe->vocab, text, at);
+        right = left < 0 ? -1 : mmqi_vocab_find(&bpe->vocab, text + at, size - at);
+        if (right >= 0 && (!mergeable || (mergeable[left] && mergeable[right])))
+            status = mmqi_bpe_add_pair(bpe, name, left, right, id, rank);
+    }
+    return status;
 }
 
 int32_t mmqi_bpe_add_merge(struct mmqi_bpe *bpe, const char *name, const char *left,
                            size_t left_size, const char *right, size_t right_size)
 {
     int32_t left_id = mmqi_vocab_find(&bpe->vocab, left, left_size);
-    int32_t right_id = mmqi_vocab_find(&bpe->vocab, right, right_size), id, status;
-    struct mmqi_bpe_pair *slot;
+    int32_t right_id = mmqi_vocab_find(&bpe->vocab, right, right_size), id;
     bool no_memory = false;
 
     if (left_id < 0 || right_id < 0)
@@ -133,19 +150,7 @@ int32_t mmqi_bpe_add_merge(struct mmqi_bpe *bpe, const char *name, const char *l
     if (id < 0)
         return mmqi_fail(MMQ_ERR_FORMAT, "%s: merge %zu: '%.*s%.*s' is not in the vocabulary", name,
                          bpe->n_ranks, (int)left_size, left, (int)right_size, right);
-    status = next_rank(bpe, name, id);
-    if (status == MMQ_OK && (bpe->n_pairs + 1) * 2 > bpe->n_slots)
-        status = grow_pairs(bpe, name);
-    if (status != MMQ_OK)
-        return status;
-    slot = bounded_slot(bpe, left_id, right_id);
-    if (!slot)
-        return mmqi_fail(MMQ_ERR_LIMIT, "%s: the merges collide", name);
-    bpe->n_pairs += slot->left < 0;
-    slot->left = left_id;
-    slot->right = right_id;
-    slot->rank = (uint32_t)bpe->n_ranks - 1; /* of a pair given twice the last counts */
-    return MMQ_OK;
+    return mmqi_bpe_add_pair(bpe, name, left_id, right_id, id, (uint32_t)bpe->n_ranks);
 }
 
 void mmqi_bpe_seal(struct mmqi_bpe *bpe)
@@ -168,7 +173,6 @@ void mmqi_bpe_free(struct mmqi_bpe *bpe)
 {
     mmqi_vocab_free(&bpe->vocab);
     mmqi_free(bpe->pairs);
-    mmqi_free(bpe->merged);
     memset(bpe, 0, sizeof *bpe);
 }
 
@@ -244,23 +248,26 @@ static int32_t split_word(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work
 static bool requeue(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work, int32_t at)
 {
     struct mmqi_symbol *symbols = work->symbols;
-    uint32_t rank;
+    const struct mmqi_bpe_pair *pair;
 
     mmqi_merge_queue_drop(work->queue, symbols, at);
     if (symbols[at].next < 0)
         return true;
-    rank = pair_rank(bpe, symbols[at].id, symbols[symbols[at].next].id);
-    return rank == MMQI_NO_RANK || mmqi_merge_queue_put(work->queue, symbols, at, rank);
+    pair = pair_slot(bpe, symbols[at].id, symbols[symbols[at].next].id);
+    if (pair->left < 0)
+        return true;
+    symbols[at].joined = pair->joined;
+    return mmqi_merge_queue_put(work->queue, symbols, at, pair->rank);
 }
 
-/* Join the symbol at `at` with the one on its right under `id`. */
-static bool merge_at(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work, int32_t at, int32_t id)
+/* Join the symbol at `at` with the one on its right. */
+static bool merge_at(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work, int32_t at)
 {
     struct mmqi_symbol *symbols = work->symbols;
     int32_t right = symbols[at].next;
 
     mmqi_merge_queue_drop(work->queue, symbols, right);
-    symbols[at].id = id;
+    symbols[at].id = symbols[at].joined;
     symbols[at].next = symbols[right].next;
     if (symbols[at].next >= 0)
         symbols[symbols[at].next].previous = at;
@@ -283,7 +290,7 @@ static int32_t merge_word(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work
         if (!requeue(bpe, work, (int32_t)i))
             goto no_memory;
     while ((at = mmqi_merge_queue_take(work->queue, work->symbols, &rank)) >= 0)
-        if (!merge_at(bpe, work, at, bpe->merged[rank]))
+        if (!merge_at(bpe, work, at))
             goto no_memory;
     return MMQ_OK;
 no_memory:
@@ -328,7 +335,7 @@ int32_t mmqi_bpe_encode(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work,
     status = split_word(bpe, work, text, size);
     if (status != MMQ_OK || work->n == 0)
         return status;
-    if (work->n > 1)
+    if (work->n > 1 && bpe->n_pairs > 0)
         status = merge_word(bpe, work);
     for (at = 0; at >= 0 && status == MMQ_OK; at = work->symbols[at].next)
         status = mmqi_ids_append(ids, &work->symbols[at].id, 1);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "model/family.h"
 #include "runtime/session.h"
 
 /* A module's place in a file's name, and the segment it is. */
@@ -20,6 +21,9 @@ static const struct {
     {"vision_model.encoder.layers.", "vision.blocks."},
     {"language_model.layers.", "language.layers."},
     {"text_model.layers.", "language.layers."},
+    {"vision_model.embeddings", "vision.embed"},
+    {"vision_model.post_layernorm", "vision.norm"},
+    {"connector", "projector"},
 };
 
 /* Rows that a segment made, in the order in which they came. */
@@ -27,9 +31,30 @@ struct hidden {
     const char *segment;
     struct mmqi_session *session;
     float *rows;
-    size_t n;
+    size_t n, cols;
     int32_t status;
 };
+
+/* Towers that look positions up may have their patches in an order of their own: then row i, from
+ * `rows` on, is that of patch ids[i]. */
+static int32_t sort_patches(const struct hidden *h, float *rows, const struct mmqi_mat *live_out)
+{
+    const struct mmqi_model *model = h->session->model;
+    size_t n = (size_t)live_out->rows, cols = (size_t)live_out->cols;
+    int32_t *ids = malloc(n * sizeof *ids);
+    float *copy = malloc(n * cols * sizeof *copy);
+    int32_t status = ids && copy ? MMQ_OK : MMQ_ERR_NOMEM;
+
+    if (status == MMQ_OK) {
+        memcpy(copy, rows, n * cols * sizeof *copy);
+        model->family->patch_ids(ids, model, &h->session->picture.views.view[0]);
+        for (size_t i = 0; i < n; i++)
+            memcpy(rows + (size_t)ids[i] * cols, copy + i * cols, cols * sizeof *copy);
+    }
+    free(ids);
+    free(copy);
+    return status;
+}
 
 static int32_t keep_rows(void *user, const struct mmqi_segment *segment,
                          const struct mmqi_mat *live_out)
@@ -50,7 +75,11 @@ static int32_t keep_rows(void *user, const struct mmqi_segment *segment,
     if (h->status == MMQ_OK)
         h->status =
             at->backend->download(at->device, rows + h->n, live_out->data, n * sizeof *rows);
+    if (h->status == MMQ_OK && h->session->model->family->patch_ids &&
+        strncmp(segment->name, "vision.", 7) == 0)
+        h->status = sort_patches(h, rows + h->n, live_out);
     h->n += n;
+    h->cols = (size_t)live_out->cols;
     return h->status;
 }
 
@@ -88,6 +117,29 @@ static bool has_segment(const struct mmqi_model *model, const char *name)
             if (strcmp(mmqi_graph_segment_at(graphs[i], s)->name, name) == 0)
                 return true;
     return false;
+}
+
+/* A tower of views of one size visits its patches square by square, as its connector wants them;
+ * the families that have one of these count patches row by row. */
+static bool to_grid_order(struct hidden *h, const struct mmqi_spec *spec)
+{
+    size_t across = (size_t)(spec->view_width / spec->patch), merge = (size_t)spec->merge;
+    size_t patches = across * (size_t)(spec->view_height / spec->patch), n = h->n / h->cols;
+    float *rows = spec->view_width && merge > 1 ? malloc(h->n * sizeof *rows) : NULL;
+
+    if (!rows)
+        return spec->view_width == 0 || merge <= 1;
+    for (size_t i = 0; i < n; i++) {
+        size_t at = i % patches, square = at / (merge * merge), inside = at % (merge * merge);
+        size_t row = square / (across / merge) * merge + inside / merge;
+        size_t col = square % (across / merge) * merge + inside % merge;
+
+        memcpy(rows + (i - at + row * across + col) * h->cols, h->rows + i * h->cols,
+               h->cols * sizeof *rows);
+    }
+    free(h->rows);
+    h->rows = rows;
+    return true;
 }
 
 /* All that `segment` makes of the prompt: h->rows is the caller's to free. */

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Make test/golden/qwen2_vl_tiny: a tiny Qwen2-VL with random weights, and what transformers computes.
+"""Make a tiny Qwen2-VL, Qwen2.5-VL or Qwen3-VL with random weights, and what transformers computes.
 
-  make_qwen2_vl_case.py OUT             write the case into the new folder OUT
+  make_qwen2_vl_case.py OUT             write the case into the new folder OUT, whose name begins with
+                                        that of a family: test/golden/qwen2_5_vl_tiny
   make_qwen2_vl_case.py --compare CASE  compute an existing case again and print the differences
 
 As make_llava_case.py, whose pictures, text and rules it shares (see there for what it needs): the
 tokenizer is trained here, template and weights are made here, so the case may be shipped.
 """
+import json
 import os
 import sys
 
@@ -16,16 +18,14 @@ import transformers
 from PIL import Image
 from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoModelForImageTextToText, AutoTokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
-from transformers import Qwen2VLProcessor, Qwen2VLVideoProcessor
+from transformers import AutoModelForImageTextToText, AutoTokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from make_llava_case import (
     DISTINCT, MARGIN, STEPS, TEXT, Unclear, main, make_pictures, messages_of, picture, pictures_of, text, write_json,
 )
 
-FIRST_SEED = 31100
-PATCH, MIN_PIXELS, MAX_PIXELS = 8, 4 * 16 * 16, 6 * 16 * 16
+PATCH, SQUARE = 8, 16
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
            "<|image_pad|>", "<|video_pad|>"]
@@ -91,29 +91,151 @@ def make_tokenizer():
     return tokenizer
 
 
-def make_config(tokenizer):
-    ids = {name: tokenizer.token_to_id(f"<|{name}|>") for name in ("endoftext", "im_end", "vision_start", "vision_end", "image_pad", "video_pad")}
-    return Qwen2VLConfig(
-        text_config=dict(
-            vocab_size=(tokenizer.get_vocab_size() + 7) // 8 * 8,
-            hidden_size=48,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            intermediate_size=56,
-            num_hidden_layers=2,
-            max_position_embeddings=512,
-            rms_norm_eps=1e-6,
-            rope_parameters=dict(rope_type="default", rope_theta=1e6, mrope_section=[1, 3, 2]),
-            bos_token_id=ids["endoftext"],
-            eos_token_id=ids["im_end"],
-        ),
-        vision_config=dict(depth=2, embed_dim=24, num_heads=2, mlp_ratio=3, hidden_size=48, patch_size=PATCH),
-        image_token_id=ids["image_pad"],
-        video_token_id=ids["video_pad"],
-        vision_start_token_id=ids["vision_start"],
-        vision_end_token_id=ids["vision_end"],
-        tie_word_embeddings=True,
-    )
+def token_ids(tokenizer):
+    return {name: tokenizer.token_to_id(f"<|{name}|>") for name in ("endoftext", "im_end", "vision_start", "vision_end", "image_pad", "video_pad")}
+
+
+def text_settings(tokenizer, **more):
+    ids = token_ids(tokenizer)
+    return dict(
+        vocab_size=(tokenizer.get_vocab_size() + 7) // 8 * 8,
+        hidden_size=48,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=56,
+        num_hidden_layers=2,
+        max_position_embeddings=512,
+        rms_norm_eps=1e-6,
+        bos_token_id=ids["endoftext"],
+        eos_token_id=ids["im_end"],
+    ) | more
+
+
+class Qwen2:
+    """What tells the families of the line apart."""
+
+    model_type, title, classes, first_seed = "qwen2_vl", "Qwen2-VL", "Qwen2VL", 31100
+    min_squares, max_squares = 4, 6
+    mean, std = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+    hidden = False  # outputs of blocks and layers of the first prompt
+    rope = dict(rope_type="default", rope_theta=1e6, mrope_section=[1, 3, 2])
+    vision = dict(depth=2, embed_dim=24, num_heads=2, mlp_ratio=3, hidden_size=48, patch_size=PATCH)
+
+    def class_of(self, part):
+        return getattr(transformers, self.classes + part)
+
+    def config(self, tokenizer):
+        ids = token_ids(tokenizer)
+        return self.class_of("Config")(
+            text_config=text_settings(tokenizer, rope_parameters=self.rope),
+            vision_config=self.vision,
+            image_token_id=ids["image_pad"],
+            video_token_id=ids["video_pad"],
+            vision_start_token_id=ids["vision_start"],
+            vision_end_token_id=ids["vision_end"],
+            tie_word_embeddings=True,
+        )
+
+    def hub_name(self, name):
+        """The hub's spelling of a transformers 5 parameter name."""
+        return name.replace("model.language_model.", "model.", 1).replace("model.visual.", "visual.", 1)
+
+    def vision_settings(self, v):
+        return {"depth": v.depth, "embed_dim": v.embed_dim, "hidden_size": v.hidden_size, "in_chans": 3,
+                "mlp_ratio": v.mlp_ratio, "num_heads": v.num_heads, "patch_size": PATCH,
+                "spatial_merge_size": 2, "spatial_patch_size": PATCH, "temporal_patch_size": 2}
+
+    def settings(self, config):
+        """As the hub's config.json: text keys on top, what is not said is a default (silu, quick_gelu)."""
+        t, v = config.text_config, config.vision_config
+        return {
+            "architectures": [f"{self.classes}ForConditionalGeneration"],
+            "bos_token_id": t.bos_token_id, "eos_token_id": t.eos_token_id,
+            "vision_start_token_id": config.vision_start_token_id, "vision_end_token_id": config.vision_end_token_id,
+            "image_token_id": config.image_token_id, "video_token_id": config.video_token_id,
+            "hidden_size": t.hidden_size, "intermediate_size": t.intermediate_size,
+            "max_position_embeddings": t.max_position_embeddings, "model_type": self.model_type,
+            "num_attention_heads": t.num_attention_heads, "num_hidden_layers": t.num_hidden_layers,
+            "num_key_value_heads": t.num_key_value_heads, "rms_norm_eps": t.rms_norm_eps, "rope_theta": 1000000.0,
+            "rope_scaling": {"type": "mrope", "mrope_section": [1, 3, 2]},
+            "sliding_window": 512, "use_sliding_window": False, "tie_word_embeddings": True,
+            "torch_dtype": "bfloat16", "vocab_size": t.vocab_size,
+            "vision_config": self.vision_settings(v),
+        }
+
+    def bounds(self):
+        return {"min_pixels": self.min_squares * SQUARE ** 2, "max_pixels": self.max_squares * SQUARE ** 2}
+
+
+class Qwen25(Qwen2):
+    """Windows of 2 x 2 squares; the first picture makes 3 x 5 of them, so that windows are ragged."""
+
+    model_type, title, classes, first_seed = "qwen2_5_vl", "Qwen2.5-VL", "Qwen2_5_VL", 31200
+    min_squares, max_squares, hidden = 4, 19, True
+    vision = dict(depth=3, hidden_size=24, num_heads=2, intermediate_size=40, out_hidden_size=48, patch_size=PATCH,
+                  window_size=2 * SQUARE, fullatt_block_indexes=[1], tokens_per_second=2)
+
+    def vision_settings(self, v):
+        return {"depth": v.depth, "hidden_size": v.hidden_size, "in_chans": 3, "intermediate_size": v.intermediate_size,
+                "num_heads": v.num_heads, "out_hidden_size": v.out_hidden_size, "patch_size": PATCH,
+                "spatial_merge_size": 2, "spatial_patch_size": PATCH, "temporal_patch_size": 2,
+                "window_size": v.window_size, "fullatt_block_indexes": list(v.fullatt_block_indexes),
+                "tokens_per_second": v.tokens_per_second}
+
+
+class Qwen3(Qwen2):
+    """A learned grid of 4 x 4 positions for pictures of 6 x 10 and fewer patches; as many rows of DeepStack as layers."""
+
+    model_type, title, classes, first_seed = "qwen3_vl", "Qwen3-VL", "Qwen3VL", 31300
+    min_squares, max_squares, hidden = 4, 19, True
+    mean, std = [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]
+    rope = dict(rope_type="default", rope_theta=5e6, mrope_section=[4, 2, 2], mrope_interleaved=True)
+    vision = dict(depth=3, hidden_size=24, num_heads=2, intermediate_size=40, out_hidden_size=48, patch_size=PATCH,
+                  num_position_embeddings=16, deepstack_visual_indexes=[0, 1])
+
+    def config(self, tokenizer):
+        config = super().config(tokenizer)
+        text = text_settings(tokenizer, rope_parameters=self.rope, head_dim=16)
+        return self.class_of("Config")(**(config.to_dict() | {"text_config": text}))
+
+    def hub_name(self, name):
+        return name
+
+    def settings(self, config):
+        t, v = config.text_config, config.vision_config
+        rope = {k: value for k, value in self.rope.items() if k != "rope_theta"}
+        return {
+            "architectures": [f"{self.classes}ForConditionalGeneration"],
+            "image_token_id": config.image_token_id, "video_token_id": config.video_token_id,
+            "vision_start_token_id": config.vision_start_token_id, "vision_end_token_id": config.vision_end_token_id,
+            "model_type": self.model_type, "tie_word_embeddings": True,
+            "text_config": {
+                "attention_bias": False, "bos_token_id": t.bos_token_id, "dtype": "bfloat16", "eos_token_id": t.eos_token_id,
+                "head_dim": t.head_dim, "hidden_size": t.hidden_size, "intermediate_size": t.intermediate_size,
+                "max_position_embeddings": t.max_position_embeddings, "model_type": "qwen3_vl_text",
+                "num_attention_heads": t.num_attention_heads, "num_hidden_layers": t.num_hidden_layers,
+                "num_key_value_heads": t.num_key_value_heads, "rms_norm_eps": t.rms_norm_eps, "rope_scaling": rope,
+                "rope_theta": 5000000, "tie_word_embeddings": True, "vocab_size": t.vocab_size,
+            },
+            "vision_config": {
+                "deepstack_visual_indexes": list(v.deepstack_visual_indexes), "depth": v.depth, "hidden_size": v.hidden_size,
+                "in_channels": 3, "intermediate_size": v.intermediate_size, "model_type": "qwen3_vl", "num_heads": v.num_heads,
+                "num_position_embeddings": v.num_position_embeddings, "out_hidden_size": v.out_hidden_size,
+                "patch_size": PATCH, "spatial_merge_size": 2, "temporal_patch_size": 2,
+            },
+        }
+
+    def bounds(self):
+        return {"size": {"shortest_edge": self.min_squares * SQUARE ** 2, "longest_edge": self.max_squares * SQUARE ** 2}}
+
+
+FAMILIES = {family.model_type: family for family in (Qwen2(), Qwen25(), Qwen3())}
+
+
+def family_of(case):
+    """Of a case that is there."""
+    with open(f"{case}/model/config.json", encoding="utf-8") as file:
+        return FAMILIES[json.load(file)["model_type"]]
 
 
 def randomise(model, seed):
@@ -121,7 +243,9 @@ def randomise(model, seed):
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in sorted(model.named_parameters()):
         noise = torch.randn(parameter.shape, generator=generator)
-        if "norm" in name or "ln_q" in name:
+        if "q_norm" in name or "k_norm" in name:  # heads of length 1 would attend to all alike
+            value = 2 + 0.4 * noise
+        elif "norm" in name or "ln_q" in name:
             value = 0.1 * noise if name.endswith("bias") else 1 + 0.2 * noise
         elif name.endswith("bias"):
             value = 0.3 * noise
@@ -133,44 +257,23 @@ def randomise(model, seed):
     model.tie_weights()
 
 
-def hub_name(name):
-    """The hub's spelling of a transformers 5 parameter name."""
-    return name.replace("model.language_model.", "model.", 1).replace("model.visual.", "visual.", 1)
-
-
-def write_weights(folder, model):
-    save_file({hub_name(n): p.detach().to(torch.bfloat16).contiguous() for n, p in model.named_parameters()},
+def write_weights(folder, model, family):
+    save_file({family.hub_name(n): p.detach().to(torch.bfloat16).contiguous() for n, p in model.named_parameters()},
               f"{folder}/model.safetensors", metadata={"format": "pt"})
 
 
-def write_model(folder, model, config, tokenizer):
+def write_model(folder, model, config, tokenizer, family):
     os.makedirs(folder)
-    write_weights(folder, model)
-    t, v = config.text_config, config.vision_config
-    # As the hub's files: text keys on top, what is not said is a default (silu, quick_gelu).
-    write_json(f"{folder}/config.json", {
-        "architectures": ["Qwen2VLForConditionalGeneration"],
-        "bos_token_id": t.bos_token_id, "eos_token_id": t.eos_token_id,
-        "vision_start_token_id": config.vision_start_token_id, "vision_end_token_id": config.vision_end_token_id,
-        "image_token_id": config.image_token_id, "video_token_id": config.video_token_id,
-        "hidden_size": t.hidden_size, "intermediate_size": t.intermediate_size,
-        "max_position_embeddings": t.max_position_embeddings, "model_type": "qwen2_vl",
-        "num_attention_heads": t.num_attention_heads, "num_hidden_layers": t.num_hidden_layers,
-        "num_key_value_heads": t.num_key_value_heads, "rms_norm_eps": t.rms_norm_eps, "rope_theta": 1000000.0,
-        "rope_scaling": {"type": "mrope", "mrope_section": [1, 3, 2]},
-        "sliding_window": 512, "use_sliding_window": False, "tie_word_embeddings": True,
-        "torch_dtype": "bfloat16", "vocab_size": t.vocab_size,
-        "vision_config": {"depth": v.depth, "embed_dim": v.embed_dim, "hidden_size": v.hidden_size, "in_chans": 3,
-                          "mlp_ratio": v.mlp_ratio, "num_heads": v.num_heads, "patch_size": PATCH,
-                          "spatial_merge_size": 2, "spatial_patch_size": PATCH, "temporal_patch_size": 2},
-    })
+    write_weights(folder, model, family)
+    t = config.text_config
+    write_json(f"{folder}/config.json", family.settings(config))
     write_json(f"{folder}/generation_config.json", {
         "bos_token_id": t.bos_token_id, "eos_token_id": [t.eos_token_id, t.bos_token_id], "pad_token_id": t.bos_token_id})
     write_json(f"{folder}/preprocessor_config.json", {
-        "image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen2VLProcessor",
-        "min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS,
+        "image_processor_type": "Qwen2VLImageProcessor", "processor_class": f"{family.classes}Processor",
+    } | family.bounds() | {
         "patch_size": PATCH, "merge_size": 2, "temporal_patch_size": 2,
-        "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "image_mean": family.mean, "image_std": family.std,
     })
     write_json(f"{folder}/chat_template.json", {"chat_template": CHAT_TEMPLATE})
     tokenizer.save(f"{folder}/tokenizer.json")
@@ -187,10 +290,11 @@ def write_model(folder, model, config, tokenizer):
 
 
 def open_case(case):
-    folder = f"{case}/model"
-    processor = Qwen2VLProcessor(
+    folder, family = f"{case}/model", family_of(case)
+    video = transformers.Qwen3VLVideoProcessor if family.model_type == "qwen3_vl" else transformers.Qwen2VLVideoProcessor
+    processor = family.class_of("Processor")(
         image_processor=Qwen2VLImageProcessorPil.from_pretrained(folder), tokenizer=AutoTokenizer.from_pretrained(folder),
-        video_processor=Qwen2VLVideoProcessor(), chat_template=CHAT_TEMPLATE)
+        video_processor=video(), chat_template=CHAT_TEMPLATE)
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     return processor, model.eval()
 
@@ -231,9 +335,28 @@ def prepare(messages, processor, case):
     return rendered, images, inputs
 
 
+def hook_hidden(model, tensors):
+    """Keep what blocks of the tower and layers of the decoder put out; returns the hooks."""
+    def keep(name):
+        def hook(_, __, output):
+            value = output[0] if isinstance(output, tuple) else output
+            tensors[f"p0.hidden.{name}"] = value.detach().squeeze(0).float().clone()
+        return hook
+
+    hooks = []
+    for name, module in model.named_modules():
+        name = name.removeprefix("model.")
+        if name.split(".")[-2:-1] in (["layers"], ["blocks"]):
+            hooks.append(module.register_forward_hook(keep(name)))
+    return hooks
+
+
 def run_prompt(k, name, messages, model, processor, case, tensors):
     rendered, images, inputs = prepare(messages, processor, case)
+    hooks = hook_hidden(model, tensors) if k == 0 and family_of(case).hidden else []
     prefill = model(**inputs, use_cache=False).logits[0, -1].float()
+    for hook in hooks:
+        hook.remove()
     ids, logits, uncached = greedy(model, inputs)
     entry = {
         "name": name,
@@ -250,6 +373,8 @@ def run_prompt(k, name, messages, model, processor, case, tensors):
         entry["pixel_values_shape"] = list(pixels.shape)
         entry["image_grid_thw"] = grids.tolist()
         features = model.model.get_image_features(pixel_values=pixels, image_grid_thw=grids)
+        for j, rows in enumerate(getattr(features, "deepstack_features", None) or []):
+            tensors[f"p{k}.deepstack.{j}"] = rows.float()
         features = getattr(features, "pooler_output", features)
         tensors[f"p{k}.vision_out"] = torch.cat(list(features)).float()
         positions, delta = model.model.get_rope_index(
@@ -275,7 +400,7 @@ def without_influence(model, processor, case):
     _, _, inputs = prepare(messages_of(PROMPTS[0][1]), processor, case)
     with torch.enable_grad():
         (model(**inputs, use_cache=False).logits ** 2).sum().backward()
-    names = [hub_name(n) for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    names = [family_of(case).hub_name(n) for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     model.zero_grad(set_to_none=True)
     return names
 
@@ -310,14 +435,14 @@ def reference(case, prompts):
 # ---- the commands ----------------------------------------------------------------------------------
 
 
-def search_seed(model, case, config, tokenizer, prompts):
+def search_seed(model, case, config, tokenizer, prompts, family):
     """Write the model with the first seed whose greedy answers are clear-cut."""
-    for seed in range(FIRST_SEED, FIRST_SEED + 4000):
+    for seed in range(family.first_seed, family.first_seed + 4000):
         randomise(model, seed)
         if os.path.isdir(f"{case}/model"):
-            write_weights(f"{case}/model", model)
+            write_weights(f"{case}/model", model, family)
         else:
-            write_model(f"{case}/model", model, config, tokenizer)
+            write_model(f"{case}/model", model, config, tokenizer, family)
         try:
             processor, loaded, entries, tensors = reference(case, prompts)
         except Unclear:
@@ -328,20 +453,22 @@ def search_seed(model, case, config, tokenizer, prompts):
 
 
 def make(case):
+    name = os.path.basename(os.path.normpath(case))
+    family = max((f for f in FAMILIES.values() if name.startswith(f.model_type)), key=lambda f: len(f.model_type))
     os.makedirs(case)
     make_pictures(f"{case}/images")
     tokenizer = make_tokenizer()
-    config = make_config(tokenizer)
-    model = Qwen2VLForConditionalGeneration._from_config(config, attn_implementation="eager")
+    config = family.config(tokenizer)
+    model = family.class_of("ForConditionalGeneration")._from_config(config, attn_implementation="eager")
     prompts = [(name, messages_of(prompt)) for name, prompt in PROMPTS]
-    seed, processor, loaded, entries, tensors = search_seed(model, case, config, tokenizer, prompts)
+    seed, processor, loaded, entries, tensors = search_seed(model, case, config, tokenizer, prompts, family)
     for entry in entries:
         check_ids(entry, f"{case}/model", config.image_token_id)
     count = sum(p.numel() for p in loaded.parameters())
     save_file({n: t.contiguous() for n, t in sorted(tensors.items())}, f"{case}/golden.safetensors")
     write_json(f"{case}/golden.json", {
         "case": os.path.basename(os.path.normpath(case)),
-        "model_type": "qwen2_vl",
+        "model_type": family.model_type,
         "reference": f"transformers {transformers.__version__}, torch {torch.__version__}, CPU float32, eager, "
                      f"PIL image processor (Pillow {PIL.__version__})",
         "tensors": "golden.safetensors",
@@ -356,7 +483,7 @@ def make(case):
     })
     with open(f"{case}/README.txt", "w", encoding="utf-8") as file:
         file.write(
-            f"A tiny Qwen2-VL of {count:,} random parameters (seed {seed}), stored in bf16, and what transformers computes with it.\n"
+            f"A tiny {family.title} of {count:,} random parameters (seed {seed}), stored in bf16, and what transformers computes with it.\n"
             "Made by test/tools/make_qwen2_vl_case.py, tokenizer, template and pictures included; MIT licence as the repository.\n"
             f"Smallest lead of a greedy choice: {min(e['min_gap'] for e in entries):.3f}; "
             f"negated pixels move the last logits by {influence_of_picture(loaded, processor, case):.2f}.\n"
