@@ -270,6 +270,16 @@ static const struct allowed unread[] = {
     {"qwen3_vl", "config.json", "*mrope_interleaved", "*"}, /* the class always does */
     {"llava_next", "config.json", "use_image_newline_parameter", "*"}, /* likewise */
     {"llava_next", "preprocessor_config.json", "aspect_ratio_setting", "*"}, /* likewise */
+    {"[is]*", "config.json", "vocab_size", "*"}, /* idefics3, smolvlm: text_config's counts */
+    {"[is]*", "config.json", "image_seq_len", "*"}, /* the tower tells */
+    {"[is]*", "config.json", "vision_config.max_image_size*", "*"}, /* the processor's file tells */
+    {"[is]*", "config.json", "vision_config.size*", "*"},
+    {"[is]*", "config.json", "vision_config.tie_word_embeddings", "*"},
+    {"[is]*", "config.json", "vision_config.use_base_siglip", "*"},
+    {"[is]*", "config.json", "text_config.is_llama_config", "*"}, /* no class reads it, nor: */
+    {"[is]*", "config.json", "text_config.qk_layer_norms", "*"},
+    {"[is]*", "config.json", "text_config.rope_interleaved", "*"},
+    {"[is]*", "config.json", "text_config.use_resampler", "*"},
     {"*", "generation_config.json", "do_sample", "*"}, /* requests say how to sample */
     {"*", "generation_config.json", "temperature", "*"},
     {"*", "generation_config.json", "top_[kp]", "*"},
