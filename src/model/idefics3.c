@@ -159,17 +159,24 @@ static int32_t check_names(const struct mmqi_model *model)
     return status;
 }
 
-/* Grids may be larger than the tokenizer has tags for: those are text like any other. */
+static bool has_token(const struct mmqi_model *model, const char *tag)
+{
+    return mmqi_tokenizer_id(model->tokenizer, tag) >= 0;
+}
+
+/* Grids may be larger than the tokenizer has tags for: those are text like any other, and all but
+ * the mark around pictures are where it has none of them (Idefics3-8B's). */
 static int32_t check_tags(const struct mmqi_model *model)
 {
     const char *const tags[] = {around, whole, first_tile};
-    size_t n = mmqi_recipe_max_views(&model->spec.recipe) > 1 ? 3 : 2;
+    bool plain = !has_token(model, whole) && !has_token(model, first_tile);
+    size_t n = plain ? 1 : mmqi_recipe_max_views(&model->spec.recipe) > 1 ? 3 : 2;
     int32_t status = check_names(model);
 
     if (status != MMQ_OK)
         return status;
     for (size_t i = 0; i < n; i++)
-        if (mmqi_tokenizer_id(model->tokenizer, tags[i]) < 0)
+        if (!has_token(model, tags[i]))
             return mmqi_fail(MMQ_ERR_FORMAT, "%s: tokenizer.json has no token '%s'", model->path,
                              tags[i]);
     return MMQ_OK;
