@@ -523,10 +523,10 @@ typedef struct mmq_message {
  * stands where the model's image marker does ("<image>"; Qwen2-VL:
  * "<|vision_start|><|image_pad|><|vision_end|>"), in order; as many markers as pictures.
  *
- * Raw text means what it spells: "<|im_end|>" in it is that token. In messages, roles and texts that
- * spell a special token or the image marker stay the words that they are, whatever they come from,
- * unless parse_special is set. Bytes that are not UTF-8 are read as U+FFFD, one for each longest
- * part that could have begun a character (as Python's errors="replace" does).
+ * Raw text means what it spells: "<|im_end|>" in it is that token. In messages, roles and texts
+ * that spell a special token or the image marker stay the words that they are, wherever they come
+ * from, unless parse_special is set. Bytes that are not UTF-8 are read as U+FFFD, one for each
+ * longest part that could have begun a character (as Python's errors="replace" does).
  */
 typedef struct mmq_prompt {
     size_t struct_size;

@@ -106,8 +106,19 @@ int32_t mmqi_preprocess_views(struct mmqi_views *out, const struct mmqi_recipe *
 /* Pixels of all views. */
 size_t mmqi_views_pixels(const struct mmqi_views *views);
 
-/* pixel_values f32, [3, height, width] of each view after each other, freed with mmqi_free();
- * `views` are those of a picture of this size. x * rescale in double, rounded to float32, then
+/*
+ * A picture made ready for its views to be drawn one at a time: what they have in common is
+ * computed once. `views` are those of a picture of this size; `image` outlives the drawing.
+ */
+struct mmqi_drawing;
+int32_t mmqi_drawing_create(struct mmqi_drawing **out, const struct mmqi_views *views,
+                            const struct mmqi_recipe *recipe, const struct mmqi_image *image);
+/* values [3, height, width] of view k. */
+int32_t mmqi_drawing_view(const struct mmqi_drawing *drawing, int32_t k, float *values);
+void mmqi_drawing_free(struct mmqi_drawing *drawing); /* accepts NULL */
+
+/* pixel_values f32, [3, height, width] of each view after each other, freed with mmqi_free(): all
+ * that mmqi_drawing_view() gives. x * rescale in double, rounded to float32, then
  * (x - mean) / std in float32, as transformers' Pillow processors compute. Centre crop pads with
  * zeros (before rescaling) where the picture is smaller. */
 int32_t mmqi_preprocess(float **out, const struct mmqi_views *views,

@@ -78,8 +78,8 @@ static const char *token_text(const struct mmqi_model *model, int32_t id)
     return id >= 0 ? mmqi_tokenizer_content(model->tokenizer, id) : NULL;
 }
 
-/* The prompt in words. Where *marked comes out true, special tokens in the messages' texts have marks
- * (text/mark.h). */
+/* The prompt in words. Where *marked comes out true, special tokens in the messages' texts have
+ * marks (text/mark.h). */
 static int32_t render(char **text, size_t *size, bool *marked, const struct mmqi_model *model,
                       const struct mmqi_prompt *prompt)
 {

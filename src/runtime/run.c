@@ -177,21 +177,21 @@ static int32_t move_pixels(struct mmqi_session *session, const float *pixels, si
     return status;
 }
 
-/* What becomes of the picture, into session->picture, and the pixels of its views. */
-static int32_t read_pixels(float **pixels, struct mmqi_session *session,
-                           const struct mmqi_image *image)
+/* What becomes of the picture, into session->picture, ready for its views to be drawn. */
+static int32_t open_picture(struct mmqi_drawing **drawing, struct mmqi_session *session,
+                            const struct mmqi_image *image)
 {
     struct mmqi_picture *picture = &session->picture;
     int32_t status = mmqi_model_measure(picture, session->model, image->width, image->height);
 
-    *pixels = NULL;
+    *drawing = NULL;
     if (status == MMQ_OK && (picture->rows > session->layout.image_rows ||
                              picture->made_rows > session->layout.greatest.made_rows))
         status = mmqi_fail(MMQ_ERR_INTERNAL, "session: a picture of %d rows went by",
                            (int)picture->rows);
     if (status != MMQ_OK)
         return status;
-    return mmqi_preprocess(pixels, &picture->views, &session->model->spec.recipe, image);
+    return mmqi_drawing_create(drawing, &picture->views, &session->model->spec.recipe, image);
 }
 
 static int32_t upload_tower_index(struct mmqi_session *session, const struct mmqi_view *view,
@@ -235,22 +235,39 @@ static int32_t run_view(struct mmqi_session *session, const struct mmqi_view *vi
     return run_course(&course, session, mmqi_graph_n_segments(model->vision), watch);
 }
 
+/* Of the greatest view. */
+static size_t most_pixels(const struct mmqi_views *views)
+{
+    size_t most = 0;
+
+    for (int32_t k = 0; k < views->n; k++) {
+        size_t pixels = (size_t)views->view[k].width * (size_t)views->view[k].height;
+
+        most = pixels > most ? pixels : most;
+    }
+    return most;
+}
+
 /* View after view. */
-static int32_t run_views(struct mmqi_session *session, const float *pixels,
+static int32_t run_views(struct mmqi_session *session, const struct mmqi_drawing *drawing,
                          const struct mmqi_watch *watch)
 {
     const struct mmqi_views *views = &session->picture.views;
+    size_t most = most_pixels(views);
+    float *values = mmqi_alloc_array(most, 3 * sizeof *values);
     struct mmqi_view_rows count;
     int32_t first = 0, status = MMQ_OK;
 
+    if (!values)
+        status = mmqi_fail(MMQ_ERR_NOMEM, "session: no memory for 3 x %zu values", most);
     for (int32_t k = 0; k < views->n && status == MMQ_OK; k++) {
-        const struct mmqi_view *view = &views->view[k];
-
-        status = run_view(session, view, pixels, first, watch);
-        mmqi_view_count(&count, &session->model->spec, view);
+        status = mmqi_drawing_view(drawing, k, values);
+        if (status == MMQ_OK)
+            status = run_view(session, &views->view[k], values, first, watch);
+        mmqi_view_count(&count, &session->model->spec, &views->view[k]);
         first += count.rows;
-        pixels += 3 * (size_t)view->width * (size_t)view->height;
     }
+    mmqi_free(values);
     return status;
 }
 
@@ -282,18 +299,18 @@ int32_t mmqi_session_encode(struct mmqi_session *session, int32_t picture,
                             const struct mmqi_watch *watch)
 {
     uint64_t begin = mmqi_os_nanoseconds();
-    float *pixels;
+    struct mmqi_drawing *drawing;
     int32_t status;
 
     if (session->encoded == picture)
         return MMQ_OK;
     session->encoded = -1;
-    status = read_pixels(&pixels, session, session->pictures[picture]);
+    status = open_picture(&drawing, session, session->pictures[picture]);
     if (status == MMQ_OK)
-        status = run_views(session, pixels, watch);
+        status = run_views(session, drawing, watch);
     if (status == MMQ_OK)
         status = move_image(session);
-    mmqi_free(pixels);
+    mmqi_drawing_free(drawing);
     if (status != MMQ_OK)
         return status;
     session->encoded = picture;

@@ -74,7 +74,7 @@ int32_t mmqi_tokenizer_read_json(struct mmqi_tokenizer *tokenizer, const char *n
 /* As mmqi_tokenizer_content(), with the length: a token may hold zero bytes. */
 const char *mmqi_tokenizer_text(const struct mmqi_tokenizer *tokenizer, int32_t id, size_t *size);
 
-/* Run the normalizers on `text`, which goes on behind an added token (`inside`) or begins. The
+/* Run the normalizers on `text`, which begins or (`inside`) goes on behind an added token. The
  * result is in one of the two buffers, or `text` itself where there are none. */
 int32_t mmqi_tokenizer_normalize(const struct mmqi_tokenizer *tokenizer, bool inside,
                                  struct mmqi_buf pair[2], const char **text, size_t *size);
