@@ -519,9 +519,9 @@ typedef struct mmq_message {
 
 /*
  * What to say to the model: the whole conversation (messages), put into words by the checkpoint's
- * own chat template, or raw text. In raw text every picture stands where the model's image marker
- * does ("<image>"; Qwen2-VL: "<|vision_start|><|image_pad|><|vision_end|>"), in order; as many
- * markers as pictures.
+ * own chat template or, where it has none, its family's, or raw text. In raw text every picture
+ * stands where the model's image marker does ("<image>"; Qwen2-VL:
+ * "<|vision_start|><|image_pad|><|vision_end|>"), in order; as many markers as pictures.
  *
  * Raw text means what it spells: "<|im_end|>" in it is that token. In messages, roles and texts
  * that spell a special token or the image marker stay the words that they are, wherever they come
@@ -634,7 +634,7 @@ typedef struct mmq_generate_request {
  *                         length (mmq_tokenize() says both too)
  *   MMQ_ERR_CONTEXT_FULL  the prompt is longer than the context (an answer that reaches the end
  *                         of the context is no error: its finish reason says so)
- *   MMQ_ERR_UNSUPPORTED   messages, but the checkpoint has no chat template, or none that runs here
+ *   MMQ_ERR_UNSUPPORTED   messages, but there is no chat template, or none that runs here
  *   MMQ_ERR_FORMAT        the template fails, or the tokenizer gives an id that the model lacks
  *   MMQ_ERR_CANCELLED, MMQ_ERR_CALLBACK  the session holds what was computed so far
  */
