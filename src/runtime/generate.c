@@ -219,7 +219,7 @@ static int32_t decode(struct generation *g)
 
     status = take_token(g);
     while (status == MMQ_OK && !g->ended) {
-        status = mmqi_tokens_add(&g->tokens, g->next);
+        status = mmqi_tokens_answer(&g->tokens, g->next);
         if (status == MMQ_OK)
             status = step(g);
         if (status == MMQ_OK)
