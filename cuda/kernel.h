@@ -25,7 +25,8 @@ enum { WARP = 32 };
  * every op when it is called until a device has shown the same bits, and the gain.
  *
  *   1  products of one x, and the sum of one with a residual
- *   2  as well the gate of two such products, and the turns of q and k with the write of k and v
+ *   2  as well the gate of two such products, the turns of q and k with the write of k and v, and
+ *      all of that with the products q, k and v; the parts of a split attention with its sum
  */
 #ifndef MMQI_CUDA_FUSE
 #define MMQI_CUDA_FUSE 0
