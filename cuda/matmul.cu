@@ -6,8 +6,8 @@
  * others of the same x and the same format (q, k and v; gate and up), whose blocks join its grid,
  * or for the addition of a residual to it, which its threads then make as they store y; two of them
  * may be gate and up, whose rows one warp then takes side by side, and three q, k and v, on whose
- * turns (rope.cu) they go on waiting. Whatever is launched next on the stream launches it first. No sum changes for that: every element has the
- * same bits either way.
+ * turns (rope.cu) they go on waiting. Whatever is launched next on the stream launches it first. No
+ * sum changes for that: every element has the same bits either way.
  */
 #include "cuda/product.h"
 

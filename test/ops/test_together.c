@@ -371,8 +371,8 @@ static bool same_turned(const struct turned *a, const struct turned *b)
            same_bits(&a->pages, &b->pages);
 }
 
-/* One step: q, k and v are made; Q and K turn, S stores, V turns v as K does k, O stores v as keys and k as values, P
- * turns k at other positions, A adds v to k. */
+/* One step: q, k and v are made; Q and K turn, S stores, V turns v as K does k, O stores v as keys
+ * and k as values, P turns k at other positions, A adds v to k. */
 static int32_t turn_step(struct target *t, const struct turned *d, char what)
 {
     struct mmqi_stream *s = t->stream;
