@@ -260,9 +260,8 @@ export CK_TIMEOUT_MULTIPLIER ?= $(if $(SANITIZE),15,5)
 
 GOLDEN := $B/test/golden/golden_case
 COMMITTED_CASES := $(patsubst %/golden.json,%,$(wildcard test/golden/*/golden.json))
-# Families that are built; their cases lie beside the checkout and are skipped where they do not.
 SHARED := $(firstword $(wildcard ../shared ../../shared) ../shared)
-SHARED_CASES := llava llava_wide llava_v5 qwen2_vl qwen2_vl_wide qwen2_vl_bf16 qwen2_vl_v5
+SHARED_CASES := $(shell grep -v '^\#' test/golden/shared_cases)
 CASES ?= $(COMMITTED_CASES)
 
 # One target per suite, so that -j runs them side by side; each leaves its output and its exit

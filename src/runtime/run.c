@@ -142,6 +142,8 @@ static int32_t run_course(struct course *course, struct mmqi_session *session, i
     int32_t status = MMQ_OK;
 
     course->run.cancelled = watch ? watch->cancelled : NULL;
+    course->run.after = watch ? watch->after : NULL;
+    course->run.after_user = watch ? watch->after_user : NULL;
     for (int32_t i = 0; i < course->route->n_legs && status == MMQ_OK; i++) {
         const struct mmqi_leg *leg = &course->route->legs[i];
 

@@ -126,6 +126,11 @@ size_t mmqi_session_place_index(struct mmqi_session *session, int32_t rows, int3
 /* How a run of rows is watched; zero: not at all. */
 struct mmqi_watch {
     const int32_t *cancelled; /* read with atomics; nonzero ends the run with MMQ_ERR_CANCELLED */
+    /* As in struct mmqi_run: sees what every segment makes, in memory of the device that runs it,
+     * whose stream may still be at work. NULL: none. */
+    int32_t (*after)(void *user, const struct mmqi_segment *segment,
+                     const struct mmqi_mat *live_out);
+    void *after_user;
 };
 
 /*

@@ -16,6 +16,7 @@
 #include "api/api.h"
 #include "core/mem.h"
 #include "core/text.h"
+#include "golden/hidden.h"
 #include "io/safetensors.h"
 
 /* What a case may differ by: absolute, against float32 references. */
@@ -42,6 +43,8 @@ struct tally {
     size_t greedy, n_greedy;       /* tokens equal, of how many */
     double pixels, vision, logits; /* greatest absolute differences */
     int n_pictures, n_logits;      /* pictures and rows of logits compared */
+    double blocks[2];              /* of the blocks of tower and decoder, as `logits` */
+    int n_blocks[2];
 };
 
 /* One prompt in the form that the public API takes. */
@@ -372,6 +375,36 @@ static int check_pictures(struct tally *tally, const struct golden *golden,
     return status == MMQ_OK ? 0 : complain(golden, "picture");
 }
 
+/* Every block of the first prompt whose output the case holds. */
+static int check_blocks(struct tally *tally, const struct golden *golden,
+                        const struct mmqi_prompt *taken, const struct mmqi_tokens *tokens)
+{
+    struct hidden h = {.session = golden->session->core};
+    int32_t status = MMQ_OK;
+    char segment[64];
+    float *want;
+    bool is_decoder;
+    size_t n, i;
+
+    for (i = 0; i < golden->tensors.n_entries && status == MMQ_OK; i++) {
+        if (!find_segment(segment, golden->tensors.entries[i].name) ||
+            !has_segment(golden->model->core, segment))
+            continue;
+        h.segment = segment;
+        h.n = 0;
+        status = run_hidden(&h, tokens, taken);
+        is_decoder = strncmp(segment, "language.", 9) == 0;
+        want = tensor_at(golden, golden->tensors.entries[i].name, &n);
+        compare(&tally->blocks[is_decoder], h.rows, want, h.n < n ? h.n : n);
+        if (n != h.n || !want)
+            tally->blocks[is_decoder] = INFINITY;
+        tally->n_blocks[is_decoder]++;
+        free(want);
+    }
+    free(h.rows);
+    return status == MMQ_OK ? 0 : complain(golden, "blocks");
+}
+
 struct rows {
     const float *want;
     size_t n;
@@ -477,6 +510,7 @@ static int check_prompt(struct tally *tally, const struct golden *golden, int pr
     if (!bad)
         bad = check_ids(tally, &tokens, golden, &taken, at) ||
               check_pictures(tally, golden, &taken, &tokens, prompt) ||
+              (prompt == 0 && check_blocks(tally, golden, &taken, &tokens)) ||
               check_answer(tally, golden, c, prompt, at);
     mmqi_tokens_free(&tokens);
     mmqi_free(held);
@@ -504,9 +538,13 @@ static int check_case(const char *dir)
         holds = tally.n_ids == n && tally.n_texts == n && tally.n_greedy > 0 &&
                 tally.greedy == tally.n_greedy && tally.n_logits == (int)tally.n_greedy &&
                 tally.n_pictures > 0 && tally.pixels <= most_pixels &&
-                tally.vision <= most_vision && tally.logits <= most_logits;
-    printf("%s: ids %d/%d text %d/%d pixels %.1e vision %.1e logits %.1e greedy %zu/%zu: %s\n", dir,
-           tally.n_ids, (int)n, tally.n_texts, (int)n, tally.pixels, tally.vision, tally.logits,
+                tally.vision <= most_vision && tally.logits <= most_logits &&
+                tally.blocks[0] <= most_vision && tally.blocks[1] <= most_logits;
+    printf("%s: ids %d/%d text %d/%d pixels %.1e tower %.1e (%d) vision %.1e layers %.1e (%d) "
+           "logits %.1e greedy "
+           "%zu/%zu: %s\n",
+           dir, tally.n_ids, (int)n, tally.n_texts, (int)n, tally.pixels, tally.blocks[0],
+           tally.n_blocks[0], tally.vision, tally.blocks[1], tally.n_blocks[1], tally.logits,
            tally.greedy, tally.n_greedy, holds ? "holds" : "DOES NOT HOLD");
     close_golden(&golden);
     return holds ? 0 : 1;

@@ -10,14 +10,14 @@ export LD_LIBRARY_PATH=${LD_LIBRARY_PATH-}
 export TEST_DEVICE=$device TEST_SOURCE_ROOT=$PWD TEST_CUDA_LIBRARY=$PWD/$build/lib/libmmq-cuda.so
 export CK_TIMEOUT_MULTIPLIER=20 CK_DEFAULT_TIMEOUT=120
 
-# The folders of the golden cases: the tree's, and those of families that run in a shared folder.
+# The folders of the golden cases: the tree's, and those that test/golden/shared_cases names.
 golden_cases() {
     local shared case
     for shared in shared ../shared ../../shared none; do
         [ ! -d "$shared/golden" ] || break
     done
-    for case in test/golden/*/golden.json "$shared"/golden/llava{,_wide,_v5}/golden.json \
-        "$shared"/golden/qwen2_vl{,_wide,_bf16,_v5}/golden.json; do
+    for case in test/golden/*/golden.json \
+        $(sed "/^#/d; s|.*|$shared/golden/&/golden.json|" test/golden/shared_cases); do
         [ -f "$case" ] && dirname "$case"
     done
 }
