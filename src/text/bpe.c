@@ -1,5 +1,6 @@
 #include "text/bpe.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/mem.h"
@@ -87,8 +88,8 @@ static int32_t find_union(const struct mmqi_bpe *bpe, const char *left, size_t l
     return id;
 }
 
-int32_t mmqi_bpe_add_pair(struct mmqi_bpe *bpe, const char *name, int32_t left, int32_t right,
-                          int32_t joined, uint32_t rank)
+static int32_t add_pair(struct mmqi_bpe *bpe, const char *name, int32_t left, int32_t right,
+                        int32_t joined, uint32_t rank)
 {
     struct mmqi_bpe_pair *slot;
     int32_t status = MMQ_OK;
@@ -109,30 +110,6 @@ int32_t mmqi_bpe_add_pair(struct mmqi_bpe *bpe, const char *name, int32_t left, 
     return MMQ_OK;
 }
 
-int32_t mmqi_bpe_add_splits(struct mmqi_bpe *bpe, const char *name, int32_t id, uint32_t rank,
-                            const uint8_t *mergeable)
-{
-    const char *text;
-    size_t size = 0, at, length;
-    int32_t left, right, status = MMQ_OK;
-
-    if (mergeable && !mergeable[id])
-        return MMQ_OK;
-    text = mmqi_vocab_text(&bpe->vocab, id, &size);
-    bpe->split_work += (uint64_t)size * size;
-    if (bpe->split_work > MMQI_MAX_SPLIT_WORK)
-        return mmqi_fail(MMQ_ERR_LIMIT, "%s: the tokens up to %d are too long", name, (int)id);
-    mmqi_utf8_decode(text, size, &length);
-    for (at = length; at < size && status == MMQ_OK; at += length) {
-        mmqi_utf8_decode(text + at, size - at, &length);
-        left = mmqi_vocab_find(&bpe->vocab, text, at);
-        right = left < 0 ? -1 : mmqi_vocab_find(&bpe->vocab, text + at, size - at);
-        if (right >= 0 && (!mergeable || (mergeable[left] && mergeable[right])))
-            status = mmqi_bpe_add_pair(bpe, name, left, right, id, rank);
-    }
-    return status;
-}
-
 int32_t mmqi_bpe_add_merge(struct mmqi_bpe *bpe, const char *name, const char *left,
                            size_t left_size, const char *right, size_t right_size)
 {
@@ -150,7 +127,7 @@ int32_t mmqi_bpe_add_merge(struct mmqi_bpe *bpe, const char *name, const char *l
     if (id < 0)
         return mmqi_fail(MMQ_ERR_FORMAT, "%s: merge %zu: '%.*s%.*s' is not in the vocabulary", name,
                          bpe->n_ranks, (int)left_size, left, (int)right_size, right);
-    return mmqi_bpe_add_pair(bpe, name, left_id, right_id, id, (uint32_t)bpe->n_ranks);
+    return add_pair(bpe, name, left_id, right_id, id, (uint32_t)bpe->n_ranks);
 }
 
 void mmqi_bpe_seal(struct mmqi_bpe *bpe)
@@ -339,6 +316,85 @@ int32_t mmqi_bpe_encode(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work,
         status = merge_word(bpe, work);
     for (at = 0; at >= 0 && status == MMQ_OK; at = work->symbols[at].next)
         status = mmqi_ids_append(ids, &work->symbols[at].id, 1);
+    return status;
+}
+
+/* ---- merges that a vocabulary implies ---- */
+
+/* A token that waits for its turn. */
+struct whole {
+    size_t size;
+    int32_t id;
+};
+
+static int compare_wholes(const void *a, const void *b)
+{
+    const struct whole *x = a, *y = b;
+
+    if (x->size != y->size)
+        return x->size < y->size ? -1 : 1;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* Mergeable tokens, the shorter ones first; *n of them. */
+static struct whole *sort_wholes(const struct mmqi_bpe *bpe, const uint8_t *mergeable, size_t *n)
+{
+    struct whole *wholes = mmqi_alloc_array(bpe->vocab.n_ids + 1, sizeof *wholes);
+
+    *n = 0;
+    for (size_t id = 0; wholes && id < bpe->vocab.n_ids; id++) {
+        if (mergeable && !mergeable[id])
+            continue;
+        wholes[*n].id = (int32_t)id;
+        if (mmqi_vocab_text(&bpe->vocab, (int32_t)id, &wholes[*n].size))
+            ++*n;
+    }
+    if (wholes)
+        qsort(wholes, *n, sizeof *wholes, compare_wholes);
+    return wholes;
+}
+
+/*
+ * What is merged inside of a token does not depend on what is around it, as
+ * long as nothing is merged across its ends. So there is one pair that can
+ * become it: what the merges of shorter tokens leave of its text. If they
+ * leave more than two, nothing ever becomes it.
+ */
+static int32_t add_whole(struct mmqi_bpe *bpe, const char *name, struct mmqi_bpe_work *work,
+                         struct mmqi_ids *parts, int32_t id, uint32_t rank,
+                         const uint8_t *mergeable)
+{
+    size_t size = 0;
+    const char *text = mmqi_vocab_text(&bpe->vocab, id, &size);
+    int32_t status;
+
+    parts->n = 0;
+    status = mmqi_bpe_encode(bpe, work, parts, text, size);
+    if (status != MMQ_OK || parts->n != 2 ||
+        (mergeable && !(mergeable[parts->data[0]] && mergeable[parts->data[1]])))
+        return status;
+    return add_pair(bpe, name, parts->data[0], parts->data[1], id, rank);
+}
+
+int32_t mmqi_bpe_add_wholes(struct mmqi_bpe *bpe, const char *name, const uint32_t *ranks,
+                            const uint8_t *mergeable)
+{
+    struct mmqi_bpe_work work = {0};
+    struct mmqi_ids parts = {0};
+    int32_t status = MMQ_OK;
+    size_t n, i;
+    struct whole *wholes = sort_wholes(bpe, mergeable, &n);
+
+    if (!wholes)
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the merges", name);
+    for (i = 0; i < n; i++) /* the queue of the work is made for all ranks */
+        if (ranks[wholes[i].id] >= bpe->n_ranks)
+            bpe->n_ranks = (size_t)ranks[wholes[i].id] + 1;
+    for (i = 0; i < n && status == MMQ_OK; i++)
+        status = add_whole(bpe, name, &work, &parts, wholes[i].id, ranks[wholes[i].id], mergeable);
+    mmqi_bpe_work_free(&work);
+    mmqi_free(parts.data);
+    mmqi_free(wholes);
     return status;
 }
 

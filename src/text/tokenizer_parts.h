@@ -37,7 +37,9 @@ struct mmqi_tokenizer {
     struct mmqi_stages sections[MMQI_N_SECTIONS];
     int32_t vocab_size;
     bool begins_once; /* text behind an added token is no new beginning, which normalizers mark */
-    bool raw_added;   /* tokens that a config adds are looked for in raw text, normalized or not */
+    /* MMQI_ADDED_NORMALIZED is for a user's pieces, which are in normal form as they stand; tokens
+     * that a config adds are all looked for in raw text. */
+    bool pieces_are_normal;
 };
 
 /* ---- for those who read one: `name` is the file, for messages ---- */
@@ -72,8 +74,8 @@ int32_t mmqi_tokenizer_read_json(struct mmqi_tokenizer *tokenizer, const char *n
 /* As mmqi_tokenizer_content(), with the length: a token may hold zero bytes. */
 const char *mmqi_tokenizer_text(const struct mmqi_tokenizer *tokenizer, int32_t id, size_t *size);
 
-/* Run the normalizers on `text`, which goes on behind an added token or begins. The result is in one of the two buffers, or `text` itself where
- * there are none. */
+/* Run the normalizers on `text`, which begins or (`inside`) goes on behind an added token. The
+ * result is in one of the two buffers, or `text` itself where there are none. */
 int32_t mmqi_tokenizer_normalize(const struct mmqi_tokenizer *tokenizer, bool inside,
                                  struct mmqi_buf pair[2], const char **text, size_t *size);
 

@@ -1,10 +1,10 @@
 /*
- * tokenizer_case [--tokenizers DIR] FILE|DIR...: do tokenizers give what their own library gave?
+ * tokenizer_case [--tokenizers DIR] FILE|DIR...: do tokenizers give what their library gave?
  *
  * Each FILE has the form of ../shared/golden/tokenizer (a DIR stands for all its FILE.json): every
  * string is encoded with and without special tokens, and decoded with and without them, at once and
- * as a stream. Its "tokenizer" names the folder below the DIR of tokenizers. One line per file; exit
- * status 0 only if every string of every file holds.
+ * as a stream. Its "tokenizer" names the folder below the DIR of tokenizers. One line per file;
+ * exit status 0 only if every string of every file holds.
  */
 #include <dirent.h>
 #include <jansson.h>
