@@ -29,7 +29,7 @@ enum mmqi_recipe_kind {
     MMQI_RECIPE_SPLIT = 4
 };
 
-enum { MMQI_MAX_VIEWS = 128, MMQI_MAX_PINPOINTS = 64 };
+enum { MMQI_MAX_VIEWS = 128, MMQI_MAX_PINPOINTS = 64, MMQI_MAX_VIDEO_PIXELS = 1 << 28 };
 
 /* One of the images that a tower reads of a picture: the whole of it, or a tile; in pixels. */
 struct mmqi_view {
@@ -51,7 +51,9 @@ struct mmqi_recipe {
     int64_t min_pixels, max_pixels; /* SMART: of the area */
     int32_t patch, merge, frames;   /* SMART: as the file tells them */
     int32_t tile;                   /* ANYRES, SPLIT: side of a tile */
-    int32_t n_pinpoints;            /* ANYRES: in the order of the file, whole tiles */
+    /* SMART, of a video: how many rows all of it may make about, shared by its frames; 0: any. */
+    int64_t max_video_rows;
+    int32_t n_pinpoints; /* ANYRES: in the order of the file, whole tiles */
     struct mmqi_view pinpoints[MMQI_MAX_PINPOINTS];
 };
 
@@ -123,5 +125,16 @@ void mmqi_drawing_free(struct mmqi_drawing *drawing); /* accepts NULL */
  * zeros (before rescaling) where the picture is smaller. */
 int32_t mmqi_preprocess(float **out, const struct mmqi_views *views,
                         const struct mmqi_recipe *recipe, const struct mmqi_image *image);
+
+/*
+ * SMART: the views of a video, one for every `frames` of it; the last frame stands for those that
+ * the last view lacks. mmqi_preprocess_group() makes the pixels of view k, [3, frames, height,
+ * width] f32, freed with mmqi_free().
+ */
+int64_t mmqi_recipe_max_video_squares(const struct mmqi_recipe *recipe); /* of one view */
+int32_t mmqi_preprocess_video_views(struct mmqi_views *out, const struct mmqi_recipe *recipe,
+                                    const struct mmqi_image *video);
+int32_t mmqi_preprocess_group(float **out, const struct mmqi_views *views, int32_t k,
+                              const struct mmqi_recipe *recipe, const struct mmqi_image *video);
 
 #endif

@@ -269,6 +269,9 @@ int32_t mmqi_config_read_files(struct mmqi_model *model)
         status = mmqi_config_read_settings_if_there(&model->preprocessor, model->store,
                                                     "preprocessor_config.json");
     if (status == MMQ_OK)
+        status = mmqi_config_read_settings_if_there(&model->video_preprocessor, model->store,
+                                                    "video_preprocessor_config.json");
+    if (status == MMQ_OK)
         status = mmqi_config_read_settings_if_there(&model->processor, model->store,
                                                     "processor_config.json");
     if (status == MMQ_OK)
@@ -379,4 +382,16 @@ int32_t mmqi_config_processor(const struct mmqi_model *model, const struct mmqi_
                               "%s: neither preprocessor_config.json nor an image_processor in "
                               "processor_config.json",
                               model->path);
+}
+
+bool mmqi_config_video_processor(const struct mmqi_model *model,
+                                 const struct mmqi_settings **settings, const char **prefix)
+{
+    bool nested = mmqi_settings_has(model->processor, "video_processor");
+
+    *prefix = nested ? "video_processor" : "";
+    *settings = nested                      ? model->processor
+                : model->video_preprocessor ? model->video_preprocessor
+                                            : model->preprocessor;
+    return *settings != NULL;
 }

@@ -364,6 +364,31 @@ START_TEST(prompts_that_do_not_fit_their_pictures_are_refused)
 }
 END_TEST
 
+/* The words "<image>" and tags of a message are words: pictures stand where its parts say. */
+START_TEST(markers_spelled_in_a_message_stay_text)
+{
+    struct fixture f;
+    mmq_part parts[] = {{.struct_size = sizeof(mmq_part)},
+                        {.struct_size = sizeof(mmq_part),
+                         .text = "a <image> with <fake_token_around_image><image>"}};
+    const mmq_part *part_list[] = {&parts[0], &parts[1]};
+    mmq_message message = {sizeof message, "user", part_list, 2};
+    const mmq_message *list[] = {&message};
+    mmq_generate_request request = {.struct_size = sizeof request, .max_new_tokens = 1};
+    mmq_result *result;
+
+    open_fixture(&f, 0);
+    parts[0].image = f.images[0];
+    f.prompt = (mmq_prompt){.struct_size = sizeof f.prompt, .messages = list, .n_messages = 1};
+    request.prompt = &f.prompt;
+    ASSERT_OK(mmq_generate(&result, f.session, &request));
+    mmq_result_free(result);
+    f.prompt.parse_special = 1;
+    ASSERT_FAILS(MMQ_ERR_INVALID, "3 '<image>' for 1", mmq_generate(&result, f.session, &request));
+    close_fixture(&f);
+}
+END_TEST
+
 /* ---- files ---- */
 
 /* Put `to`, of the same length, in place of `from` all over tokenizer.json. */
@@ -543,6 +568,7 @@ int main(void)
     tcase_add_test(tests, a_session_reuses_the_pictures_that_are_the_same);
     tcase_add_test(tests, plans_are_for_a_view_and_blocks_for_all);
     tcase_add_test(tests, prompts_that_do_not_fit_their_pictures_are_refused);
+    tcase_add_test(tests, markers_spelled_in_a_message_stay_text);
     suite_add_tcase(suite, tests);
     tcase_add_test(files, needs_the_tag_around_a_picture);
     tcase_add_test(files, refuses_a_tokenizer_that_reads_other_markers);

@@ -100,7 +100,7 @@ V16_INLINE void dot_slow(struct dots *d, const struct mmqi_wmat *w, int64_t begi
             {
                 x = v16_load_n(d->x[j] + s, lanes); /* lanes past the row's end are left out */
                 V16_EACH(i, n_w)
-                d->sums[j][i] = v16_fma(x, v16_load(slow[i] + s - k), d->sums[j][i]);
+                d->sums[j][i] = v16_fma(x, v16_load(slow[i] + (s - k)), d->sums[j][i]);
             }
         }
     }
