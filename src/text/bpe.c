@@ -130,6 +130,17 @@ int32_t mmqi_bpe_add_merge(struct mmqi_bpe *bpe, const char *name, const char *l
     return add_pair(bpe, name, left_id, right_id, id, (uint32_t)bpe->n_ranks);
 }
 
+/* The id of a character's symbol, by its text. */
+static int32_t look_up(const struct mmqi_bpe *bpe, const char *text, size_t size)
+{
+    int32_t id = mmqi_vocab_find(&bpe->vocab, text, size);
+
+    if (id >= 0 || bpe->lone.n_ids == 0)
+        return id;
+    id = mmqi_vocab_find(&bpe->lone, text, size);
+    return id < 0 ? -1 : bpe->first_lone + id;
+}
+
 void mmqi_bpe_seal(struct mmqi_bpe *bpe)
 {
     static const char digits[] = "0123456789ABCDEF";
@@ -138,7 +149,7 @@ void mmqi_bpe_seal(struct mmqi_bpe *bpe)
     int i;
 
     for (code = 0; code < MMQI_BPE_DIRECT; code++)
-        bpe->direct[code] = mmqi_vocab_find(&bpe->vocab, text, mmqi_utf8_encode(text, code));
+        bpe->direct[code] = look_up(bpe, text, mmqi_utf8_encode(text, code));
     for (i = 0; i < 256; i++) {
         byte[3] = digits[i >> 4];
         byte[4] = digits[i & 15];
@@ -149,6 +160,7 @@ void mmqi_bpe_seal(struct mmqi_bpe *bpe)
 void mmqi_bpe_free(struct mmqi_bpe *bpe)
 {
     mmqi_vocab_free(&bpe->vocab);
+    mmqi_vocab_free(&bpe->lone);
     mmqi_free(bpe->pairs);
     memset(bpe, 0, sizeof *bpe);
 }
@@ -166,19 +178,20 @@ static void add_symbol(struct mmqi_bpe_work *work, int32_t id)
     work->n++;
 }
 
-/* The bytes of a character that has no token, as byte tokens; false unless there are all of them.
- */
-static bool add_bytes(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work, const char *text,
-                      size_t size)
+/* Is there a token for each byte of a character that has none? */
+static bool has_bytes(const struct mmqi_bpe *bpe, const char *text, size_t size)
 {
-    size_t i;
-
-    for (i = 0; i < size; i++)
+    for (size_t i = 0; i < size; i++)
         if (bpe->bytes[(unsigned char)text[i]] < 0)
             return false;
-    for (i = 0; i < size; i++)
-        add_symbol(work, bpe->bytes[(unsigned char)text[i]]);
-    return true;
+    return bpe->byte_fallback;
+}
+
+/* The id of a character's symbol, -1 when it has none. */
+static int32_t find_character(const struct mmqi_bpe *bpe, int32_t code, const char *text,
+                              size_t size)
+{
+    return code >= 0 && code < MMQI_BPE_DIRECT ? bpe->direct[code] : look_up(bpe, text, size);
 }
 
 /*
@@ -191,16 +204,18 @@ static int32_t split_word(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work
                           size_t size)
 {
     bool pending = false;
-    size_t at, length;
+    size_t at, length, i;
     int32_t code, id;
 
     work->n = 0;
     for (at = 0; at < size; at += length) {
         code = mmqi_utf8_decode(text + at, size - at, &length);
-        id = code >= 0 && code < MMQI_BPE_DIRECT ? bpe->direct[code]
-                                                 : mmqi_vocab_find(&bpe->vocab, text + at, length);
-        if (id < 0 && bpe->byte_fallback && add_bytes(bpe, work, text + at, length))
+        id = find_character(bpe, code, text + at, length);
+        if (id < 0 && has_bytes(bpe, text + at, length)) {
+            for (i = 0; i < length; i++)
+                add_symbol(work, bpe->bytes[(unsigned char)text[at + i]]);
             continue;
+        }
         if (id < 0 && bpe->unk == MMQI_BPE_NO_UNK)
             continue;
         if (id < 0 && bpe->unk == MMQI_BPE_LOST_UNK)
@@ -296,6 +311,53 @@ static int32_t reserve_symbols(const struct mmqi_bpe *bpe, struct mmqi_bpe_work 
                : mmqi_fail(MMQ_ERR_NOMEM, "tokenizer: no memory for a word of %zu bytes", size);
 }
 
+/* The symbols that a word becomes: a list from symbols[0] on, unless work->n is 0. */
+static int32_t make_symbols(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work,
+                            const char *text, size_t size)
+{
+    int32_t status = reserve_symbols(bpe, work, text, size);
+
+    if (status == MMQ_OK)
+        status = split_word(bpe, work, text, size);
+    return status == MMQ_OK && work->n > 1 && bpe->n_pairs > 0 ? merge_word(bpe, work) : status;
+}
+
+/* A character that became part of nothing: bytes, or the unknown token, one for a run of them. */
+static int32_t append_lone(const struct mmqi_bpe *bpe, struct mmqi_ids *ids, int32_t id, bool first)
+{
+    size_t size = 0, i;
+    const char *text = mmqi_vocab_text(&bpe->lone, id - bpe->first_lone, &size);
+    int32_t status = MMQ_OK;
+
+    if (has_bytes(bpe, text, size)) {
+        for (i = 0; i < size && status == MMQ_OK; i++)
+            status = mmqi_ids_append(ids, &bpe->bytes[(unsigned char)text[i]], 1);
+        return status;
+    }
+    if (bpe->unk < 0 || (!first && ids->data[ids->n - 1] == bpe->unk))
+        return MMQ_OK;
+    return mmqi_ids_append(ids, &bpe->unk, 1);
+}
+
+/* The same with lone characters among the symbols. */
+static int32_t append_with_lone(const struct mmqi_bpe *bpe, const struct mmqi_bpe_work *work,
+                                struct mmqi_ids *ids)
+{
+    size_t n_before = ids->n;
+    int32_t status = MMQ_OK, at, id;
+    bool first;
+
+    for (at = 0; at >= 0 && status == MMQ_OK; at = work->symbols[at].next) {
+        id = work->symbols[at].id;
+        first = ids->n == n_before;
+        if (id >= bpe->first_lone)
+            status = append_lone(bpe, ids, id, first);
+        else if (first || id != bpe->unk || ids->data[ids->n - 1] != id)
+            status = mmqi_ids_append(ids, &id, 1);
+    }
+    return status;
+}
+
 int32_t mmqi_bpe_encode(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work,
                         struct mmqi_ids *ids, const char *text, size_t size)
 {
@@ -306,14 +368,11 @@ int32_t mmqi_bpe_encode(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work,
         if (id >= 0)
             return mmqi_ids_append(ids, &id, 1);
     }
-    status = reserve_symbols(bpe, work, text, size);
-    if (status != MMQ_OK)
-        return status;
-    status = split_word(bpe, work, text, size);
+    status = make_symbols(bpe, work, text, size);
     if (status != MMQ_OK || work->n == 0)
         return status;
-    if (work->n > 1 && bpe->n_pairs > 0)
-        status = merge_word(bpe, work);
+    if (bpe->lone.n_ids > 0)
+        return append_with_lone(bpe, work, ids);
     for (at = 0; at >= 0 && status == MMQ_OK; at = work->symbols[at].next)
         status = mmqi_ids_append(ids, &work->symbols[at].id, 1);
     return status;
@@ -361,26 +420,48 @@ static struct whole *sort_wholes(const struct mmqi_bpe *bpe, const uint8_t *merg
  * leave more than two, nothing ever becomes it.
  */
 static int32_t add_whole(struct mmqi_bpe *bpe, const char *name, struct mmqi_bpe_work *work,
-                         struct mmqi_ids *parts, int32_t id, uint32_t rank,
-                         const uint8_t *mergeable)
+                         int32_t id, uint32_t rank, const uint8_t *mergeable)
 {
     size_t size = 0;
     const char *text = mmqi_vocab_text(&bpe->vocab, id, &size);
-    int32_t status;
+    int32_t status = make_symbols(bpe, work, text, size), parts[2], at;
 
-    parts->n = 0;
-    status = mmqi_bpe_encode(bpe, work, parts, text, size);
-    if (status != MMQ_OK || parts->n != 2 ||
-        (mergeable && !(mergeable[parts->data[0]] && mergeable[parts->data[1]])))
+    if (status != MMQ_OK || work->n < 2)
         return status;
-    return add_pair(bpe, name, parts->data[0], parts->data[1], id, rank);
+    at = work->symbols[0].next;
+    if (at < 0 || work->symbols[at].next >= 0)
+        return MMQ_OK;
+    parts[0] = work->symbols[0].id;
+    parts[1] = work->symbols[at].id;
+    for (int i = 0; i < 2; i++)
+        if (mergeable && parts[i] < bpe->first_lone && !mergeable[parts[i]])
+            return MMQ_OK;
+    return add_pair(bpe, name, parts[0], parts[1], id, rank);
+}
+
+/* The characters of a token that have no symbol yet. */
+static int32_t add_lone(struct mmqi_bpe *bpe, const char *name, int32_t whole)
+{
+    size_t size = 0, at, length;
+    const char *text = mmqi_vocab_text(&bpe->vocab, whole, &size);
+    int32_t status = MMQ_OK, code, id;
+
+    for (at = 0; at < size && status == MMQ_OK; at += length) {
+        code = mmqi_utf8_decode(text + at, size - at, &length);
+        if (find_character(bpe, code, text + at, length) >= 0)
+            continue;
+        id = (int32_t)bpe->lone.n_ids;
+        status = mmqi_vocab_add(&bpe->lone, name, "characters", text + at, length, id);
+        if (code >= 0 && code < MMQI_BPE_DIRECT)
+            bpe->direct[code] = bpe->first_lone + id;
+    }
+    return status;
 }
 
 int32_t mmqi_bpe_add_wholes(struct mmqi_bpe *bpe, const char *name, const uint32_t *ranks,
                             const uint8_t *mergeable)
 {
     struct mmqi_bpe_work work = {0};
-    struct mmqi_ids parts = {0};
     int32_t status = MMQ_OK;
     size_t n, i;
     struct whole *wholes = sort_wholes(bpe, mergeable, &n);
@@ -390,10 +471,12 @@ int32_t mmqi_bpe_add_wholes(struct mmqi_bpe *bpe, const char *name, const uint32
     for (i = 0; i < n; i++) /* the queue of the work is made for all ranks */
         if (ranks[wholes[i].id] >= bpe->n_ranks)
             bpe->n_ranks = (size_t)ranks[wholes[i].id] + 1;
+    bpe->first_lone = (int32_t)bpe->vocab.n_ids;
     for (i = 0; i < n && status == MMQ_OK; i++)
-        status = add_whole(bpe, name, &work, &parts, wholes[i].id, ranks[wholes[i].id], mergeable);
+        status = add_lone(bpe, name, wholes[i].id);
+    for (i = 0; i < n && status == MMQ_OK; i++)
+        status = add_whole(bpe, name, &work, wholes[i].id, ranks[wholes[i].id], mergeable);
     mmqi_bpe_work_free(&work);
-    mmqi_free(parts.data);
     mmqi_free(wholes);
     return status;
 }

@@ -32,7 +32,11 @@ struct mmqi_bpe {
     int32_t unk; /* MMQI_BPE_NO_UNK: a character without a token vanishes */
     bool byte_fallback, fuse_unk, ignore_merges;
     int32_t direct[MMQI_BPE_DIRECT]; /* id of the character, -1 */
-    int32_t bytes[256];              /* id of "<0xNN>", -1 */
+    /* Characters that are no tokens but parts of some: symbols with ids from first_lone on, which
+     * become other symbols or, in the end, unknown characters. */
+    struct mmqi_vocab lone;
+    int32_t first_lone;
+    int32_t bytes[256]; /* id of "<0xNN>", -1 */
 };
 
 /* The next merge in order of rank. Both tokens and their union must be in the vocabulary. */

@@ -196,6 +196,28 @@ START_TEST(a_score_above_another_wins_wherever_it_is)
 }
 END_TEST
 
+START_TEST(characters_without_a_piece_are_parts_of_others)
+{
+    struct mmqi_buf model = {0};
+    struct mmqi_tokenizer *tokenizer;
+
+    begin_model(&model, BPE);
+    put_plain_normalizer(&model);
+    put_piece(&model, "a", -1, NORMAL);                        /* 3 */
+    put_piece(&model, "xy", -2, NORMAL);                       /* 4 */
+    put_piece(&model, "\xE7\x94\xA8\xE6\x88\xB7", -3, NORMAL); /* 5: two of three bytes */
+    put_piece(&model, "axy", -4, NORMAL);                      /* 6 */
+    tokenizer = open_model(&model);
+    ck_assert_int_eq(mmqi_tokenizer_vocab_size(tokenizer), 7);
+    expect_ids(tokenizer, "xy", "4");
+    expect_ids(tokenizer, "axyxyx", "6 4 0");
+    expect_ids(tokenizer, "xqyz\xE7\x94\xA8", "0"); /* a run of unknown ones is one */
+    expect_ids(tokenizer, "xaqxy", "0 3 0 4");
+    expect_ids(tokenizer, "\xE7\x94\xA8\xE6\x88\xB7\xE7\x94\xA8", "5 0");
+    mmqi_tokenizer_free(tokenizer);
+}
+END_TEST
+
 START_TEST(a_users_piece_is_found_as_it_stands)
 {
     struct mmqi_buf model = {0};
@@ -864,6 +886,7 @@ int main(void)
     tcase_set_timeout(pieces, 60);
     tcase_add_test(pieces, pieces_of_equal_scores_are_merged_from_the_left);
     tcase_add_test(pieces, a_score_above_another_wins_wherever_it_is);
+    tcase_add_test(pieces, characters_without_a_piece_are_parts_of_others);
     tcase_add_test(pieces, a_users_piece_is_found_as_it_stands);
     tcase_add_test(pieces, a_unigram_takes_the_best_sum_and_leaves_unused_pieces_out);
     tcase_add_test(pieces, settings_of_the_config_beside_a_model_count);
