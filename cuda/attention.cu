@@ -14,9 +14,9 @@
  *
  * In `exact` mode that is all, whatever the number of rows. In `fast` mode up to 8 rows are split:
  * part i of 16 of each span, in whole blocks of 32, is computed by a block of its own (of
- * attention_split.cu where it serves), and the last block of a head that is done, or a second kernel,
- * adds the parts in order; more rows go
- * through tensor cores where attention_tensor.cu serves them.
+ * attention_split.cu where it serves), and the last block of a head that is done, or a second
+ * kernel, adds the parts in order; more rows go through tensor cores where attention_tensor.cu
+ * serves them.
  */
 #include "cuda/attention.h"
 

@@ -81,7 +81,8 @@ static __device__ inline void join_parts(const struct attention &a, int64_t row,
     }
 }
 
-/* The parts of few rows' spans, to a->partial, and with a->arrived to y. False where it cannot serve this call. */
+/* The parts of few rows' spans, to a->partial, and with a->arrived to y. False where it cannot
+ * serve this call. */
 bool mmqi_cuda_split_attention_serves(const struct attention *a);
 int32_t mmqi_cuda_split_attention(struct mmqi_stream *s, const struct attention *a);
 

@@ -110,7 +110,7 @@ struct mmqi_stream {
     uint32_t next_choice;
     struct mmqi_cuda_waiting waiting[MMQI_CUDA_GROUP];
     int32_t n_waiting;
-    struct mmqi_cuda_turn turns[MMQI_CUDA_TURNS]; /* none while a product waits */
+    struct mmqi_cuda_turn turns[MMQI_CUDA_TURNS]; /* after the products that wait */
     int32_t n_turns;
 };
 

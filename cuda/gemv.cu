@@ -381,27 +381,35 @@ static __device__ inline void store_gated(const struct gate_pair &g, int64_t fir
     g.y[row] = gated(sum, other, g.act);
 }
 
+/* Rows of W that a warp takes: consecutive ones, the last again where there are no more. */
+struct rows_in_order {
+    int64_t first, n;
+    __device__ int64_t operator()(int e) const
+    {
+        return first + e < n ? first + e : n - 1;
+    }
+};
+
 /*
- * Block `block` of n products of one x and format, whose rows a warp takes in turns: row i of kRows
- * is of product i % kN, and all are of one shape. x in shared memory `chunk` steps at a time, an
- * even number. Adds the lanes' sums to `acc`.
+ * Block of kN products of one x and format, whose rows a warp takes in turns: row i of kRows is row
+ * rows(i / kN) of product i % kN, and all are of one shape. No warp of the block takes one before
+ * row0. x in shared memory `chunk` steps at a time, an even number. Adds the lanes' sums to `acc`.
  */
-template <int kCode, int kRows, int kX, int kN>
+template <int kCode, int kRows, int kX, int kN, typename R>
 static __device__ __forceinline__ void gemv_block(float acc[kRows][kX], const struct product *p,
-                                                  unsigned block, int64_t first, int chunk)
+                                                  int64_t row0, const R &rows, int chunk)
 {
-    constexpr int kRun = run_of(kCode), kStep = kRun * LANES, kEach = kRows / kN;
+    constexpr int kRun = run_of(kCode), kStep = kRun * LANES;
     MMQI_SHARED(unsigned char, memory);
     uint32_t copy = threadIdx.x % PAIR_COPIES * sizeof(float2);
     float *map = reinterpret_cast<float *>(memory + PAIR_BYTES);
     float4 *xs = reinterpret_cast<float4 *>(memory + table_bytes(kCode));
     int lane = (int)threadIdx.x % WARP;
-    int64_t row0 = (int64_t)block * (WARPS * kEach);
     int steps = (int)ceil_div(p->w.cols, kStep), runs = (int)(p->w.cols / kRun);
     int stride = chunk * kStep / 4;
     uint32_t blocks = (uint32_t)kStep >> p->w.shift;
     struct source source[kN];
-    struct cursor at[kEach]; /* the same in each product */
+    struct cursor at[kRows / kN]; /* the same in each product */
     struct piece now[2][kRows];
     float offset[kN] = {};
 
@@ -413,8 +421,7 @@ static __device__ __forceinline__ void gemv_block(float acc[kRows][kX], const st
         int e = i / kN;
 
         if (i % kN == 0)
-            at[e] = find_cursor<kCode>(p->w, source[0],
-                                       first + e < p->w.rows ? first + e : p->w.rows - 1, lane);
+            at[e] = find_cursor<kCode>(p->w, source[0], rows(e), lane);
         now[0][i] = load_piece<kCode>(source[i % kN], at[e], 0, blocks, lane < runs);
         now[1][i] = load_piece<kCode>(source[i % kN], at[e], 1, blocks, LANES + lane < runs);
     }
@@ -470,9 +477,10 @@ static __device__ __forceinline__ void store_block(const struct product &p, unsi
                                                    int chunk)
 {
     float acc[kRows][kX] = {};
-    int64_t first = first_row(block, kRows);
+    int64_t row0 = (int64_t)block * (WARPS * kRows), first = first_row(block, kRows);
+    const struct rows_in_order rows = {first, p.w.rows};
 
-    gemv_block<kCode, kRows, kX, 1>(acc, &p, block, first, chunk);
+    gemv_block<kCode, kRows, kX, 1>(acc, &p, row0, rows, chunk);
     store_sums<kRows, kX>(p, first, sums_of_warp(kRows * kX), acc);
 }
 
@@ -506,10 +514,85 @@ static __global__
 __launch_bounds__(THREADS, 2) void gemv_gate_kernel(const __grid_constant__ gate_pair g, int chunk)
 {
     float acc[kRows][1] = {};
+    int64_t row0 = (int64_t)blockIdx.x * (WARPS * kRows / 2);
+    const struct rows_in_order rows = {first_row(blockIdx.x, kRows / 2), g.p[0].w.rows};
 
-    gemv_block<kCode, kRows, 1, 2>(acc, g.p, blockIdx.x, first_row(blockIdx.x, kRows / 2), chunk);
+    gemv_block<kCode, kRows, 1, 2>(acc, g.p, row0, rows, chunk);
     /* made anew, so that no registers are held for it all along */
     store_gated<kRows>(g, first_row(kept(blockIdx.x), kRows / 2), sums_of_warp(kRows), acc);
+}
+
+/* q, k and v, in any order: blocks as of a group. */
+struct turned_group {
+    struct group g;
+    int32_t role[MMQI_CUDA_GROUP]; /* enum turned_role */
+    struct turning how;
+};
+
+/* Of pair number `pair` of a product's row, the low half's element; the high half's is head_dim / 2
+ * further. */
+static __device__ inline int64_t low_of_pair(int64_t pair, int32_t head_dim)
+{
+    int32_t half = head_dim / 2;
+
+    return pair / half * head_dim + pair % half;
+}
+
+/* Rows of W that a warp takes: both of one pair after another, the last pair again. */
+struct rows_of_pairs {
+    int64_t first, n; /* pairs */
+    int32_t head_dim;
+    __device__ int64_t operator()(int e) const
+    {
+        int64_t pair = first + e / 2 < n ? first + e / 2 : n - 1;
+
+        return low_of_pair(pair, head_dim) + e % 2 * (head_dim / 2);
+    }
+};
+
+/* Even lanes have the low half of a pair, odd ones the high half. */
+template <int kRows>
+static __device__ inline void store_turned(const struct product &p, const struct turning &how,
+                                           int32_t role, int64_t first, float *shared,
+                                           const float acc[kRows][1])
+{
+    int lane = (int)threadIdx.x % WARP, dim = how.rope.head_dim;
+    int64_t pair = first + lane / 2, low = low_of_pair(pair, dim), row = low + lane % 2 * (dim / 2);
+    float sum = add_lanes<kRows, 1>(shared, acc), other;
+    bool is_there = lane < kRows && pair < p.w.rows / 2;
+
+    if (is_there)
+        sum = finish_sum(p, row, sum);
+    other = __shfl_xor_sync(ALL_LANES, sum, 1);
+    if (!is_there)
+        return;
+    if (role != ROLE_VALUE) {
+        struct turn turn = find_turn(how, 0, (int32_t)(low % dim));
+
+        sum = lane % 2 == 0 ? turned_low(turn, sum, other) : turned_high(turn, other, sum);
+    }
+    p.y.data[row] = sum;
+    if (role != ROLE_TURNED)
+        how.kv.pages[key_offset(how.kv, how.slots[0]) +
+                     (role == ROLE_VALUE ? value_offset(how.kv) : 0) + row] = sum;
+}
+
+template <int kCode, int kRows>
+static __global__
+__launch_bounds__(THREADS, 2) void gemv_turned_kernel(const __grid_constant__ turned_group t,
+                                                      int chunk)
+{
+    int i = (blockIdx.x >= t.g.begin[1]) + (blockIdx.x >= t.g.begin[2]);
+    const struct product &p = t.g.p[i];
+    unsigned block = blockIdx.x - t.g.begin[i];
+    int64_t first = first_row(block, kRows / 2);
+    const struct rows_of_pairs rows = {first, p.w.rows / 2, t.how.rope.head_dim};
+    float acc[kRows][1] = {};
+
+    gemv_block<kCode, kRows, 1, 1>(
+        acc, &p, low_of_pair((int64_t)block * (WARPS * kRows / 2), t.how.rope.head_dim), rows,
+        chunk);
+    store_turned<kRows>(p, t.how, t.role[i], first, sums_of_warp(kRows), acc);
 }
 
 /* Any width and alignment: one warp per element of y, in the same order. */
@@ -556,21 +639,29 @@ static int32_t run_slow_gemv(struct mmqi_stream *s, const struct product *p)
     return launch(s, "matmul", slow_gemv_kernel, grid, dim3(THREADS), 0, *p);
 }
 
+/* Returns the blocks of all, of which one has `rows` rows of W. */
+static uint32_t fill_group(struct group *g, const struct product *p, int32_t n, int rows)
+{
+    uint32_t blocks = 0;
+
+    for (int32_t i = 0; i < MMQI_CUDA_GROUP; i++) {
+        g->begin[i] = i < n ? blocks : UINT32_MAX;
+        if (i >= n)
+            continue;
+        g->p[i] = p[i];
+        blocks += (uint32_t)ceil_div(p[i].w.rows, rows);
+    }
+    return blocks;
+}
+
 template <int kCode, int kRows>
 static int32_t run_group(struct mmqi_stream *s, const struct product *p, int32_t n, size_t shared,
                          int chunk)
 {
     struct group g = {};
-    uint32_t blocks = 0;
+    uint32_t blocks = fill_group(&g, p, n, WARPS * kRows);
     int32_t status = allow_shared(s, gemv_group_kernel<kCode, kRows>, shared);
 
-    for (int32_t i = 0; i < MMQI_CUDA_GROUP; i++) {
-        g.begin[i] = i < n ? blocks : UINT32_MAX;
-        if (i >= n)
-            continue;
-        g.p[i] = p[i];
-        blocks += (uint32_t)ceil_div(p[i].w.rows, WARPS * kRows);
-    }
     if (status != MMQ_OK)
         return status;
     return launch(s, "matmul", gemv_group_kernel<kCode, kRows>, dim3(blocks), dim3(THREADS), shared,
@@ -639,6 +730,13 @@ static int rows_of_warp(const struct product *p, int32_t n, int64_t processors, 
     return best;
 }
 
+/* What follows products in the same launch. */
+struct ending {
+    const struct gate_pair *gate; /* or NULL: turns */
+    const int32_t *role;          /* [MMQI_CUDA_GROUP] */
+    const struct turning *how;
+};
+
 template <int kCode, int kRows>
 static int32_t run_gate(struct mmqi_stream *s, const struct gate_pair *gate)
 {
@@ -654,16 +752,36 @@ static int32_t run_gate(struct mmqi_stream *s, const struct gate_pair *gate)
                   *gate, (int)chunk);
 }
 
-/* The n products; where there is a gate, the two of it. */
+template <int kCode, int kRows>
+static int32_t run_turned(struct mmqi_stream *s, const struct product *p, const struct ending *end)
+{
+    struct turned_group t = {};
+    uint32_t blocks = fill_group(&t.g, p, MMQI_CUDA_GROUP, WARPS * kRows);
+    int64_t chunk;
+    size_t shared = find_chunk<kCode>(s, p->w.cols, kRows, 1, &chunk);
+    int32_t status = allow_shared(s, gemv_turned_kernel<kCode, kRows>, shared);
+
+    if (status != MMQ_OK)
+        return status;
+    memcpy(t.role, end->role, sizeof t.role);
+    t.how = *end->how;
+    return launch(s, "matmul", gemv_turned_kernel<kCode, kRows>, dim3(blocks), dim3(THREADS),
+                  shared, t, (int)chunk);
+}
+
+/* n products, with one of the endings or none (NULL). */
 template <int kCode>
 static int32_t run_code(struct mmqi_stream *s, const struct product *p, int32_t n,
-                        const struct gate_pair *gate)
+                        const struct ending *end)
 {
     int64_t processors = s->device->n_multiprocessors;
 
-    if (gate)
-        return rows_of_warp(p, n, processors, 2) == 4 ? run_gate<kCode, 4>(s, gate)
-                                                      : run_gate<kCode, 2>(s, gate);
+    if (end && end->gate)
+        return rows_of_warp(p, n, processors, 2) == 4 ? run_gate<kCode, 4>(s, end->gate)
+                                                      : run_gate<kCode, 2>(s, end->gate);
+    if (end)
+        return rows_of_warp(p, n, processors, 2) == 4 ? run_turned<kCode, 4>(s, p, end)
+                                                      : run_turned<kCode, 2>(s, p, end);
     if (p->x.rows > 4)
         return run_gemv<kCode, 1, 8>(s, p, n);
     if (p->x.rows > 2)
@@ -687,20 +805,20 @@ static bool is_aligned(const struct weight_view *w)
 }
 
 static int32_t run_any(struct mmqi_stream *s, const struct product *p, int32_t n,
-                       const struct gate_pair *gate)
+                       const struct ending *end)
 {
     switch (p->w.kind) {
     case MMQI_KIND_INT8:
-        return run_code<CODE_INT8>(s, p, n, gate);
+        return run_code<CODE_INT8>(s, p, n, end);
     case MMQI_KIND_TABLE4:
-        return p->w.nested ? run_code<CODE_NESTED4>(s, p, n, gate)
-                           : run_code<CODE_TABLE4>(s, p, n, gate);
+        return p->w.nested ? run_code<CODE_NESTED4>(s, p, n, end)
+                           : run_code<CODE_TABLE4>(s, p, n, end);
     case MMQI_KIND_INT4:
-        return run_code<CODE_INT4>(s, p, n, gate);
+        return run_code<CODE_INT4>(s, p, n, end);
     default:
-        return p->w.dtype == MMQI_F32   ? run_code<CODE_F32>(s, p, n, gate)
-               : p->w.dtype == MMQI_F16 ? run_code<CODE_F16>(s, p, n, gate)
-                                        : run_code<CODE_BF16>(s, p, n, gate);
+        return p->w.dtype == MMQI_F32   ? run_code<CODE_F32>(s, p, n, end)
+               : p->w.dtype == MMQI_F16 ? run_code<CODE_F16>(s, p, n, end)
+                                        : run_code<CODE_BF16>(s, p, n, end);
     }
 }
 
@@ -723,6 +841,15 @@ int32_t mmqi_cuda_gemv_gate(struct mmqi_stream *s, const struct product *gate,
                             const struct product *up, float *y, int32_t act)
 {
     const struct gate_pair pair = {{*gate, *up}, y, act};
+    const struct ending end = {&pair, NULL, NULL};
 
-    return run_any(s, pair.p, 2, &pair);
+    return run_any(s, pair.p, 2, &end);
+}
+
+int32_t mmqi_cuda_gemv_turned(struct mmqi_stream *s, const struct product *p, const int32_t *role,
+                              const struct turning *how)
+{
+    const struct ending end = {NULL, role, how};
+
+    return run_any(s, p, MMQI_CUDA_GROUP, &end);
 }

@@ -20,12 +20,13 @@
 enum { WARP = 32 };
 
 /*
- * Which ops wait for others that can share their launch. The joined ones have run on emulated
- * kernels alone (check-emulated sets 2, and test_together wants it), so the default is to launch
- * every op when it is called until a device has shown the same bits, and the gain.
+ * Which ops wait for others that can share their launch. The default is what a device has shown to
+ * give the same bits, and to gain; check-emulated sets 2.
  *
+ *   0  none, to compare with
  *   1  products of one x, and the sum of one with a residual
- *   2  as well the gate of two such products, and the turns of q and k with the write of k and v
+ *   2  as well the gate of two such products, the turns of q and k with the write of k and v, and
+ *      all of that with the products q, k and v; the parts of a split attention with its sum
  */
 #ifndef MMQI_CUDA_FUSE
 #define MMQI_CUDA_FUSE 1

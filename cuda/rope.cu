@@ -8,40 +8,36 @@
  * pair.
  *
  * A turn of few rows waits for another at the same positions (q and k), and for the write of what
- * it turns, with the values beside it, to the cache: one launch for all. No bit changes for that.
+ * it turns, with the values beside it, to the cache: one launch for all. Where the products that
+ * make q, k and v still wait, it is theirs as well (gemv.cu). No bit changes for that.
  */
-#include "cuda/kernel.h"
+#include "cuda/product.h"
+#include "cuda/rope.h"
 
 enum { FEW_ROWS = 8, THREADS = 256 };
 
 /* Up to two matrices to turn, of the same rows and positions; then, where slots are given, number
  * `keys` of them and v go to the cache. */
 struct turns {
+    struct turning how;
     struct mmqi_mat x[MMQI_CUDA_TURNS];
     int32_t pairs[MMQI_CUDA_TURNS]; /* of a row; 0: there is no such matrix */
-    struct mmqi_rope rope;
-    const int32_t *positions;
-    struct mmqi_kv kv;
     struct mmqi_mat v;
-    const int32_t *slots; /* or NULL */
     int32_t keys;
 };
 
 static __device__ inline void turn_pair(const struct turns &t, int which, int32_t pair, int64_t r)
 {
-    int32_t dim = t.rope.head_dim, half = dim / 2, i = pair % half;
-    int32_t axis = t.rope.axis ? t.rope.axis[i] : 0;
-    float angle = __fmul_rn((float)t.positions[r * t.rope.n_axes + axis], t.rope.inv_freq[i]);
-    float c = cosf(angle), s = sinf(angle);
+    int32_t dim = t.how.rope.head_dim, half = dim / 2, i = pair % half;
+    struct turn turn = find_turn(t.how, r, i);
     int64_t col = (int64_t)(pair / half) * dim + i;
     float *at = row_of(t.x[which], r) + col;
-    float a = at[0], b = at[half], low = __fadd_rn(__fmul_rn(a, c), -__fmul_rn(b, s));
-    float high = __fadd_rn(__fmul_rn(b, c), __fmul_rn(a, s));
+    float a = at[0], b = at[half], low = turned_low(turn, a, b), high = turned_high(turn, a, b);
 
     at[0] = low;
     at[half] = high;
-    if (t.slots && which == t.keys) {
-        at = t.kv.pages + key_offset(t.kv, t.slots[r]) + col;
+    if (t.how.slots && which == t.keys) {
+        at = t.how.kv.pages + key_offset(t.how.kv, t.how.slots[r]) + col;
         at[0] = low;
         at[half] = high;
     }
@@ -60,15 +56,15 @@ static __global__ __launch_bounds__(THREADS) void turn_kernel(const __grid_const
             turn_pair(t, 0, i, r);
         else if (col < 0)
             turn_pair(t, 1, i - t.pairs[0], r);
-        else if (t.slots && col < t.v.cols)
-            t.kv.pages[key_offset(t.kv, t.slots[r]) + value_offset(t.kv) + col] =
+        else if (t.how.slots && col < t.v.cols)
+            t.how.kv.pages[key_offset(t.how.kv, t.how.slots[r]) + value_offset(t.how.kv) + col] =
                 row_of(t.v, r)[col];
     }
 }
 
 static int32_t run_turns(struct mmqi_stream *s, const struct turns *t)
 {
-    int64_t threads = (int64_t)t->pairs[0] + t->pairs[1] + (t->slots ? t->v.cols : 0);
+    int64_t threads = (int64_t)t->pairs[0] + t->pairs[1] + (t->how.slots ? t->v.cols : 0);
 
     return launch(s, "rope", turn_kernel, element_grid(t->x[0].rows, threads), dim3(THREADS), 0,
                   *t);
@@ -88,8 +84,8 @@ static struct turns take_turns(struct mmqi_stream *s)
         t.x[i] = s->turns[i].x;
         t.pairs[i] = pairs_of(&s->turns[i].rope);
     }
-    t.rope = s->turns[0].rope;
-    t.positions = s->turns[0].positions;
+    t.how.rope = s->turns[0].rope;
+    t.how.positions = s->turns[0].positions;
     s->n_turns = 0;
     return t;
 }
@@ -111,6 +107,18 @@ static bool may_join(const struct mmqi_stream *s, const struct mmqi_cuda_turn *o
            one->rope.axis == first->rope.axis && !matrices_meet(&one->x, &first->x);
 }
 
+/* Whether x is what one of the products that wait makes, in whole heads. */
+static bool is_product(const struct mmqi_stream *s, const struct mmqi_mat *x,
+                       const struct mmqi_rope *rope)
+{
+    for (int32_t i = 0; i < s->n_waiting; i++)
+        if (s->waiting[i].y.data == x->data && s->waiting[i].y.cols == x->cols &&
+            !s->waiting[i].added && rope->head_dim % 2 == 0 &&
+            (int64_t)rope->n_heads * rope->head_dim == x->cols)
+            return true;
+    return false;
+}
+
 extern "C" int32_t mmqi_cuda_rope(struct mmqi_stream *s, const struct mmqi_mat *x,
                                   const struct mmqi_rope *rope, const int32_t *positions)
 {
@@ -119,12 +127,12 @@ extern "C" int32_t mmqi_cuda_rope(struct mmqi_stream *s, const struct mmqi_mat *
 
     if (x->rows == 0 || pairs_of(rope) == 0)
         return MMQ_OK;
-    if (s->n_turns == 0 || !may_join(s, &one))
-        status = mmqi_cuda_flush(s); /* products, or turns of other positions */
+    if ((s->n_turns > 0 && !may_join(s, &one)) || (s->n_waiting > 0 && !is_product(s, x, rope)))
+        status = mmqi_cuda_flush(s);
     if (status != MMQ_OK)
         return status;
     s->turns[s->n_turns++] = one;
-    return MMQI_CUDA_FUSE >= 2 && x->rows <= FEW_ROWS ? MMQ_OK : mmqi_cuda_flush_turns(s);
+    return MMQI_CUDA_FUSE >= 2 && x->rows <= FEW_ROWS ? MMQ_OK : mmqi_cuda_flush(s);
 }
 
 static bool is_same(const struct mmqi_mat *a, const struct mmqi_mat *b)
@@ -137,6 +145,7 @@ extern "C" bool mmqi_cuda_store_waiting(struct mmqi_stream *s, const struct mmqi
                                         const int32_t *slots, int32_t *status)
 {
     int32_t keys = -1;
+    struct turning how;
     struct turns t;
 
     for (int32_t i = 0; i < s->n_turns; i++) {
@@ -148,10 +157,15 @@ extern "C" bool mmqi_cuda_store_waiting(struct mmqi_stream *s, const struct mmqi
     if (keys < 0 || s->turns[keys].rope.n_heads != kv->n_heads ||
         s->turns[keys].rope.head_dim != kv->head_dim || kv->head_dim % 2 != 0 || v->cols != k->cols)
         return false;
+    how = (struct turning){s->turns[0].rope, s->turns[0].positions, *kv, slots};
+    if (mmqi_cuda_store_products(s, &how, k, v, status))
+        return true;
+    *status = mmqi_cuda_flush_products(s);
+    if (*status != MMQ_OK)
+        return true;
     t = take_turns(s);
-    t.kv = *kv;
+    t.how = how;
     t.v = *v;
-    t.slots = slots;
     t.keys = keys;
     *status = run_turns(s, &t);
     return true;

@@ -198,7 +198,7 @@ static int32_t run_interpolate(const struct context *c, const struct mmqi_node *
 
 static int32_t run_patches(const struct context *c, const struct mmqi_node *n, struct operands *o)
 {
-    const struct mmqi_patches how = {
+    struct mmqi_patches how = {
         n->channels, c->run->picture_height, c->run->picture_width, n->patch, n->frames, n->merge};
     int64_t side = (int64_t)n->patch * n->merge;
     int64_t squares = how.height / side * (how.width / side);
@@ -206,6 +206,13 @@ static int32_t run_patches(const struct context *c, const struct mmqi_node *n, s
     if (how.height < 0 || squares * n->merge * n->merge != o->y.rows)
         return mmqi_fail(MMQ_ERR_INTERNAL, "run: %s: a picture of %d x %d does not make %lld rows",
                          c->segment->name, (int)how.width, (int)how.height, (long long)o->y.rows);
+    if (c->run->picture_frames > 0) { /* the frames of a channel lie as channels would */
+        if (c->run->picture_frames != n->frames)
+            return mmqi_fail(MMQ_ERR_INTERNAL, "run: %s: %d frames, patches of %d",
+                             c->segment->name, (int)c->run->picture_frames, (int)n->frames);
+        how.channels *= how.frames;
+        how.frames = 1;
+    }
     return c->ops->patches(c->stream, &o->y, o->a.data, &how);
 }
 

@@ -187,6 +187,7 @@ struct mmqi_run {
     void *arena;                  /* mmqi_plan_bytes() bytes on the device, aligned to 64 */
     float *bound[MMQI_MAX_BINDINGS];
     int32_t picture_height, picture_width; /* of the pixels that a tower reads */
+    int32_t picture_frames; /* planes of each channel, one a frame; 0: one plane is every frame */
     const int32_t *index[MMQI_N_INDEX];
     const struct mmqi_span *spans;        /* per row of the attention's q */
     const struct mmqi_span *window_spans; /* the same, for nodes with `windows` */

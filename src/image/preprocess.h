@@ -29,7 +29,7 @@ enum mmqi_recipe_kind {
     MMQI_RECIPE_SPLIT = 4
 };
 
-enum { MMQI_MAX_VIEWS = 128, MMQI_MAX_PINPOINTS = 64 };
+enum { MMQI_MAX_VIEWS = 128, MMQI_MAX_PINPOINTS = 64, MMQI_MAX_VIDEO_PIXELS = 1 << 28 };
 
 /* One of the images that a tower reads of a picture: the whole of it, or a tile; in pixels. */
 struct mmqi_view {
@@ -51,7 +51,9 @@ struct mmqi_recipe {
     int64_t min_pixels, max_pixels; /* SMART: of the area */
     int32_t patch, merge, frames;   /* SMART: as the file tells them */
     int32_t tile;                   /* ANYRES, SPLIT: side of a tile */
-    int32_t n_pinpoints;            /* ANYRES: in the order of the file, whole tiles */
+    /* SMART, of a video: how many rows all of it may make about, shared by its frames; 0: any. */
+    int64_t max_video_rows;
+    int32_t n_pinpoints; /* ANYRES: in the order of the file, whole tiles */
     struct mmqi_view pinpoints[MMQI_MAX_PINPOINTS];
 };
 
@@ -106,11 +108,33 @@ int32_t mmqi_preprocess_views(struct mmqi_views *out, const struct mmqi_recipe *
 /* Pixels of all views. */
 size_t mmqi_views_pixels(const struct mmqi_views *views);
 
-/* pixel_values f32, [3, height, width] of each view after each other, freed with mmqi_free();
- * `views` are those of a picture of this size. x * rescale in double, rounded to float32, then
+/*
+ * A picture made ready for its views to be drawn one at a time: what they have in common is
+ * computed once. `views` are those of a picture of this size; `image` outlives the drawing.
+ */
+struct mmqi_drawing;
+int32_t mmqi_drawing_create(struct mmqi_drawing **out, const struct mmqi_views *views,
+                            const struct mmqi_recipe *recipe, const struct mmqi_image *image);
+/* values [3, height, width] of view k. */
+int32_t mmqi_drawing_view(const struct mmqi_drawing *drawing, int32_t k, float *values);
+void mmqi_drawing_free(struct mmqi_drawing *drawing); /* accepts NULL */
+
+/* pixel_values f32, [3, height, width] of each view after each other, freed with mmqi_free(): all
+ * that mmqi_drawing_view() gives. x * rescale in double, rounded to float32, then
  * (x - mean) / std in float32, as transformers' Pillow processors compute. Centre crop pads with
  * zeros (before rescaling) where the picture is smaller. */
 int32_t mmqi_preprocess(float **out, const struct mmqi_views *views,
                         const struct mmqi_recipe *recipe, const struct mmqi_image *image);
+
+/*
+ * SMART: the views of a video, one for every `frames` of it; the last frame stands for those that
+ * the last view lacks. mmqi_preprocess_group() makes the pixels of view k, [3, frames, height,
+ * width] f32, freed with mmqi_free().
+ */
+int64_t mmqi_recipe_max_video_squares(const struct mmqi_recipe *recipe); /* of one view */
+int32_t mmqi_preprocess_video_views(struct mmqi_views *out, const struct mmqi_recipe *recipe,
+                                    const struct mmqi_image *video);
+int32_t mmqi_preprocess_group(float **out, const struct mmqi_views *views, int32_t k,
+                              const struct mmqi_recipe *recipe, const struct mmqi_image *video);
 
 #endif

@@ -14,7 +14,13 @@
 #include "core/status.h"
 #include "text/tokenizer_folder.h"
 
-enum { MAX_KEY = 128, MAX_LABEL = 256, MAX_CONFIG_BYTES = 1 << 20, MAX_TEMPLATE_BYTES = 1 << 18 };
+enum {
+    MAX_KEY = 128,
+    MAX_LIST_KEY = 96,
+    MAX_LABEL = 256,
+    MAX_CONFIG_BYTES = 1 << 20,
+    MAX_TEMPLATE_BYTES = 1 << 18
+};
 
 /* ---- typed keys ---- */
 
@@ -39,11 +45,11 @@ int32_t mmqi_config_int(const struct mmqi_settings *settings, const char *prefix
 int32_t mmqi_config_ints(const struct mmqi_settings *settings, const char *prefix, const char *key,
                          int32_t min, int32_t max, int32_t *values, int32_t room, int32_t *n)
 {
-    char path[MAX_KEY], item[16];
+    char path[MAX_LIST_KEY], item[16];
     int64_t count;
     int32_t status = MMQ_OK;
 
-    path_of(path, prefix, key);
+    snprintf(path, sizeof path, "%s%s%s", prefix, prefix[0] ? "." : "", key);
     if (!mmqi_settings_has(settings, path))
         return MMQ_OK;
     count = mmqi_settings_count(settings, path);
@@ -263,6 +269,9 @@ int32_t mmqi_config_read_files(struct mmqi_model *model)
         status = mmqi_config_read_settings_if_there(&model->preprocessor, model->store,
                                                     "preprocessor_config.json");
     if (status == MMQ_OK)
+        status = mmqi_config_read_settings_if_there(&model->video_preprocessor, model->store,
+                                                    "video_preprocessor_config.json");
+    if (status == MMQ_OK)
         status = mmqi_config_read_settings_if_there(&model->processor, model->store,
                                                     "processor_config.json");
     if (status == MMQ_OK)
@@ -373,4 +382,16 @@ int32_t mmqi_config_processor(const struct mmqi_model *model, const struct mmqi_
                               "%s: neither preprocessor_config.json nor an image_processor in "
                               "processor_config.json",
                               model->path);
+}
+
+bool mmqi_config_video_processor(const struct mmqi_model *model,
+                                 const struct mmqi_settings **settings, const char **prefix)
+{
+    bool nested = mmqi_settings_has(model->processor, "video_processor");
+
+    *prefix = nested ? "video_processor" : "";
+    *settings = nested                      ? model->processor
+                : model->video_preprocessor ? model->video_preprocessor
+                                            : model->preprocessor;
+    return *settings != NULL;
 }

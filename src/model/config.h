@@ -65,5 +65,9 @@ int32_t mmqi_config_read_image_token(struct mmqi_model *model, const char *const
  * processor_config.json, prefix "image_processor". */
 int32_t mmqi_config_processor(const struct mmqi_model *model, const struct mmqi_settings **settings,
                               const char **prefix);
+/* The same of the video processor: processor_config.json, prefix "video_processor", else
+ * video_preprocessor_config.json, else preprocessor_config.json; false where there is none. */
+bool mmqi_config_video_processor(const struct mmqi_model *model,
+                                 const struct mmqi_settings **settings, const char **prefix);
 
 #endif

@@ -138,6 +138,7 @@ static void free_shared(struct mmqi_model *model)
     mmqi_settings_free(model->config);
     mmqi_settings_free(model->generation);
     mmqi_settings_free(model->preprocessor);
+    mmqi_settings_free(model->video_preprocessor);
     mmqi_settings_free(model->processor);
     mmqi_settings_free(model->tokenizer_config);
     mmqi_settings_free(model->tower_config);

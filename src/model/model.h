@@ -87,12 +87,15 @@ struct mmqi_picture {
     int32_t made_rows;    /* of the block */
     int32_t rows;         /* that it takes in the timeline */
     int32_t n_runs;
+    /* A video: every view is `frames` of it, and has the same grid; from one to the next the time
+     * axis of its positions goes on by time_step. 0 frames: a picture. */
+    int32_t frames, time_step;
 };
 
 /* What a session has room for: the most that any view of any picture needs, and any picture. */
 struct mmqi_greatest {
     struct mmqi_view_rows view;
-    int64_t pixels;    /* of a view */
+    int64_t pixels;    /* of a view, all its frames */
     int32_t made_rows; /* of a picture */
 };
 
@@ -111,6 +114,7 @@ struct mmqi_spec {
     int32_t image_rows; /* of the greatest picture: in the timeline, extra rows counted */
     int32_t made_rows;  /* of the greatest block; 0: a block has no more rows than stand in
                                  the timeline */
+    int32_t view_rows;  /* of the greatest view; 0: image_rows */
     int32_t patch, merge;
     int32_t view_width, view_height;      /* of every view; 0: views have any size */
     int32_t extra_rows, extra_tower_rows; /* of a view, beside the grid: a class row */
@@ -126,6 +130,12 @@ struct mmqi_spec {
     int32_t eos[8];
     int32_t bos, pad; /* -1: none */
     struct mmqi_recipe recipe;
+    /* Videos: the id that stands for their rows and its text, NULL for a model that takes none; how
+     * much time one second is, 0: every view counts 1, whatever its seconds. */
+    int32_t video_token;
+    const char *video_marker;
+    int32_t tokens_per_second;
+    struct mmqi_recipe video_recipe;
 };
 
 struct mmqi_family;
@@ -156,7 +166,7 @@ struct mmqi_model {
     char *path; /* as given, for messages */
     struct mmqi_store *store;
     struct mmqi_checkpoint *checkpoint;
-    struct mmqi_settings *config, *generation, *preprocessor, *processor,
+    struct mmqi_settings *config, *generation, *preprocessor, *video_preprocessor, *processor,
         *tokenizer_config; /* NULL when absent */
     /* Of a tower in a folder of its own (mmqi_tower_open()); NULL where the model's has it. */
     struct mmqi_store *tower_store;
@@ -197,6 +207,9 @@ void mmqi_model_close(struct mmqi_model *model); /* accepts NULL and the half-bu
  * model's preprocessing cannot take. */
 int32_t mmqi_model_measure(struct mmqi_picture *out, const struct mmqi_model *model, int32_t width,
                            int32_t height);
+/* The same of a picture or a video. MMQ_ERR_UNSUPPORTED for a video where none is taken. */
+int32_t mmqi_model_measure_image(struct mmqi_picture *out, const struct mmqi_model *model,
+                                 const struct mmqi_image *image);
 void mmqi_view_count(struct mmqi_view_rows *out, const struct mmqi_spec *spec,
                      const struct mmqi_view *view);
 /* *order, freed with mmqi_free(), tells for each of the picture's rows in the timeline which row of

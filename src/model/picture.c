@@ -94,6 +94,35 @@ int32_t mmqi_model_measure(struct mmqi_picture *out, const struct mmqi_model *mo
     return status == MMQ_OK ? check_bounds(out, model) : status;
 }
 
+/* Views of the same size, whose grid is that of each. */
+int32_t mmqi_model_measure_image(struct mmqi_picture *out, const struct mmqi_model *model,
+                                 const struct mmqi_image *image)
+{
+    const struct mmqi_spec *spec = &model->spec;
+    struct mmqi_view_rows view;
+    int32_t status;
+
+    if (!image->frames)
+        return mmqi_model_measure(out, model, image->width, image->height);
+    *out = (struct mmqi_picture){0};
+    if (!spec->video_marker)
+        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: a model of the family %s takes no videos here",
+                         model->path, model->family->name);
+    status = mmqi_preprocess_video_views(&out->views, &spec->video_recipe, image);
+    if (status == MMQ_OK)
+        status = count_block(out, model);
+    if (status != MMQ_OK)
+        return status;
+    mmqi_view_count(&view, spec, &out->views.view[0]);
+    out->across = view.across;
+    out->down = view.down;
+    out->frames = spec->video_recipe.frames;
+    out->time_step = spec->tokens_per_second > 0
+                         ? spec->tokens_per_second * (int32_t)(out->frames / image->fps)
+                         : 1;
+    return check_bounds(out, model);
+}
+
 int32_t mmqi_model_order(int32_t **order, const struct mmqi_model *model,
                          const struct mmqi_picture *picture)
 {
@@ -118,11 +147,26 @@ int32_t mmqi_model_order(int32_t **order, const struct mmqi_model *model,
     return MMQ_OK;
 }
 
+/* Pixels of the greatest view of `squares` squares at most: a picture's, or all frames of a
+ * video's. */
+static int64_t greatest_pixels(const struct mmqi_spec *spec, int32_t squares)
+{
+    int64_t side = (int64_t)spec->patch * spec->merge, video = 0;
+
+    if (spec->video_marker) {
+        video = mmqi_recipe_max_video_squares(&spec->video_recipe);
+        if (video > squares)
+            video = squares;
+        video *= spec->video_recipe.frames;
+    }
+    return (video > squares ? video : squares) * side * side;
+}
+
 void mmqi_model_greatest(struct mmqi_greatest *out, const struct mmqi_model *model, int32_t rows)
 {
     const struct mmqi_spec *spec = &model->spec;
-    int32_t side = spec->patch * spec->merge;
-    int32_t squares = rows > spec->extra_rows ? rows - spec->extra_rows : 1;
+    int32_t most = spec->view_rows > 0 && spec->view_rows < rows ? spec->view_rows : rows;
+    int32_t squares = most > spec->extra_rows ? most - spec->extra_rows : 1;
     struct mmqi_view view = {spec->view_width, spec->view_height};
 
     if (spec->view_width > 0) {
@@ -133,7 +177,7 @@ void mmqi_model_greatest(struct mmqi_greatest *out, const struct mmqi_model *mod
         out->view.patches = squares * spec->merge * spec->merge;
         out->view.tower_rows = out->view.patches + spec->extra_tower_rows;
         out->view.rows = squares + spec->extra_rows;
-        out->pixels = (int64_t)squares * side * side;
+        out->pixels = greatest_pixels(spec, squares);
     }
     out->made_rows = spec->made_rows > 0 ? spec->made_rows : rows;
     if (out->made_rows < out->view.rows)

@@ -8,7 +8,8 @@
  * - Windows are cut from the grid of squares, the last of a row or column as
  *   large as what is left; a picture smaller than a window is one.
  * - Every linear of the tower has a bias, no norm has one.
- * - tokens_per_second is for videos, which are not run.
+ * - Time in a video goes on by tokens_per_second for every whole second of a
+ *   view: views of less than a second stand still.
  */
 #include "core/mem.h"
 #include "model/family.h"
@@ -45,6 +46,7 @@ static const struct mmqi_qwen_vl defaults = {
             .window_size = 112,
             .n_full = 4,
             .full = {7, 15, 23, 31},
+            .tokens_per_second = 4,
         },
     .llama =
         {
@@ -61,6 +63,7 @@ static const struct mmqi_qwen_vl defaults = {
             .qkv_bias = true,
             .sections = {16, 24, 24},
         },
+    .video = true,
     .bos = 151643,
     .eos = 151645,
 };

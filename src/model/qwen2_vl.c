@@ -11,7 +11,8 @@
  * - q, k and v have biases, o has none; no setting says so.
  * - size.shortest_edge and longest_edge are areas, no edges.
  * - One prompt holds as many image tokens for a picture as its grid has rows.
- * - Videos are not run: the video token is a token like any other.
+ * - A video has bounds of its own where a file tells them apart, else those of
+ *   pictures; its views, two frames each, count 1 on the axis of time.
  */
 #include "core/mem.h"
 #include "model/family.h"
@@ -61,6 +62,7 @@ static const struct mmqi_qwen_vl defaults = {
             .qkv_bias = true,
             .sections = {16, 24, 24},
         },
+    .video = true,
     .bos = 151643,
     .eos = 151645,
 };

@@ -61,6 +61,17 @@ static int32_t read_facts(struct mmqi_qwen_vl *facts, const struct mmqi_settings
     return status;
 }
 
+static int32_t check_patches(const struct mmqi_recipe *recipe, const struct mmqi_qwen_vit *vit,
+                             const struct mmqi_settings *settings)
+{
+    if (recipe->patch == vit->patch && recipe->merge == vit->merge && recipe->frames == vit->frames)
+        return MMQ_OK;
+    return mmqi_fail(MMQ_ERR_FORMAT,
+                     "%s: patches of %d in squares of %d, %d frames; the tower takes %d, %d and %d",
+                     mmqi_settings_name(settings), (int)recipe->patch, (int)recipe->merge,
+                     (int)recipe->frames, (int)vit->patch, (int)vit->merge, (int)vit->frames);
+}
+
 static int32_t read_recipe(struct mmqi_model *model, const struct mmqi_qwen_vit *vit)
 {
     struct mmqi_recipe *recipe = &model->spec.recipe;
@@ -76,14 +87,69 @@ static int32_t read_recipe(struct mmqi_model *model, const struct mmqi_qwen_vit 
     mmqi_recipe_defaults(recipe, MMQI_RECIPE_SMART);
     if (status == MMQ_OK)
         status = mmqi_recipe_read(recipe, settings, prefix[0] ? "image_processor." : "");
-    if (status == MMQ_OK && (recipe->patch != vit->patch || recipe->merge != vit->merge ||
-                             recipe->frames != vit->frames))
-        status = mmqi_fail(MMQ_ERR_FORMAT,
-                           "%s: patches of %d in squares of %d, %d frames; the tower takes %d, %d "
-                           "and %d",
-                           mmqi_settings_name(settings), (int)recipe->patch, (int)recipe->merge,
-                           (int)recipe->frames, (int)vit->patch, (int)vit->merge, (int)vit->frames);
+    return status == MMQ_OK ? check_patches(recipe, vit, settings) : status;
+}
+
+/* Qwen2VLVideoProcessor's: bounds of a frame, and, where cap_pixels_per_frame, of all of them. */
+static int32_t read_video_recipe(struct mmqi_recipe *recipe, const struct mmqi_settings *settings,
+                                 const char *prefix)
+{
+    const char *type = "Qwen2VLVideoProcessor";
+    int32_t rows = 128000, status;
+    bool cap = false;
+
+    mmqi_recipe_defaults(recipe, MMQI_RECIPE_SMART);
+    recipe->min_pixels = 128 * 28 * 28;
+    recipe->max_pixels = 768 * 28 * 28;
+    status = mmqi_config_string(settings, prefix, "video_processor_type", &type);
+    if (status == MMQ_OK && !mmqi_starts_with(type, "Qwen2VLVideoProcessor"))
+        status = mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: video_processor_type '%s' is not run",
+                           mmqi_settings_name(settings), type);
+    if (status == MMQ_OK)
+        status = mmqi_recipe_read(recipe, settings, prefix[0] ? "video_processor." : "");
+    if (status == MMQ_OK)
+        status = mmqi_config_bool(settings, prefix, "cap_pixels_per_frame", &cap);
+    if (status == MMQ_OK)
+        status = mmqi_config_int(settings, prefix, "max_video_tokens", 1, 1 << 24, &rows);
+    recipe->max_video_rows = cap ? rows : 0;
     return status;
+}
+
+/* A folder whose tokenizer or files know no videos takes none. */
+static int32_t read_video(struct mmqi_model *model, const struct mmqi_qwen_vit *vit)
+{
+    struct mmqi_spec *spec = &model->spec;
+    const struct mmqi_settings *settings;
+    const char *prefix, *marker;
+    int64_t rows;
+    int32_t status;
+
+    spec->video_token = 151656;
+    status =
+        mmqi_config_int(model->config, "", "video_token_id", 0, MMQI_MAX_VOCAB, &spec->video_token);
+    if (status != MMQ_OK || spec->video_token >= spec->vocab_size ||
+        spec->video_token == spec->image_token ||
+        !mmqi_config_video_processor(model, &settings, &prefix))
+        return status;
+    marker = mmqi_tokenizer_content(model->tokenizer, spec->video_token);
+    if (!marker)
+        return MMQ_OK;
+    status = read_video_recipe(&spec->video_recipe, settings, prefix);
+    if (status == MMQ_OK)
+        status = check_patches(&spec->video_recipe, vit, settings);
+    if (status != MMQ_OK)
+        return status;
+    spec->video_marker = marker;
+    spec->tokens_per_second = vit->tokens_per_second;
+    rows = mmqi_recipe_max_video_squares(&spec->video_recipe);
+    if (rows > spec->view_rows)
+        spec->view_rows = (int32_t)rows;
+    rows *= MMQI_MAX_VIEWS;
+    if (rows > MMQI_MAX_VIDEO_PIXELS)
+        rows = MMQI_MAX_VIDEO_PIXELS;
+    if (rows > spec->image_rows)
+        spec->image_rows = (int32_t)rows;
+    return MMQ_OK;
 }
 
 static void fill_spec(struct mmqi_spec *spec, const struct mmqi_qwen_vl *facts)
@@ -121,7 +187,8 @@ int32_t mmqi_qwen_vl_configure(struct mmqi_model *model, const struct mmqi_qwen_
         status = read_recipe(model, &facts->vit);
     if (status == MMQ_OK) /* at most 2^28: as many as a picture may have pixels */
         model->spec.image_rows = (int32_t)mmqi_recipe_max_squares(&model->spec.recipe);
-    return status;
+    model->spec.view_rows = model->spec.image_rows;
+    return status == MMQ_OK && facts->video ? read_video(model, &facts->vit) : status;
 }
 
 /* ---- weights and graphs ---- */

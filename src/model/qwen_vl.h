@@ -13,6 +13,7 @@ struct mmqi_qwen_vl {
     struct mmqi_qwen_vit vit;
     struct mmqi_llama llama;
     bool nested_text; /* text settings stand in text_config alone, never on top */
+    bool video;       /* takes videos, where the folder has a token for them */
     int32_t bos, eos; /* where no file tells them; -1: none */
 };
 

@@ -17,7 +17,14 @@
 #include "core/status.h"
 #include "model/config.h"
 
-enum { MAX_RATIO = 64, MAX_PATCH = 256, MAX_MERGE = 16, MAX_FRAMES = 16, MAX_POSITIONS = 1 << 20 };
+enum {
+    MAX_RATIO = 64,
+    MAX_PATCH = 256,
+    MAX_MERGE = 16,
+    MAX_FRAMES = 16,
+    MAX_POSITIONS = 1 << 20,
+    MAX_PER_SECOND = 1000
+};
 
 static const float norm_eps = 1e-6f;
 
@@ -49,7 +56,7 @@ static int32_t read_rope(struct mmqi_qwen_vit *vit, const struct mmqi_settings *
                             : status;
 }
 
-/* Windows of whole squares, and the blocks that go without. */
+/* Windows of whole squares, the blocks that go without, and how fast time goes in videos. */
 static int32_t read_windows(struct mmqi_qwen_vit *vit, const struct mmqi_settings *settings,
                             const char *prefix)
 {
@@ -57,6 +64,9 @@ static int32_t read_windows(struct mmqi_qwen_vit *vit, const struct mmqi_setting
     int32_t status =
         mmqi_config_int(settings, prefix, "window_size", 1, MMQI_MAX_IMAGE_SIDE, &vit->window_size);
 
+    if (status == MMQ_OK)
+        status = mmqi_config_int(settings, prefix, "tokens_per_second", 1, MAX_PER_SECOND,
+                                 &vit->tokens_per_second);
     if (status == MMQ_OK)
         status = mmqi_config_ints(settings, prefix, "fullatt_block_indexes", 0, vit->n_layers - 1,
                                   vit->full, MMQI_QWEN_LISTED, &vit->n_full);

@@ -27,6 +27,7 @@ struct mmqi_qwen_vit {
     /* Side of a window, in pixels and in squares, and the blocks that see all; 0: all do. */
     int32_t window_size, window;
     int32_t n_full, full[MMQI_QWEN_LISTED];
+    int32_t tokens_per_second;        /* of videos; 0: no key says */
     int32_t positions, position_side; /* of the learned grid, a square number; 0: none */
     /* Blocks whose rows are merged too, ascending. */
     int32_t n_deepstack, deepstack[MMQI_QWEN_LISTED];

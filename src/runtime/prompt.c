@@ -20,11 +20,15 @@ static int32_t add_token(struct mmqi_tokens *tokens, const struct mmqi_token *to
         tokens->data = data;
         tokens->capacity = capacity;
     }
+    for (int i = 0; i < MMQI_MAX_AXES; i++)
+        if ((tokens->n == 0 && i == 0) || token->position[i] > tokens->most)
+            tokens->most = token->position[i];
     tokens->data[tokens->n++] = *token;
     return MMQ_OK;
 }
 
-/* One past the greatest position of the last token. */
+/* One past the greatest place of the last token in its grid: time does not count, text goes on
+ * behind the longer side of a video that lasts longer than that. */
 static int32_t next_position(const struct mmqi_tokens *tokens)
 {
     const int32_t *last;
@@ -33,7 +37,7 @@ static int32_t next_position(const struct mmqi_tokens *tokens)
     if (tokens->n == 0)
         return 0;
     last = tokens->data[tokens->n - 1].position;
-    for (int i = 0; i < MMQI_MAX_AXES; i++)
+    for (int i = 1; i < MMQI_MAX_AXES; i++)
         if (last[i] > most)
             most = last[i];
     return most + 1;
@@ -44,6 +48,26 @@ int32_t mmqi_tokens_add(struct mmqi_tokens *tokens, int32_t id)
     int32_t at = next_position(tokens);
 
     return add_token(tokens, &(struct mmqi_token){id, -1, -1, {at, at, at}});
+}
+
+int32_t mmqi_tokens_answer(struct mmqi_tokens *tokens, int32_t id)
+{
+    int32_t at = tokens->n > 0 ? tokens->most + 1 : 0;
+
+    return add_token(tokens, &(struct mmqi_token){id, -1, -1, {at, at, at}});
+}
+
+/* From where the run begins: time by view, row and column in its grid. */
+static void place_in_grid(struct mmqi_token *token, const struct mmqi_picture *picture, int32_t i)
+{
+    int32_t across = picture->across, in_view = i;
+
+    if (picture->frames > 0) {
+        in_view = i % (across * picture->down);
+        token->position[0] += i / (across * picture->down) * picture->time_step;
+    }
+    token->position[1] += in_view / across;
+    token->position[2] += in_view % across;
 }
 
 int32_t mmqi_tokens_add_run(struct mmqi_tokens *tokens, int32_t id, int32_t index,
@@ -57,10 +81,8 @@ int32_t mmqi_tokens_add_run(struct mmqi_tokens *tokens, int32_t id, int32_t inde
         token.row = order ? order[run * n + i] : run * n + i;
         for (int k = 0; k < MMQI_MAX_AXES; k++)
             token.position[k] = n_axes == 1 ? begin + i : begin;
-        if (n_axes > 1) {
-            token.position[1] += i / picture->across;
-            token.position[2] += i % picture->across;
-        }
+        if (n_axes > 1)
+            place_in_grid(&token, picture, i);
         status = add_token(tokens, &token);
     }
     return status;
@@ -136,13 +158,28 @@ static int32_t encode_flags(const struct mmqi_model *model, const char *text)
 static int32_t measure(struct mmqi_picture *picture, const struct mmqi_model *model,
                        const struct mmqi_image *image)
 {
-    return mmqi_model_measure(picture, model, image->width, image->height);
+    return mmqi_model_measure_image(picture, model, image);
 }
 
 static int32_t fail_count(const struct mmqi_model *model, size_t n_markers, size_t n_images)
 {
     return mmqi_fail(MMQ_ERR_INVALID, "prompt: %zu '%s' for %zu pictures", n_markers,
                      model->spec.image_marker, n_images);
+}
+
+/* Does this id stand for the rows of videos? */
+static bool is_video_token(const struct mmqi_spec *spec, int32_t id)
+{
+    return spec->video_marker && id == spec->video_token;
+}
+
+static size_t count_videos(const struct mmqi_prompt *prompt)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < prompt->n_images; i++)
+        n += prompt->images[i]->frames != NULL;
+    return n;
 }
 
 /* Where `word` of n bytes begins in text[from .. size); `size` for nowhere. */
@@ -191,26 +228,42 @@ static int32_t write_markers(char **text, size_t *size, const struct mmqi_model 
 
 /* ---- pictures in tokens ---- */
 
-static size_t count_markers(const struct mmqi_model *model, const struct mmqi_ids *ids)
+static size_t count_markers(const struct mmqi_ids *ids, int32_t token)
 {
     size_t i, n = 0;
 
     for (i = 0; i < ids->n; i++)
-        n += ids->data[i] == model->spec.image_token;
+        n += ids->data[i] == token;
     return n;
+}
+
+/* One image token for each picture, one video token for each video. */
+static int32_t check_kinds(const struct mmqi_model *model, const struct mmqi_ids *ids,
+                           const struct mmqi_prompt *prompt)
+{
+    const struct mmqi_spec *spec = &model->spec;
+    size_t n_videos = count_videos(prompt), n_images = prompt->n_images - n_videos, n;
+
+    n = count_markers(ids, spec->image_token);
+    if (n != n_images)
+        return fail_count(model, n, n_images);
+    n = spec->video_marker ? count_markers(ids, spec->video_token) : 0;
+    if (spec->video_marker && n != n_videos)
+        return mmqi_fail(MMQ_ERR_INVALID, "prompt: %zu '%s' for %zu videos", n, spec->video_marker,
+                         n_videos);
+    return MMQ_OK;
 }
 
 /* Is there an image token for each run of each picture? */
 static int32_t check_markers(const struct mmqi_model *model, const struct mmqi_ids *ids,
                              const struct mmqi_prompt *prompt)
 {
-    size_t n_markers = count_markers(model, ids), n_runs = 0;
+    size_t n_markers = count_markers(ids, model->spec.image_token), n_runs = 0;
     struct mmqi_picture picture;
     int32_t status = MMQ_OK;
 
     if (!model->family->write_marker)
-        return n_markers == prompt->n_images ? MMQ_OK
-                                             : fail_count(model, n_markers, prompt->n_images);
+        return check_kinds(model, ids, prompt);
     for (size_t i = 0; i < prompt->n_images && status == MMQ_OK; i++) {
         status = measure(&picture, model, prompt->images[i]);
         n_runs += (size_t)picture.n_runs;
@@ -235,8 +288,13 @@ struct expansion {
 /* The rows of the next run in place of an image token. */
 static int32_t expand_marker(struct expansion *e, struct mmqi_tokens *tokens, int32_t id)
 {
+    bool is_video = is_video_token(&e->model->spec, id);
     int32_t status = MMQ_OK;
 
+    if (is_video != (e->images[e->index]->frames != NULL))
+        return mmqi_fail(MMQ_ERR_INVALID, "prompt: picture %d is %s video where '%s' stands",
+                         (int)e->index, is_video ? "no" : "a",
+                         is_video ? e->model->spec.video_marker : e->model->spec.image_marker);
     if (e->run == 0) {
         mmqi_free(e->order);
         e->order = NULL;
@@ -264,7 +322,7 @@ static int32_t expand(struct mmqi_tokens *tokens, const struct mmqi_model *model
 
     for (size_t i = 0; i < ids->n && status == MMQ_OK; i++) {
         id = ids->data[i];
-        if (id == spec->image_token)
+        if (id == spec->image_token || is_video_token(spec, id))
             status = expand_marker(&e, tokens, id);
         else if (id < 0 || id >= spec->vocab_size)
             status = mmqi_fail(MMQ_ERR_FORMAT, "%s: token id %d is outside the vocabulary of %d",

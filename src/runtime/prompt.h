@@ -21,6 +21,7 @@ struct mmqi_token {
 struct mmqi_tokens {
     struct mmqi_token *data;
     size_t n, capacity;
+    int32_t most; /* the greatest position of all tokens on any axis */
 };
 
 /* What a prompt says: messages when chat.n_messages > 0, else raw text; pictures in order. */
@@ -32,14 +33,17 @@ struct mmqi_prompt {
     bool parse_special; /* special tokens spelled in the messages' texts are special */
 };
 
-/* A token of text after what is there: its position is one past the greatest of the last token's.
- */
+/* A token of the prompt's text after what is there: its position is one past the greatest of the
+ * last token's, but for time. */
 int32_t mmqi_tokens_add(struct mmqi_tokens *tokens, int32_t id);
+/* A token of the answer: one past the greatest of all positions. That is another only behind a video
+ * that lasts longer than all that follows it; the reference counts so. */
+int32_t mmqi_tokens_answer(struct mmqi_tokens *tokens, int32_t id);
 /*
  * Run number `run` of a picture's rows, which `order` picks from its block (NULL: as they lie
  * there). With one axis they count on like text. With three (M-RoPE) all begin where text would go
- * on: time stands still, row and column add their place in the grid; what follows goes on past the
- * longer side.
+ * on: time stands still, in a video but from view to view; row and column add their place in the
+ * grid; what follows goes on past the longer side.
  */
 int32_t mmqi_tokens_add_run(struct mmqi_tokens *tokens, int32_t id, int32_t index,
                             const struct mmqi_picture *picture, int32_t run, const int32_t *order,

@@ -177,21 +177,22 @@ static int32_t move_pixels(struct mmqi_session *session, const float *pixels, si
     return status;
 }
 
-/* What becomes of the picture, into session->picture, and the pixels of its views. */
-static int32_t read_pixels(float **pixels, struct mmqi_session *session,
-                           const struct mmqi_image *image)
+/* What becomes of the picture, into session->picture, ready for its views to be drawn; of a video
+ * no drawing is made. */
+static int32_t open_picture(struct mmqi_drawing **drawing, struct mmqi_session *session,
+                            const struct mmqi_image *image)
 {
     struct mmqi_picture *picture = &session->picture;
-    int32_t status = mmqi_model_measure(picture, session->model, image->width, image->height);
+    int32_t status = mmqi_model_measure_image(picture, session->model, image);
 
-    *pixels = NULL;
+    *drawing = NULL;
     if (status == MMQ_OK && (picture->rows > session->layout.image_rows ||
                              picture->made_rows > session->layout.greatest.made_rows))
         status = mmqi_fail(MMQ_ERR_INTERNAL, "session: a picture of %d rows went by",
                            (int)picture->rows);
-    if (status != MMQ_OK)
+    if (status != MMQ_OK || image->frames)
         return status;
-    return mmqi_preprocess(pixels, &picture->views, &session->model->spec.recipe, image);
+    return mmqi_drawing_create(drawing, &picture->views, &session->model->spec.recipe, image);
 }
 
 static int32_t upload_tower_index(struct mmqi_session *session, const struct mmqi_view *view,
@@ -205,6 +206,14 @@ static int32_t upload_tower_index(struct mmqi_session *session, const struct mmq
     if (model->family->patch_ids)
         model->family->patch_ids(session->host_index.ids, model, view);
     return upload_index(session, model->vision, model->split.vision, begin, size);
+}
+
+/* Numbers that the pixels of a view are. */
+static size_t view_numbers(const struct mmqi_picture *picture, const struct mmqi_view *view)
+{
+    size_t planes = picture->frames > 0 ? 3 * (size_t)picture->frames : 3;
+
+    return planes * (size_t)view->width * (size_t)view->height;
 }
 
 /* One view through the tower, to row `first` of the picture's block. */
@@ -222,8 +231,7 @@ static int32_t run_view(struct mmqi_session *session, const struct mmqi_view *vi
     int32_t status;
 
     mmqi_view_count(&count, &model->spec, view);
-    status = move_pixels(session, pixels,
-                         3 * (size_t)view->width * (size_t)view->height * sizeof *pixels);
+    status = move_pixels(session, pixels, view_numbers(&session->picture, view) * sizeof *pixels);
     if (status == MMQ_OK)
         status = upload_tower_index(session, view, &count);
     if (status != MMQ_OK)
@@ -232,25 +240,61 @@ static int32_t run_view(struct mmqi_session *session, const struct mmqi_view *vi
     course.run.rows[MMQI_ROWS_IMAGE] = count.rows;
     course.run.picture_height = view->height;
     course.run.picture_width = view->width;
+    course.run.picture_frames = session->picture.frames;
     return run_course(&course, session, mmqi_graph_n_segments(model->vision), watch);
 }
 
+/* Of the greatest view. */
+static size_t most_pixels(const struct mmqi_views *views)
+{
+    size_t most = 0;
+
+    for (int32_t k = 0; k < views->n; k++) {
+        size_t pixels = (size_t)views->view[k].width * (size_t)views->view[k].height;
+
+        most = pixels > most ? pixels : most;
+    }
+    return most;
+}
+
+/* A video, view after view: only the frames of one are pixels at a time. */
+static int32_t run_groups(struct mmqi_session *session, const struct mmqi_image *video,
+                          const struct mmqi_watch *watch)
+{
+    const struct mmqi_spec *spec = &session->model->spec;
+    const struct mmqi_views *views = &session->picture.views;
+    int32_t rows = session->picture.made_rows / views->n, status = MMQ_OK;
+    float *pixels;
+
+    for (int32_t k = 0; k < views->n && status == MMQ_OK; k++) {
+        status = mmqi_preprocess_group(&pixels, views, k, &spec->video_recipe, video);
+        if (status == MMQ_OK)
+            status = run_view(session, &views->view[k], pixels, k * rows, watch);
+        mmqi_free(pixels);
+    }
+    return status;
+}
+
 /* View after view. */
-static int32_t run_views(struct mmqi_session *session, const float *pixels,
+static int32_t run_views(struct mmqi_session *session, const struct mmqi_drawing *drawing,
                          const struct mmqi_watch *watch)
 {
     const struct mmqi_views *views = &session->picture.views;
+    size_t most = most_pixels(views);
+    float *values = mmqi_alloc_array(most, 3 * sizeof *values);
     struct mmqi_view_rows count;
     int32_t first = 0, status = MMQ_OK;
 
+    if (!values)
+        status = mmqi_fail(MMQ_ERR_NOMEM, "session: no memory for 3 x %zu values", most);
     for (int32_t k = 0; k < views->n && status == MMQ_OK; k++) {
-        const struct mmqi_view *view = &views->view[k];
-
-        status = run_view(session, view, pixels, first, watch);
-        mmqi_view_count(&count, &session->model->spec, view);
+        status = mmqi_drawing_view(drawing, k, values);
+        if (status == MMQ_OK)
+            status = run_view(session, &views->view[k], values, first, watch);
+        mmqi_view_count(&count, &session->model->spec, &views->view[k]);
         first += count.rows;
-        pixels += 3 * (size_t)view->width * (size_t)view->height;
     }
+    mmqi_free(values);
     return status;
 }
 
@@ -282,18 +326,19 @@ int32_t mmqi_session_encode(struct mmqi_session *session, int32_t picture,
                             const struct mmqi_watch *watch)
 {
     uint64_t begin = mmqi_os_nanoseconds();
-    float *pixels;
+    struct mmqi_drawing *drawing;
     int32_t status;
 
     if (session->encoded == picture)
         return MMQ_OK;
     session->encoded = -1;
-    status = read_pixels(&pixels, session, session->pictures[picture]);
+    status = open_picture(&drawing, session, session->pictures[picture]);
     if (status == MMQ_OK)
-        status = run_views(session, pixels, watch);
+        status = drawing ? run_views(session, drawing, watch)
+                         : run_groups(session, session->pictures[picture], watch);
     if (status == MMQ_OK)
         status = move_image(session);
-    mmqi_free(pixels);
+    mmqi_drawing_free(drawing);
     if (status != MMQ_OK)
         return status;
     session->encoded = picture;

@@ -535,7 +535,8 @@ void mmqi_session_truncate(struct mmqi_session *session, int32_t length)
 static bool tokens_equal(const struct mmqi_session *session, struct mmqi_token have,
                          struct mmqi_token want, struct mmqi_image *const *images, int32_t *n_same)
 {
-    if (have.id != want.id || have.row != want.row || have.picture != want.picture)
+    if (have.id != want.id || have.row != want.row || have.picture != want.picture ||
+        memcmp(have.position, want.position, sizeof have.position) != 0)
         return false;
     if (want.picture < *n_same)
         return true;
@@ -576,7 +577,7 @@ int32_t mmqi_session_tokens(struct mmqi_tokens *tokens, const struct mmqi_sessio
 
     for (size_t i = 0; i < prompt->n_images; i++) {
         image = prompt->images[i];
-        status = mmqi_model_measure(&picture, session->model, image->width, image->height);
+        status = mmqi_model_measure_image(&picture, session->model, image);
         if (status != MMQ_OK)
             return status;
         if (picture.rows > layout->context)

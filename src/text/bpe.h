@@ -17,10 +17,8 @@
 enum {
     MMQI_BPE_DIRECT = 0x180, /* code points whose ids are in an array */
     MMQI_BPE_KEPT = 1024,
-    MMQI_BPE_NO_UNK = -1,   /* there is no unknown token */
-    MMQI_BPE_LOST_UNK = -2, /* one is named but is not in the vocabulary: an error once needed */
-    /* Of all tokens that are split, the sum of squared bytes: a hundred times what one needs. */
-    MMQI_MAX_SPLIT_WORK = 1 << 30
+    MMQI_BPE_NO_UNK = -1,  /* there is no unknown token */
+    MMQI_BPE_LOST_UNK = -2 /* one is named but is not in the vocabulary: an error once needed */
 };
 
 struct mmqi_bpe {
@@ -32,23 +30,26 @@ struct mmqi_bpe {
     } * pairs;
     size_t n_slots, n_pairs; /* n_slots is 0 or a power of two */
     size_t n_ranks;
-    uint64_t split_work;
     int32_t unk; /* MMQI_BPE_NO_UNK: a character without a token vanishes */
     bool byte_fallback, fuse_unk, ignore_merges;
     int32_t direct[MMQI_BPE_DIRECT]; /* id of the character, -1 */
-    int32_t bytes[256];              /* id of "<0xNN>", -1 */
+    /* Characters that are no tokens but parts of some: symbols with ids from first_lone on, which
+     * become other symbols or, in the end, unknown characters. */
+    struct mmqi_vocab lone;
+    int32_t first_lone;
+    int32_t bytes[256]; /* id of "<0xNN>", -1 */
 };
 
 /* The next merge in order of rank. Both tokens and their union must be in the vocabulary. */
 int32_t mmqi_bpe_add_merge(struct mmqi_bpe *bpe, const char *name, const char *left,
                            size_t left_size, const char *right, size_t right_size);
-/* A merge of two ids into a third at a rank of the caller's, which others may have too. For those
- * whose vocabulary alone says what may be merged. */
-int32_t mmqi_bpe_add_pair(struct mmqi_bpe *bpe, const char *name, int32_t left, int32_t right,
-                          int32_t joined, uint32_t rank);
-/* Every way to put the token `id` together of two others becomes a merge at `rank`; `mergeable`,
- * by id, may leave tokens out, also as parts (NULL: none). */
-int32_t mmqi_bpe_add_splits(struct mmqi_bpe *bpe, const char *name, int32_t id, uint32_t rank,
+/*
+ * For vocabularies without a list of merges, where any two tokens may become
+ * the one that they spell together, in order of its rank: the merges that
+ * come to this. `ranks` and `mergeable` are by id (NULL: all are); tokens that
+ * are not mergeable are neither parts nor wholes. The model must be sealed.
+ */
+int32_t mmqi_bpe_add_wholes(struct mmqi_bpe *bpe, const char *name, const uint32_t *ranks,
                             const uint8_t *mergeable);
 /* Once vocabulary and flags are set, before the first word. */
 void mmqi_bpe_seal(struct mmqi_bpe *bpe);

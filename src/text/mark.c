@@ -220,7 +220,8 @@ static int32_t link_parts(struct mmqi_marked *marked, size_t n_parts)
             (struct mmqi_chat_message){text, &marked->parts[part], from[i].n_parts};
         text += strlen(text) + 1;
         for (j = 0; j < from[i].n_parts; j++, part++) {
-            marked->parts[part] = (struct mmqi_chat_part){from[i].parts[j].is_image, text};
+            marked->parts[part] = from[i].parts[j];
+            marked->parts[part].text = text;
             text += strlen(text) + 1;
         }
     }

@@ -271,23 +271,27 @@ static int compare_scores(const void *a, const void *b)
 /* The best score first; pieces of equal scores are equals. */
 static int32_t add_merges(struct reading *reading)
 {
-    struct mmqi_bpe *bpe = &reading->tokenizer->bpe;
     struct scored *order = mmqi_alloc_array(reading->n, sizeof *order);
-    uint32_t rank = 0;
-    int32_t status = MMQ_OK;
+    uint32_t *ranks = mmqi_alloc_array(reading->n, sizeof *ranks), rank = 0;
+    int32_t status = MMQ_ERR_NOMEM;
     size_t i;
 
-    if (!order)
-        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the merges", reading->name);
+    if (!order || !ranks)
+        goto done;
     for (i = 0; i < reading->n; i++)
         order[i] = (struct scored){reading->pieces[i].score, (int32_t)i};
     qsort(order, reading->n, sizeof *order, compare_scores);
-    for (i = 0; i < reading->n && status == MMQ_OK; i++) {
+    for (i = 0; i < reading->n; i++) {
         rank += i > 0 && order[i].score < order[i - 1].score;
-        status = mmqi_bpe_add_splits(bpe, reading->name, order[i].id, rank, reading->kinds);
+        ranks[order[i].id] = rank;
     }
+    status = mmqi_bpe_add_wholes(&reading->tokenizer->bpe, reading->name, ranks, reading->kinds);
+done:
     mmqi_free(order);
-    return status;
+    mmqi_free(ranks);
+    return status == MMQ_ERR_NOMEM
+               ? mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the merges", reading->name)
+               : status;
 }
 
 static int32_t build_model(struct reading *reading)
@@ -384,7 +388,7 @@ static int32_t read_legacy(struct mmqi_tokenizer *tokenizer, const struct mmqi_s
     int32_t status = mmqi_settings_bool(config, "legacy", &legacy);
 
     tokenizer->begins_once = !legacy;
-    tokenizer->raw_added = true; /* its classes cut a text at all of them first */
+    tokenizer->pieces_are_normal = true;
     return status;
 }
 

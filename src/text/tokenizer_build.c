@@ -118,22 +118,34 @@ static int32_t read_stages(struct mmqi_tokenizer *tokenizer, const char *name, c
     return status;
 }
 
+/* All merges, in order of the ids. */
+static int32_t add_merges(struct mmqi_bpe *bpe, const char *name)
+{
+    uint32_t *ranks = mmqi_alloc_array(bpe->vocab.n_ids + 1, sizeof *ranks);
+    int32_t status;
+
+    if (!ranks)
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the merges", name);
+    for (size_t id = 0; id < bpe->vocab.n_ids; id++)
+        ranks[id] = (uint32_t)id;
+    status = mmqi_bpe_add_wholes(bpe, name, ranks, NULL);
+    mmqi_free(ranks);
+    return status;
+}
+
 int32_t mmqi_build_ranks(struct mmqi_tokenizer *tokenizer, const char *name, const char *pattern,
                          size_t pattern_size, bool nfc)
 {
     struct mmqi_bpe *bpe = &tokenizer->bpe;
-    int32_t status = MMQ_OK;
-    size_t id;
+    int32_t status;
 
     bpe->unk = MMQI_BPE_NO_UNK;
-    bpe->ignore_merges = true; /* a word that is a token is taken as it is */
     mmqi_bpe_seal(bpe);
     for (int byte = 0; byte < 256; byte++)
         if (bpe->direct[mmqi_byte_to_letter((unsigned char)byte)] < 0)
             return mmqi_fail(MMQ_ERR_FORMAT, "%s: there is no token for byte %d", name, byte);
-    for (id = 0; id < bpe->vocab.n_ids && status == MMQ_OK; id++)
-        if (mmqi_vocab_text(&bpe->vocab, (int32_t)id, NULL))
-            status = mmqi_bpe_add_splits(bpe, name, (int32_t)id, (uint32_t)id, NULL);
+    status = add_merges(bpe, name);
+    bpe->ignore_merges = true; /* a word that is a token is taken as it is */
     return status == MMQ_OK ? read_stages(tokenizer, name, pattern, pattern_size, nfc) : status;
 }
 

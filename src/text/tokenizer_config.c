@@ -30,7 +30,7 @@ static int32_t put_token(const struct source *source, const struct mmqi_added_to
     uint8_t flags = token->flags;
     int32_t known;
 
-    if (source->tokenizer->raw_added)
+    if (source->tokenizer->pieces_are_normal)
         flags &= (uint8_t)~MMQI_ADDED_NORMALIZED;
 
     if (token->size == 0)

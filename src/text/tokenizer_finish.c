@@ -83,7 +83,8 @@ static int32_t add_pattern(struct mmqi_tokenizer *tokenizer, const char *name, i
         return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the added tokens", name);
     if (added->flags[id] & MMQI_ADDED_NORMALIZED) {
         matcher = &added->normalized;
-        status = mmqi_tokenizer_normalize(tokenizer, true, pair, &text, &size);
+        if (!tokenizer->pieces_are_normal)
+            status = mmqi_tokenizer_normalize(tokenizer, true, pair, &text, &size);
     }
     if (status == MMQ_OK && mmqi_matcher_add(matcher, text, size, id) != MMQ_OK)
         status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the added tokens", name);

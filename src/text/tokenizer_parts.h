@@ -37,7 +37,9 @@ struct mmqi_tokenizer {
     struct mmqi_stages sections[MMQI_N_SECTIONS];
     int32_t vocab_size;
     bool begins_once; /* text behind an added token is no new beginning, which normalizers mark */
-    bool raw_added;   /* tokens that a config adds are looked for in raw text, normalized or not */
+    /* MMQI_ADDED_NORMALIZED is for a user's pieces, which are in normal form as they stand; tokens
+     * that a config adds are all looked for in raw text. */
+    bool pieces_are_normal;
 };
 
 /* ---- for those who read one: `name` is the file, for messages ---- */

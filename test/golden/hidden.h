@@ -31,7 +31,7 @@ struct hidden {
     const char *segment;
     struct mmqi_session *session;
     float *rows;
-    size_t n, cols;
+    size_t n;
     int32_t status;
 };
 
@@ -79,7 +79,6 @@ static int32_t keep_rows(void *user, const struct mmqi_segment *segment,
         strncmp(segment->name, "vision.", 7) == 0)
         h->status = sort_patches(h, rows + h->n, live_out);
     h->n += n;
-    h->cols = (size_t)live_out->cols;
     return h->status;
 }
 
@@ -117,29 +116,6 @@ static bool has_segment(const struct mmqi_model *model, const char *name)
             if (strcmp(mmqi_graph_segment_at(graphs[i], s)->name, name) == 0)
                 return true;
     return false;
-}
-
-/* A tower of views of one size visits its patches square by square, as its connector wants them;
- * the families that have one of these count patches row by row. */
-static bool to_grid_order(struct hidden *h, const struct mmqi_spec *spec)
-{
-    size_t across = (size_t)(spec->view_width / spec->patch), merge = (size_t)spec->merge;
-    size_t patches = across * (size_t)(spec->view_height / spec->patch), n = h->n / h->cols;
-    float *rows = spec->view_width && merge > 1 ? malloc(h->n * sizeof *rows) : NULL;
-
-    if (!rows)
-        return spec->view_width == 0 || merge <= 1;
-    for (size_t i = 0; i < n; i++) {
-        size_t at = i % patches, square = at / (merge * merge), inside = at % (merge * merge);
-        size_t row = square / (across / merge) * merge + inside / merge;
-        size_t col = square % (across / merge) * merge + inside % merge;
-
-        memcpy(rows + (i - at + row * across + col) * h->cols, h->rows + i * h->cols,
-               h->cols * sizeof *rows);
-    }
-    free(h->rows);
-    h->rows = rows;
-    return true;
 }
 
 /* All that `segment` makes of the prompt: h->rows is the caller's to free. */

@@ -1,5 +1,5 @@
 /*
- * tokenizer_case [--tokenizers DIR] FILE|DIR...: do tokenizers give what their own library gave?
+ * tokenizer_case [--tokenizers DIR] FILE|DIR...: do tokenizers give what their library gave?
  *
  * Each FILE has the form of ../shared/golden/tokenizer (a DIR stands for all its FILE.json): every
  * string is encoded with and without special tokens, and decoded with and without them, at once and

@@ -2,7 +2,8 @@
 """Make a tiny Qwen2-VL, Qwen2.5-VL or Qwen3-VL with random weights, and what transformers computes.
 
   make_qwen2_vl_case.py OUT             write the case into the new folder OUT, whose name begins with
-                                        that of a family: test/golden/qwen2_5_vl_tiny
+                                        that of a family: test/golden/qwen2_5_vl_tiny; with "video" in
+                                        it, of videos: test/golden/qwen2_vl_video_tiny
   make_qwen2_vl_case.py --compare CASE  compute an existing case again and print the differences
 
 As make_llava_case.py, whose pictures, text and rules it shares (see there for what it needs): the
@@ -12,6 +13,7 @@ import json
 import os
 import sys
 
+import numpy as np
 import PIL
 import torch
 import transformers
@@ -34,7 +36,8 @@ PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-CHAT_TEMPLATE = (
+# With VIDEO_TEMPLATE in its place, or nothing.
+TEMPLATE = (
     "{%- set pictures = namespace(value=0) -%}"
     "{%- for message in messages -%}"
     "{%- if loop.first and message['role'] != 'system' -%}"
@@ -45,12 +48,19 @@ CHAT_TEMPLATE = (
     "{%- if part['type'] == 'image' or 'image' in part -%}{%- set pictures.value = pictures.value + 1 -%}"
     "{%- if add_vision_id -%}{{- 'Picture ' ~ pictures.value ~ ': ' -}}{%- endif -%}"
     "{{- '<|vision_start|><|image_pad|><|vision_end|>' -}}"
-    "{%- elif 'text' in part -%}{{- part['text'] -}}{%- endif -%}"
+    "@VIDEO@{%- elif 'text' in part -%}{{- part['text'] -}}{%- endif -%}"
     "{%- endfor -%}{%- endif -%}"
     "{{- '<|im_end|>\\n' -}}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
 )
+
+VIDEO_TEMPLATE = "{%- elif part['type'] == 'video' -%}{{- '<|vision_start|><|video_pad|><|vision_end|>' -}}"
+
+
+def template_of(with_video):
+    return TEMPLATE.replace("@VIDEO@", VIDEO_TEMPLATE if with_video else "")
+
 
 # The "é" of the second prompt is spelled in two characters: the tokenizer composes it.
 PROMPTS = [
@@ -70,6 +80,31 @@ PROMPTS = [
         ],
     ),
 ]
+
+
+def video(n, fps=None):
+    return {"type": "video", "video": [f"images/frame{i}.png" for i in range(n)]} | ({"fps": fps} if fps else {})
+
+
+# An odd number of frames at no rate; then a picture, and frames so slow that in Qwen2.5-VL the second view is later than all
+# the words behind it: the answer then goes on behind the latest position, not behind the last word's.
+VIDEO_PROMPTS = [
+    ("three_frames", [("user", [video(3), text("What moves, and where does it go?")])]),
+    ("picture_and_frames", [("user", [text("First "), picture("images/steps.png"), text(", then "), video(4, 0.1),
+                                      text(": which one moves? It's the second, and it goes from the left to the right.")])]),
+]
+VIDEO_SQUARES = 6
+FRAME = (48, 32)  # as large as the bounds allow, in whole squares
+
+
+def make_frames(folder):
+    """A disk that moves over waves: four frames."""
+    x, y = np.meshgrid(np.arange(FRAME[0]), np.arange(FRAME[1]))
+    for i in range(4):
+        disk = np.hypot(x - 9 - 9 * i, y - 12 - 3 * i) < 7
+        waves = [128 + 90 * np.sin(x / (5 + c) + i) * np.cos(y / (7 - c)) for c in range(3)]
+        pixels = [np.where(disk, (250, 60, 20)[c], wave) for c, wave in enumerate(waves)]
+        Image.fromarray(np.rint(np.stack(pixels, -1)).astype(np.uint8), "RGB").save(f"{folder}/frame{i}.png", optimize=True)
 
 
 # ---- the parts of the checkpoint ---------------------------------------------------------------
@@ -262,7 +297,7 @@ def write_weights(folder, model, family):
               f"{folder}/model.safetensors", metadata={"format": "pt"})
 
 
-def write_model(folder, model, config, tokenizer, family):
+def write_model(folder, model, config, tokenizer, family, with_video):
     os.makedirs(folder)
     write_weights(folder, model, family)
     t = config.text_config
@@ -275,7 +310,14 @@ def write_model(folder, model, config, tokenizer, family):
         "patch_size": PATCH, "merge_size": 2, "temporal_patch_size": 2,
         "image_mean": family.mean, "image_std": family.std,
     })
-    write_json(f"{folder}/chat_template.json", {"chat_template": CHAT_TEMPLATE})
+    if with_video:
+        write_json(f"{folder}/video_preprocessor_config.json", {
+            "video_processor_type": "Qwen2VLVideoProcessor", "processor_class": f"{family.classes}Processor",
+            "size": {"shortest_edge": 4 * SQUARE ** 2, "longest_edge": VIDEO_SQUARES * SQUARE ** 2},
+            "patch_size": PATCH, "merge_size": 2, "temporal_patch_size": 2,
+            "image_mean": family.mean, "image_std": family.std,
+        })
+    write_json(f"{folder}/chat_template.json", {"chat_template": template_of(with_video)})
     tokenizer.save(f"{folder}/tokenizer.json")
     added = {str(tokenizer.token_to_id(c)): {"content": c, "lstrip": False, "normalized": False, "rstrip": False,
                                              "single_word": False, "special": True} for c in SPECIAL}
@@ -291,12 +333,19 @@ def write_model(folder, model, config, tokenizer, family):
 
 def open_case(case):
     folder, family = f"{case}/model", family_of(case)
-    video = transformers.Qwen3VLVideoProcessor if family.model_type == "qwen3_vl" else transformers.Qwen2VLVideoProcessor
+    kind = transformers.Qwen3VLVideoProcessor if family.model_type == "qwen3_vl" else transformers.Qwen2VLVideoProcessor
+    of_videos = os.path.exists(f"{folder}/video_preprocessor_config.json")
     processor = family.class_of("Processor")(
         image_processor=Qwen2VLImageProcessorPil.from_pretrained(folder), tokenizer=AutoTokenizer.from_pretrained(folder),
-        video_processor=video(), chat_template=CHAT_TEMPLATE)
+        video_processor=kind.from_pretrained(folder) if of_videos else kind(), chat_template=template_of(of_videos))
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     return processor, model.eval()
+
+
+def rope_positions(model, inputs):
+    """Positions [3, 1, prompt], and how far those of the answer lie from its places."""
+    known = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts", "mm_token_type_ids")
+    return model.model.get_rope_index(inputs["input_ids"], **{name: inputs[name] for name in known if name in inputs})
 
 
 def greedy(model, inputs):
@@ -313,7 +362,7 @@ def greedy(model, inputs):
         ids.append(int(rows[-1].argmax()))
         if best - second <= MARGIN or ids[-1] >= model.config.text_config.bos_token_id:
             raise Unclear
-        if "image_grid_thw" in inputs:  # else the model still has that of the prompt before
+        if "image_grid_thw" in inputs or "video_grid_thw" in inputs:  # else the model still has that of the prompt before
             delta = int(model.model.rope_deltas)
         at = n + len(ids) - 1 + delta
         step = {"input_ids": torch.tensor([[ids[-1]]]), "position_ids": torch.full((3, 1, 1), at)}
@@ -322,6 +371,9 @@ def greedy(model, inputs):
     whole = dict(inputs, input_ids=torch.cat([inputs["input_ids"], more], 1),
                  mm_token_type_ids=torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(more)], 1))
     whole.pop("attention_mask", None)
+    if "image_grid_thw" in inputs or "video_grid_thw" in inputs:
+        positions = rope_positions(model, inputs)[0]
+        whole["position_ids"] = torch.cat([positions, torch.arange(n + delta, n + delta + STEPS - 1).expand(3, 1, -1)], 2)
     again = model(**whole, use_cache=False).logits[0, -STEPS:].float()
     assert float((again - logits).abs().max()) < 1e-3
     return ids, logits, float((again - logits).abs().max())
@@ -330,7 +382,14 @@ def greedy(model, inputs):
 def prepare(messages, processor, case):
     rendered = processor.apply_chat_template(messages, add_generation_prompt=True)
     images = [Image.open(f"{case}/{file}") for file in pictures_of(messages)]
-    inputs = dict(processor(text=rendered, images=images or None, return_tensors="pt"))
+    parts = [part for m in messages for part in m["content"] if part["type"] == "video"]
+    videos = [[Image.open(f"{case}/{file}") for file in part["video"]] for part in parts]
+    more = {}
+    if videos:
+        more = dict(videos=videos, video_metadata=[
+            {"total_num_frames": len(part["video"]), "fps": part.get("fps"), "frames_indices": list(range(len(part["video"])))}
+            for part in parts])
+    inputs = dict(processor(text=rendered, images=images or None, return_tensors="pt", **more))
     inputs.setdefault("mm_token_type_ids", torch.zeros_like(inputs["input_ids"]))
     return rendered, images, inputs
 
@@ -351,6 +410,37 @@ def hook_hidden(model, tensors):
     return hooks
 
 
+def features_of(model, kind, inputs):
+    """Rows of the pictures or the videos of a prompt, one tensor each; and those of DeepStack."""
+    if kind == "image":
+        features = model.model.get_image_features(pixel_values=inputs["pixel_values"], image_grid_thw=inputs["image_grid_thw"])
+    else:
+        features = model.model.get_video_features(
+            pixel_values_videos=inputs["pixel_values_videos"], video_grid_thw=inputs["video_grid_thw"])
+    return list(getattr(features, "pooler_output", features)), getattr(features, "deepstack_features", None) or []
+
+
+def add_vision(k, entry, messages, inputs, model, tensors):
+    """What the tower takes and makes, pictures and videos in the order of the prompt."""
+    rows, pixels, grids = {}, {}, {}
+    for kind, name in (("image", "pixel_values"), ("video", "pixel_values_videos")):
+        if f"{kind}_grid_thw" not in inputs:
+            continue
+        grids[kind] = inputs[f"{kind}_grid_thw"].tolist()
+        rows[kind], deepstack = features_of(model, kind, inputs)
+        pixels[kind] = list(inputs[name].split([t * h * w for t, h, w in grids[kind]]))
+        for j, features in enumerate(deepstack):
+            tensors[f"p{k}.deepstack.{j}"] = features.float()
+        entry[f"{kind}_grid_thw"] = list(grids[kind])
+    order = [part["type"] for m in messages for part in m["content"] if part["type"] in rows]
+    tensors[f"p{k}.pixel_values"] = torch.cat([pixels[kind].pop(0) for kind in order]).float()
+    tensors[f"p{k}.vision_out"] = torch.cat([rows[kind].pop(0) for kind in order]).float()
+    entry["pixel_values_shape"] = list(tensors[f"p{k}.pixel_values"].shape)
+    positions, delta = rope_positions(model, inputs)
+    tensors[f"p{k}.position_ids"] = positions[:, 0].float()
+    entry["rope_delta"] = int(delta)
+
+
 def run_prompt(k, name, messages, model, processor, case, tensors):
     rendered, images, inputs = prepare(messages, processor, case)
     hooks = hook_hidden(model, tensors) if k == 0 and family_of(case).hidden else []
@@ -367,20 +457,8 @@ def run_prompt(k, name, messages, model, processor, case, tensors):
                    for f, i in zip(pictures_of(messages), images)],
         "input_ids": inputs["input_ids"][0].tolist(),
     }
-    if images:
-        pixels, grids = inputs["pixel_values"], inputs["image_grid_thw"]
-        tensors[f"p{k}.pixel_values"] = pixels.float()
-        entry["pixel_values_shape"] = list(pixels.shape)
-        entry["image_grid_thw"] = grids.tolist()
-        features = model.model.get_image_features(pixel_values=pixels, image_grid_thw=grids)
-        for j, rows in enumerate(getattr(features, "deepstack_features", None) or []):
-            tensors[f"p{k}.deepstack.{j}"] = rows.float()
-        features = getattr(features, "pooler_output", features)
-        tensors[f"p{k}.vision_out"] = torch.cat(list(features)).float()
-        positions, delta = model.model.get_rope_index(
-            inputs["input_ids"], image_grid_thw=grids, mm_token_type_ids=inputs["mm_token_type_ids"])
-        tensors[f"p{k}.position_ids"] = positions[:, 0].float()
-        entry["rope_delta"] = int(delta)
+    if "image_grid_thw" in inputs or "video_grid_thw" in inputs:
+        add_vision(k, entry, messages, inputs, model, tensors)
     tensors[f"p{k}.logits"] = logits
     top = logits.topk(2).values
     entry |= {
@@ -410,15 +488,17 @@ def influence_of_picture(model, processor, case):
     _, _, inputs = prepare(messages_of(PROMPTS[0][1]), processor, case)
     with torch.no_grad():
         before = model(**inputs).logits[0, -1]
-        inputs["pixel_values"] = -inputs["pixel_values"]
+        name = "pixel_values" if "pixel_values" in inputs else "pixel_values_videos"
+        inputs[name] = -inputs[name]
         return float((model(**inputs).logits[0, -1] - before).abs().max())
 
 
-def check_ids(entry, model_folder, image_token):
+def check_ids(entry, model_folder, image_token, video_token):
     """The tokenizers library alone gives the same ids, once pictures take their rows."""
     ids = Tokenizer.from_file(f"{model_folder}/tokenizer.json").encode(entry["rendered"]).ids
-    rows = [h * w // 4 for _, h, w in entry.get("image_grid_thw", [])]
-    expanded = [i for id_ in ids for i in ([id_] * rows.pop(0) if id_ == image_token else [id_])]
+    rows = {token: [t * h * w // 4 for t, h, w in entry.get(f"{kind}_grid_thw", [])]
+            for kind, token in (("image", image_token), ("video", video_token))}
+    expanded = [i for id_ in ids for i in ([id_] * rows[id_].pop(0) if id_ in rows else [id_])]
     assert expanded == entry["input_ids"], (expanded, entry["input_ids"])
 
 
@@ -435,14 +515,14 @@ def reference(case, prompts):
 # ---- the commands ----------------------------------------------------------------------------------
 
 
-def search_seed(model, case, config, tokenizer, prompts, family):
+def search_seed(model, case, config, tokenizer, prompts, family, with_video):
     """Write the model with the first seed whose greedy answers are clear-cut."""
     for seed in range(family.first_seed, family.first_seed + 4000):
         randomise(model, seed)
         if os.path.isdir(f"{case}/model"):
             write_weights(f"{case}/model", model, family)
         else:
-            write_model(f"{case}/model", model, config, tokenizer, family)
+            write_model(f"{case}/model", model, config, tokenizer, family, with_video)
         try:
             processor, loaded, entries, tensors = reference(case, prompts)
         except Unclear:
@@ -455,15 +535,18 @@ def search_seed(model, case, config, tokenizer, prompts, family):
 def make(case):
     name = os.path.basename(os.path.normpath(case))
     family = max((f for f in FAMILIES.values() if name.startswith(f.model_type)), key=lambda f: len(f.model_type))
+    with_video = "video" in name
     os.makedirs(case)
     make_pictures(f"{case}/images")
+    if with_video:
+        make_frames(f"{case}/images")
     tokenizer = make_tokenizer()
     config = family.config(tokenizer)
     model = family.class_of("ForConditionalGeneration")._from_config(config, attn_implementation="eager")
-    prompts = [(name, messages_of(prompt)) for name, prompt in PROMPTS]
-    seed, processor, loaded, entries, tensors = search_seed(model, case, config, tokenizer, prompts, family)
+    prompts = [(name, messages_of(prompt)) for name, prompt in (VIDEO_PROMPTS if with_video else PROMPTS)]
+    seed, processor, loaded, entries, tensors = search_seed(model, case, config, tokenizer, prompts, family, with_video)
     for entry in entries:
-        check_ids(entry, f"{case}/model", config.image_token_id)
+        check_ids(entry, f"{case}/model", config.image_token_id, config.video_token_id)
     count = sum(p.numel() for p in loaded.parameters())
     save_file({n: t.contiguous() for n, t in sorted(tensors.items())}, f"{case}/golden.safetensors")
     write_json(f"{case}/golden.json", {

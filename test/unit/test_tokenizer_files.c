@@ -196,6 +196,45 @@ START_TEST(a_score_above_another_wins_wherever_it_is)
 }
 END_TEST
 
+START_TEST(characters_without_a_piece_are_parts_of_others)
+{
+    struct mmqi_buf model = {0};
+    struct mmqi_tokenizer *tokenizer;
+
+    begin_model(&model, BPE);
+    put_plain_normalizer(&model);
+    put_piece(&model, "a", -1, NORMAL);                        /* 3 */
+    put_piece(&model, "xy", -2, NORMAL);                       /* 4 */
+    put_piece(&model, "\xE7\x94\xA8\xE6\x88\xB7", -3, NORMAL); /* 5: two of three bytes */
+    put_piece(&model, "axy", -4, NORMAL);                      /* 6 */
+    tokenizer = open_model(&model);
+    ck_assert_int_eq(mmqi_tokenizer_vocab_size(tokenizer), 7);
+    expect_ids(tokenizer, "xy", "4");
+    expect_ids(tokenizer, "axyxyx", "6 4 0");
+    expect_ids(tokenizer, "xqyz\xE7\x94\xA8", "0"); /* a run of unknown ones is one */
+    expect_ids(tokenizer, "xaqxy", "0 3 0 4");
+    expect_ids(tokenizer, "\xE7\x94\xA8\xE6\x88\xB7\xE7\x94\xA8", "5 0");
+    mmqi_tokenizer_free(tokenizer);
+}
+END_TEST
+
+START_TEST(a_users_piece_is_found_as_it_stands)
+{
+    struct mmqi_buf model = {0};
+    struct mmqi_tokenizer *tokenizer;
+
+    begin_model(&model, BPE);                               /* whose normalizer trims */
+    put_piece(&model, "a", -1, NORMAL);                     /* 3 */
+    put_piece(&model, "a\xE2\x96\x81", -1, OWN);            /* 4 */
+    put_piece(&model, "\xE2\x96\x81", -1, NORMAL);          /* 5 */
+    put_piece(&model, "\xE2\x96\x81\xE2\x96\x81", -1, OWN); /* 6: never in trimmed text */
+    tokenizer = open_model(&model);
+    expect_ids(tokenizer, "a", "5 3");
+    expect_ids(tokenizer, "a  a ", "5 4 3");
+    mmqi_tokenizer_free(tokenizer);
+}
+END_TEST
+
 START_TEST(a_unigram_takes_the_best_sum_and_leaves_unused_pieces_out)
 {
     struct mmqi_buf model = {0};
@@ -507,20 +546,53 @@ START_TEST(any_rules_leave_a_text_utf8_and_come_to_an_end)
 }
 END_TEST
 
-START_TEST(tokens_so_long_that_their_splits_take_forever_are_refused)
+START_TEST(tokens_of_any_length_are_read_in_linear_time)
 {
+    enum { LONGEST = 1 << 20 };
     struct mmqi_buf model = {0};
-    char *text = malloc(40001);
+    struct mmqi_tokenizer *tokenizer;
+    char *text = malloc(LONGEST + 1);
 
-    memset(text, 'a', 40000);
-    text[40000] = '\0';
+    memset(text, 'a', LONGEST);
     begin_model(&model, BPE);
-    put_piece(&model, text, 0, NORMAL);
-    refuse_model(&model, MMQ_ERR_LIMIT, "too long");
+    put_plain_normalizer(&model);
+    for (size_t size = 1; size <= LONGEST; size *= 2) {
+        text[size] = '\0';
+        put_piece(&model, text, 0, NORMAL);
+        if (size < LONGEST)
+            text[size] = 'a';
+    }
+    tokenizer = open_model(&model);
+    expect_ids(tokenizer, text, "23"); /* doubled twenty times */
+    mmqi_tokenizer_free(tokenizer);
     begin_model(&model, UNIGRAM);
     put_piece(&model, text, 0, NORMAL);
-    refuse_model(&model, MMQ_ERR_LIMIT, "40000 bytes");
+    refuse_model(&model, MMQ_ERR_LIMIT, "1048576 bytes");
     free(text);
+}
+END_TEST
+
+START_TEST(a_whole_may_rank_before_its_parts)
+{
+    struct mmqi_buf model = {0};
+    struct mmqi_tokenizer *tokenizer;
+
+    begin_model(&model, BPE);
+    put_plain_normalizer(&model);
+    put_piece(&model, "abc", -1, NORMAL); /* 3: once there is an ab, before all others */
+    put_piece(&model, "cd", -2, NORMAL);  /* 4 */
+    put_piece(&model, "ab", -3, NORMAL);  /* 5 */
+    put_piece(&model, "a", -9, NORMAL);   /* 6 */
+    put_piece(&model, "b", -9, NORMAL);   /* 7 */
+    put_piece(&model, "c", -9, NORMAL);   /* 8 */
+    put_piece(&model, "d", -9, NORMAL);   /* 9 */
+    put_piece(&model, "acb", -1, NORMAL); /* 10: nothing ever becomes it */
+    tokenizer = open_model(&model);
+    expect_ids(tokenizer, "abc", "3");
+    expect_ids(tokenizer, "abcd", "5 4");
+    expect_ids(tokenizer, "abcabcd", "3 5 4");
+    expect_ids(tokenizer, "acb", "6 8 7");
+    mmqi_tokenizer_free(tokenizer);
 }
 END_TEST
 
@@ -814,6 +886,8 @@ int main(void)
     tcase_set_timeout(pieces, 60);
     tcase_add_test(pieces, pieces_of_equal_scores_are_merged_from_the_left);
     tcase_add_test(pieces, a_score_above_another_wins_wherever_it_is);
+    tcase_add_test(pieces, characters_without_a_piece_are_parts_of_others);
+    tcase_add_test(pieces, a_users_piece_is_found_as_it_stands);
     tcase_add_test(pieces, a_unigram_takes_the_best_sum_and_leaves_unused_pieces_out);
     tcase_add_test(pieces, settings_of_the_config_beside_a_model_count);
     tcase_add_test(pieces, every_token_that_a_config_adds_is_cut_out_of_raw_text);
@@ -825,7 +899,8 @@ int main(void)
     tcase_add_loop_test(pieces, spoilt_models_are_refused_or_run, 0,
                         sizeof spoilt / sizeof *spoilt);
     tcase_add_test(pieces, any_rules_leave_a_text_utf8_and_come_to_an_end);
-    tcase_add_test(pieces, tokens_so_long_that_their_splits_take_forever_are_refused);
+    tcase_add_test(pieces, tokens_of_any_length_are_read_in_linear_time);
+    tcase_add_test(pieces, a_whole_may_rank_before_its_parts);
     suite_add_tcase(suite, pieces);
     tcase_add_test(ranks, refuses_rank_files_that_lie);
     tcase_add_test(ranks, line_ends_of_every_kind_are_read);
