@@ -90,7 +90,7 @@ def video(n, fps=None):
 # the words behind it: the answer then goes on behind the latest position, not behind the last word's.
 VIDEO_PROMPTS = [
     ("three_frames", [("user", [video(3), text("What moves, and where does it go?")])]),
-    ("picture_and_frames", [("user", [text("First "), picture("images/steps.png"), text(", then "), video(4, 0.1),
+    ("picture_and_frames", [("user", [text("First "), picture("images/steps.png"), text(", then "), video(4, 0.05),
                                       text(": which one moves? It's the second, and it goes from the left to the right.")])]),
 ]
 VIDEO_SQUARES = 6
