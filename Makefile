@@ -197,7 +197,7 @@ EMULATED_C = $(filter-out -Wstrict-prototypes -Wmissing-prototypes,$(BASE)) -I. 
 $B/emulated/%.cu.o: %.cu test/emulated/emulate.h $B/cuda/flags
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(filter-out -std=gnu11 -Wshadow,$(EMULATED_C)) -std=gnu++17 -Wno-unused-function -Wno-unknown-pragmas -fno-exceptions -fno-rtti \
-		-include test/emulated/emulate.h -MMD -MP -x c++ -c -o $@ $<
+		-include test/emulated/emulate.h -DMMQI_CUDA_FUSE=2 -MMD -MP -x c++ -c -o $@ $<
 $B/emulated/%.c.o: %.c $B/cuda/flags
 	@mkdir -p $(@D)
 	$(call say,CC)$(CC) $(EMULATED_C) -MMD -MP -c -o $@ $<
@@ -278,11 +278,17 @@ $(TOKENIZERS): $(SHARED)/data/tokenizers.tar.xz
 	@mkdir -p $(@D)/llava_flickr
 	$(call say,GEN)tar xJf $< -C build --exclude='*/llama2/*' && \
 		cp $(wildcard $(SHARED)/models/llava-flickr/tokenizer*.json) $(@D)/llava_flickr && touch $@
+# Llama-2's once more, from its SentencePiece model and the two tokens that LLaVA added.
+PIECES := build/tokenizers/pieces
+$(PIECES): $(SHARED)/data/tokenizers.tar.xz
+	@mkdir -p $@/llama2
+	$(call say,GEN)tar xJOf $< tokenizers/llama2/tokenizer.model >$@/llama2/tokenizer.model && \
+		echo '{"<image>": 32000, "<pad>": 32001}' >$@/llama2/added_tokens.json && \
+		echo '{"additional_special_tokens": ["<image>", "<pad>"]}' >$@/llama2/special_tokens_map.json && touch $@
 ifneq ($(wildcard $(SHARED)/data/tokenizers.tar.xz),)
-REAL_TOKENIZERS := $(TOKENIZERS) $(if $(shell command -v $(PYTHON)),$(LLAMA2))
+REAL_TOKENIZERS := $(TOKENIZERS) $(PIECES) $(if $(shell command -v $(PYTHON)),$(LLAMA2))
 endif
-# Vectors of those whose spellings are read.
-VECTORS := llama2 llama3_2 llava_flickr minicpm_v4_5 mistral_nemo qwen2_5
+VECTORS := $(SHARED)/golden/tokenizer
 
 # One target per suite, so that -j runs them side by side; each leaves its output and its exit
 # status in build/$(config)/results, and none stops the others.
@@ -291,8 +297,9 @@ RUN = CC='$(CC)' test/tools/run_suite.sh $(RESULTS)
 SUITE_RUNS := $(SUITES:%=run/%)
 GOLDEN_RUNS := $(if $(wildcard test/golden/golden_case.c),\
 	$(COMMITTED_CASES:%=run/%) $(SHARED_CASES:%=run/shared/golden/%))
-RUNS := $(SUITE_RUNS) $(GOLDEN_RUNS) run/golden/tokenizer run/golden/preproc \
-	$(COMMITTED_VECTORS:%=run/%) run/abi run/install run/programs run/pack-host run/lint-selftest
+RUNS := $(SUITE_RUNS) $(GOLDEN_RUNS) run/golden/tokenizer run/golden/pieces run/golden/tokenizers \
+	run/golden/preproc $(COMMITTED_VECTORS:%=run/%) run/abi run/install run/programs run/pack-host \
+	run/lint-selftest
 suite_name = $(subst /,.,$(patsubst test/%,%,$(patsubst $B/%,%,$(1:run/%=%))))
 
 .PHONY: $(RUNS)
@@ -303,11 +310,16 @@ $(COMMITTED_CASES:%=run/%): run/%: $(GOLDEN)
 $(SHARED_CASES:%=run/shared/golden/%): run/shared/golden/%: $(GOLDEN)
 	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(SHARED)/golden/$*
 run/golden/tokenizer: $B/test/golden/tokenizer_case $(REAL_TOKENIZERS)
-	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(VECTORS:%=$(SHARED)/golden/tokenizer/%.json)
+	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(VECTORS)
 run/golden/preproc: $B/test/golden/preproc_case
 	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(SHARED)/golden/preproc
 $(COMMITTED_VECTORS:%=run/%): run/%: $B/test/golden/preproc_case
 	@$(RUN) $(call suite_name,$@) $< $*
+run/golden/pieces: $B/test/golden/tokenizer_case $(REAL_TOKENIZERS)
+	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(VECTORS)/llama2.json \
+		--tokenizers $(PIECES)
+run/golden/tokenizers: $B/test/golden/tokenizer_case
+	@$(RUN) $(call suite_name,$@) $< --tokenizers test/golden/tokenizers test/golden/tokenizers
 run/abi:
 	@$(RUN) abi test/abi/run.sh $B/abi
 run/install: all
@@ -334,7 +346,7 @@ unit: $(SUITE_RUNS) ## build and run the Check suites alone
 # can be taken to one that has a device and no compiler.
 GPU_PROGRAMS := $(addprefix $B/test/,ops/test_device ops/test_pack_rows ops/test_rows ops/test_matmul ops/test_together \
 	ops/test_attention ops/test_ops model/test_cuda_library model/test_cuda_model \
-	model/test_split golden/golden_case)
+	model/test_split model/test_steps golden/golden_case)
 .PHONY: gpu-programs
 gpu-programs: $(GPU_PROGRAMS) examples ## build all that check-gpu runs, without running it
 	+@$(MAKE) --no-print-directory cuda
@@ -399,6 +411,14 @@ demo: all ## describe a picture (IMAGE=...) with the repository's model, in 16 b
 .PHONY: real-model
 real-model: ## unpack the model of ../shared into build/models, for the tests that want a larger one
 	@test/tools/real_model.sh '$(SHARED)/models'
+
+# Writes 4.4 GB under build/sized, one checkpoint at a time. SIZES='smolvlm-256m describe' for some.
+SIZES ?=
+.PHONY: sized-check
+sized-check: $(PROGRAMS) ## count checkpoints of real size, and run one under a limit of 3 GB; logs in test/sized
+	@mkdir -p build/sized
+	@$(PYTHON) test/tools/sized_check.py $B '$(SHARED)' $(SIZES) >build/sized/check.log 2>&1; status=$$?; \
+		cat build/sized/check.log; $(if $(SIZES),,cp build/sized/check.log test/sized/check.log;) exit $$status
 
 # Hours on a small machine: LIMIT=3 OUT=/dev/stdout for a look.
 LIMIT ?= 100

@@ -14,8 +14,9 @@
  *
  * In `exact` mode that is all, whatever the number of rows. In `fast` mode up to 8 rows are split:
  * part i of 16 of each span, in whole blocks of 32, is computed by a block of its own (of
- * attention_split.cu where it serves), and a second kernel adds the parts in order; more rows go
- * through tensor cores where attention_tensor.cu serves them.
+ * attention_split.cu where it serves), and the last block of a head that is done, or a second
+ * kernel, adds the parts in order; more rows go through tensor cores where attention_tensor.cu
+ * serves them.
  */
 #include "cuda/attention.h"
 
@@ -197,29 +198,8 @@ static __global__ __launch_bounds__(THREADS) void attention_kernel(struct attent
 /* Adds the parts of a row's head, one block each, in order. */
 static __global__ void join_kernel(struct attention a)
 {
-    int dim = a.kv.head_dim;
-    int64_t row = blockIdx.y, head = blockIdx.x;
-    const float *parts = a.partial + (row * a.n_heads + head) * SPLITS * (dim + 2), *part;
-    float most = -INFINITY, sum = 0.0f, o, factor[SPLITS];
-
     wait_for_inputs();
-#pragma unroll
-    for (int i = 0; i < SPLITS; i++)
-        most = fmaxf(most, parts[i * (dim + 2) + dim]);
-#pragma unroll
-    for (int i = 0; i < SPLITS; i++) {
-        part = parts + i * (dim + 2);
-        factor[i] = part[dim + 1] > 0.0f ? expf(part[dim] - most) : 0.0f;
-        sum = fmaf(part[dim + 1], factor[i], sum);
-    }
-    for (int d = (int)threadIdx.x; d < dim; d += (int)blockDim.x) {
-        o = 0.0f;
-#pragma unroll
-        for (int i = 0; i < SPLITS; i++)
-            o = fmaf(parts[i * (dim + 2) + d], factor[i], o);
-        row_of(a.y, row)[head * dim + d] =
-            a.spans[row].begin < a.spans[row].end ? __fdiv_rn(o, sum) : 0.0f;
-    }
+    join_parts(a, blockIdx.y, blockIdx.x, (int)threadIdx.x, (int)blockDim.x);
 }
 
 /* ---- launching ---- */
@@ -261,7 +241,7 @@ extern "C" int32_t mmqi_cuda_attention(struct mmqi_stream *s, const struct mmqi_
                                        const struct mmqi_kv *kv, const struct mmqi_span *spans,
                                        float scale)
 {
-    struct attention a = {*y, *q, *kv, spans, scale, n_heads, NULL};
+    struct attention a = {*y, *q, *kv, spans, scale, n_heads, NULL, NULL};
     int32_t status;
 
     if (q->rows == 0 || n_heads == 0 || kv->head_dim == 0)
@@ -272,8 +252,10 @@ extern "C" int32_t mmqi_cuda_attention(struct mmqi_stream *s, const struct mmqi_
     else if (mmqi_cuda_tensor_attention_serves(s, &a))
         return mmqi_cuda_tensor_attention(s, &a);
     if (mmqi_cuda_split_attention_serves(&a)) {
+        if (MMQI_CUDA_FUSE >= 2 && q->rows * kv->n_heads <= MMQI_CUDA_COUNTERS)
+            a.arrived = s->counters;
         status = mmqi_cuda_split_attention(s, &a);
-        return status == MMQ_OK ? join(s, &a) : status;
+        return status == MMQ_OK && !a.arrived ? join(s, &a) : status;
     }
     if (kv->head_dim <= 4 * LANES)
         return run_attention<4>(s, &a);

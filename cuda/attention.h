@@ -22,7 +22,8 @@ struct attention {
     const struct mmqi_span *spans;
     float scale;
     int32_t n_heads;
-    float *partial; /* split: [rows, n_heads, SPLITS, head_dim + 2], o then m and l; else NULL */
+    float *partial;    /* split: [rows, n_heads, SPLITS, head_dim + 2], o then m and l; else NULL */
+    unsigned *arrived; /* split: [rows, n_kv_heads] zeros, to count parts; NULL: join() adds them */
 };
 
 /* First query head that reads key head `kv_head`: the least h with h * n_kv / n_heads == kv_head.
@@ -35,13 +36,7 @@ static __host__ __device__ inline int32_t first_head(int32_t kv_head, int32_t n_
 /* Key of a slot's head; its value lies page_rows * n_heads * head_dim further. */
 static __device__ inline const float *key_of(const struct mmqi_kv &kv, int32_t slot, int32_t head)
 {
-    uint32_t page = (uint32_t)slot / (uint32_t)kv.page_rows;
-    uint32_t row = (uint32_t)slot % (uint32_t)kv.page_rows;
-
-    if (kv.table)
-        page = (uint32_t)kv.table[page];
-    return kv.pages + (int64_t)page * kv.page_stride +
-           ((int64_t)row * kv.n_heads + head) * kv.head_dim;
+    return kv.pages + key_offset(kv, slot) + (int64_t)head * kv.head_dim;
 }
 
 static __device__ inline struct mmqi_span span_part(struct mmqi_span span, int part, int parts)
@@ -57,7 +52,37 @@ static __device__ inline struct mmqi_span span_part(struct mmqi_span span, int p
     return span;
 }
 
-/* The parts of few rows' spans, to a->partial. False where it cannot serve this call. */
+/* y of a row's head from its parts, added in order, by the threads `thread` of `threads`. */
+static __device__ inline void join_parts(const struct attention &a, int64_t row, int64_t head,
+                                         int thread, int threads)
+{
+    int dim = a.kv.head_dim;
+    const float *parts = a.partial + (row * a.n_heads + head) * SPLITS * (dim + 2), *part;
+    float most = -INFINITY, sum = 0.0f, o, factor[SPLITS];
+
+#pragma unroll
+    for (int i = 0; i < SPLITS; i++)
+        most = fmaxf(most, __ldcg(&parts[i * (dim + 2) + dim]));
+#pragma unroll
+    for (int i = 0; i < SPLITS; i++) {
+        float l = __ldcg(&parts[i * (dim + 2) + dim + 1]);
+
+        part = parts + i * (dim + 2);
+        factor[i] = l > 0.0f ? expf(__ldcg(&part[dim]) - most) : 0.0f;
+        sum = fmaf(l, factor[i], sum);
+    }
+    for (int d = thread; d < dim; d += threads) {
+        o = 0.0f;
+#pragma unroll
+        for (int i = 0; i < SPLITS; i++)
+            o = fmaf(__ldcg(&parts[i * (dim + 2) + d]), factor[i], o);
+        row_of(a.y, row)[head * dim + d] =
+            a.spans[row].begin < a.spans[row].end ? __fdiv_rn(o, sum) : 0.0f;
+    }
+}
+
+/* The parts of few rows' spans, to a->partial, and with a->arrived to y. False where it cannot
+ * serve this call. */
 bool mmqi_cuda_split_attention_serves(const struct attention *a);
 int32_t mmqi_cuda_split_attention(struct mmqi_stream *s, const struct attention *a);
 

@@ -8,7 +8,8 @@
  *   t[i] = (lanes' sums of q K[i], in halves) * scale
  *   m' = max(m, t...);  p[i] = e^(t[i] - m');  l = l * e^(m - m') + sum_i p[i];  o likewise with V
  *
- * then the warps are added in order. What a row gives depends on its own span alone.
+ * then the warps are added in order, and the parts by whichever block finishes last, in order as
+ * well. What a row gives depends on its own span alone.
  */
 #include "cuda/attention.h"
 
@@ -118,6 +119,24 @@ static __device__ inline void store_part(const struct attention &a, const struct
     }
 }
 
+/* Whether all other parts of the block's row and key head are stored, and seen by its threads. Who
+ * is last depends on timing; what it then computes does not. */
+static __device__ inline bool is_last(unsigned *arrived)
+{
+    __shared__ bool last;
+
+    __threadfence(); /* this thread's part, before the block counts as arrived */
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        last = atomicAdd(arrived, 1u) == SPLITS - 1;
+        if (last)
+            *arrived = 0; /* for the next call */
+        __threadfence();
+    }
+    __syncthreads();
+    return last;
+}
+
 template <int kHeads>
 static __global__ __launch_bounds__(THREADS) void split_kernel(struct attention a)
 {
@@ -156,6 +175,10 @@ static __global__ __launch_bounds__(THREADS) void split_kernel(struct attention 
             add_slots(s[h], q[h], k, v, here, a.scale);
     }
     store_part<kHeads>(a, s, first, n);
+    if (!a.arrived || !is_last(&a.arrived[blockIdx.x * a.kv.n_heads + blockIdx.y]))
+        return;
+    for (int h = warp; h < n; h += WARPS)
+        join_parts(a, blockIdx.x, first + h, lane, WARP);
 }
 
 bool mmqi_cuda_split_attention_serves(const struct attention *a)

@@ -8,8 +8,8 @@
  * slots, spans, page tables) is read on the device. Results never depend on
  * timing: no float atomics, fixed splits and fixed orders of summation.
  *
- * Products of one row wait for others that can share their launch, until another op is launched or
- * mmqi_cuda_flush() is called; an error of theirs is that call's.
+ * Products of one row and turns of few (rope) wait for others that can share their launch, until
+ * another op is launched or mmqi_cuda_flush() is called; an error of theirs is that call's.
  *
  * A call of the CUDA runtime that can fail is written
  *     status = MMQI_CUDA(device, cudaStreamSynchronize(stream));
@@ -42,7 +42,9 @@ enum {
     MMQI_CUDA_ALIGN = 256,           /* of device memory and of the parts of scratch */
     MMQI_CUDA_COMPILED = 4,          /* captured graphs that a stream keeps */
     MMQI_CUDA_CHOICES = 64,          /* shapes of products that a stream remembers */
-    MMQI_CUDA_GROUP = 3              /* products of one launch */
+    MMQI_CUDA_GROUP = 3,             /* products of one launch */
+    MMQI_CUDA_TURNS = 2,             /* matrices that one launch turns */
+    MMQI_CUDA_COUNTERS = 1024        /* of blocks that have arrived, of every stream */
 };
 
 struct mmqi_cuda_block; /* cuda/device.h */
@@ -85,6 +87,13 @@ struct mmqi_cuda_waiting {
     float *sum;
 };
 
+/* Heads that are not turned yet (rope.cu). */
+struct mmqi_cuda_turn {
+    struct mmqi_mat x;
+    struct mmqi_rope rope;
+    const int32_t *positions;
+};
+
 struct mmqi_stream {
     struct mmqi_device *device;
     cudaStream_t stream; /* does not wait for the legacy default stream */
@@ -92,12 +101,17 @@ struct mmqi_stream {
     struct mmqi_stream_options options;
     uint8_t *scratch; /* for one op at a time; aligned to MMQI_CUDA_ALIGN */
     size_t scratch_bytes;
-    void *workspace; /* MMQI_CUDA_WORKSPACE bytes, for cuBLASLt alone */
+    uint8_t *notes; /* pinned: MMQI_NOTES of MMQI_NOTE_BYTES */
+    cudaEvent_t noted[MMQI_NOTES];
+    unsigned *counters; /* MMQI_CUDA_COUNTERS, zeros between kernels */
+    void *workspace;    /* MMQI_CUDA_WORKSPACE bytes, for cuBLASLt alone */
     struct mmqi_cuda_compiled *compiled;
     struct mmqi_cuda_choice choices[MMQI_CUDA_CHOICES];
     uint32_t next_choice;
     struct mmqi_cuda_waiting waiting[MMQI_CUDA_GROUP];
     int32_t n_waiting;
+    struct mmqi_cuda_turn turns[MMQI_CUDA_TURNS]; /* after the products that wait */
+    int32_t n_turns;
 };
 
 /* ---- calls, devices (device.c) ---- */
@@ -128,13 +142,33 @@ int32_t mmqi_cuda_faulted(struct mmqi_device *device, const char *what);
 #define MMQI_CUBLAS(device, call)                                                                  \
     (mmqi_cuda_faulted(device, #call) ?: mmqi_cuda_check_lt(device, (call), #call))
 
-/* Launch the products that wait; none waits afterwards, whatever failed. Before every wait for the
+/* Launch the ops that wait; none waits afterwards, whatever failed. Before every wait for the
  * stream, and before and after what is captured. */
 int32_t mmqi_cuda_flush(struct mmqi_stream *s);
+/* Of turns alone: a part of mmqi_cuda_flush(). */
+int32_t mmqi_cuda_flush_turns(struct mmqi_stream *s);
+/* Whether the turn of k waits, and k and v are written to the cache with it: *status is the
+ * launch's. */
+bool mmqi_cuda_store_waiting(struct mmqi_stream *s, const struct mmqi_kv *kv,
+                             const struct mmqi_mat *k, const struct mmqi_mat *v,
+                             const int32_t *slots, int32_t *status);
+/* After a run that failed: what waits is not launched. */
+static inline void mmqi_cuda_forget_waiting(struct mmqi_stream *s)
+{
+    s->n_waiting = 0;
+    s->n_turns = 0;
+}
+
 /* Whether the one product that waits makes sum = a + b as well, being a or b; then nothing else is
  * to be done for it. */
 bool mmqi_cuda_add_waiting(struct mmqi_stream *s, const struct mmqi_mat *sum,
                            const struct mmqi_mat *a, const struct mmqi_mat *b);
+
+/* Whether the two products that wait are gate and up, and y is made with them: *status is the
+ * launch's. */
+bool mmqi_cuda_gate_waiting(struct mmqi_stream *s, const struct mmqi_mat *y,
+                            const struct mmqi_mat *gate, const struct mmqi_mat *up, int32_t act,
+                            int32_t *status);
 
 /* ---- scratch (scratch.c, the kernels' own): bytes that the ops of such a stream need ---- */
 
@@ -183,6 +217,7 @@ int32_t mmqi_cuda_interpolate(struct mmqi_stream *s, const struct mmqi_mat *y,
                               const struct mmqi_mat *table, const int32_t *taps,
                               const float *weights);
 int32_t mmqi_cuda_pick(struct mmqi_stream *s, int32_t *out, const struct mmqi_mat *x);
+int32_t mmqi_cuda_advance(struct mmqi_stream *s, const struct mmqi_step *step);
 
 extern const struct mmqi_ops mmqi_cuda_ops; /* all of them: ops.c */
 

@@ -51,6 +51,8 @@ int32_t mmqi_cuda_stream_open(struct mmqi_device *device, const struct mmqi_stre
                               struct mmqi_stream **out);
 int32_t mmqi_cuda_stream_wait(struct mmqi_stream *stream);
 void mmqi_cuda_stream_close(struct mmqi_stream *stream);
+int32_t mmqi_cuda_note(struct mmqi_stream *stream, int32_t note, const void *src, size_t size);
+int32_t mmqi_cuda_read_note(struct mmqi_stream *stream, int32_t note, void *dst, size_t size);
 size_t mmqi_cuda_stream_bytes(const struct mmqi_device *device,
                               const struct mmqi_stream_options *options);
 

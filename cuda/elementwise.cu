@@ -1,16 +1,10 @@
 /*
- * Ops on single elements: add, activations, gated activations; and the turn of
- * rotary positions, on pairs.
- *
- *   SILU        x * sigmoid(x)            sigmoid(t) = 1 / (1 + e^-t)
- *   GELU        0.5 x (1 + erf(x / sqrt 2))
- *   GELU_TANH   0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
- *   QUICK_GELU  x * sigmoid(1.702 x)
+ * Ops on single elements: add, activations, gated activations.
  *
  * One thread per element, or per four where add and gate meet aligned rows; each input is read
  * once, the output written once.
  */
-#include "cuda/kernel.h"
+#include "cuda/activation.h"
 
 /* Can rows be taken as float4? */
 static bool by_four(const struct mmqi_mat *m)
@@ -62,20 +56,6 @@ extern "C" int32_t mmqi_cuda_add(struct mmqi_stream *s, const struct mmqi_mat *y
     return launch(s, "add", add_kernel, element_grid(y->rows, y->cols), dim3(256), 0, *y, *a, *b);
 }
 
-static __device__ inline float act_of(float x, int32_t act)
-{
-    switch (act) {
-    case MMQI_ACT_SILU:
-        return x * (1.0f / (1.0f + expf(-x)));
-    case MMQI_ACT_GELU:
-        return 0.5f * x * (1.0f + erff(x * 0.70710678f));
-    case MMQI_ACT_GELU_TANH:
-        return 0.5f * x * (1.0f + tanhf(0.79788456f * (x + 0.044715f * x * x * x)));
-    default: /* MMQI_ACT_QUICK_GELU */
-        return x * (1.0f / (1.0f + expf(-1.702f * x)));
-    }
-}
-
 static __global__ void activate_kernel(struct mmqi_mat y, struct mmqi_mat x, int32_t act)
 {
     int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
@@ -105,7 +85,7 @@ static __global__ void gate_kernel(struct mmqi_mat y, struct mmqi_mat gate, stru
     if (col >= y.cols)
         return;
     for (int64_t r = blockIdx.y; r < y.rows; r += gridDim.y)
-        row_of(y, r)[col] = act_of(row_of(gate, r)[col], act) * row_of(up, r)[col];
+        row_of(y, r)[col] = gated(row_of(gate, r)[col], row_of(up, r)[col], act);
 }
 
 /* Four columns per thread. */
@@ -120,8 +100,8 @@ static __global__ void gate_four_kernel(struct mmqi_mat y, struct mmqi_mat gate,
     for (int64_t r = blockIdx.y; r < y.rows; r += gridDim.y) {
         float4 g = *four_at(gate, r, col), u = *four_at(up, r, col);
 
-        *four_at(y, r, col) = make_float4(act_of(g.x, act) * u.x, act_of(g.y, act) * u.y,
-                                          act_of(g.z, act) * u.z, act_of(g.w, act) * u.w);
+        *four_at(y, r, col) = make_float4(gated(g.x, u.x, act), gated(g.y, u.y, act),
+                                          gated(g.z, u.z, act), gated(g.w, u.w, act));
     }
 }
 
@@ -129,48 +109,15 @@ extern "C" int32_t mmqi_cuda_gate(struct mmqi_stream *s, const struct mmqi_mat *
                                   const struct mmqi_mat *gate, const struct mmqi_mat *up,
                                   int32_t act)
 {
+    int32_t status;
+
     if (y->rows == 0 || y->cols == 0)
         return MMQ_OK;
+    if (mmqi_cuda_gate_waiting(s, y, gate, up, act, &status))
+        return status;
     if (by_four(y) && by_four(gate) && by_four(up))
         return launch(s, "gate", gate_four_kernel, element_grid(y->rows, y->cols / 4), dim3(256), 0,
                       *y, *gate, *up, act);
     return launch(s, "gate", gate_kernel, element_grid(y->rows, y->cols), dim3(256), 0, *y, *gate,
                   *up, act);
-}
-
-/* One thread per pair (i, i + head_dim / 2) of a head; the angle's product, and those of the turn,
- * are rounded one by one, as on the CPU. */
-static __global__ void rope_kernel(struct mmqi_mat x, struct mmqi_rope rope,
-                                   const int32_t *positions)
-{
-    int32_t half = rope.head_dim / 2, pair = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x);
-    int32_t i = pair % half, axis = 0;
-    float angle, c, s, a, b, *at;
-
-    wait_for_inputs();
-    if (pair >= rope.n_heads * half)
-        return;
-    if (rope.axis)
-        axis = rope.axis[i];
-    for (int64_t r = blockIdx.y; r < x.rows; r += gridDim.y) {
-        angle = __fmul_rn((float)positions[r * rope.n_axes + axis], rope.inv_freq[i]);
-        c = cosf(angle);
-        s = sinf(angle);
-        at = row_of(x, r) + (int64_t)(pair / half) * rope.head_dim + i;
-        a = at[0];
-        b = at[half];
-        at[0] = __fadd_rn(__fmul_rn(a, c), -__fmul_rn(b, s));
-        at[half] = __fadd_rn(__fmul_rn(b, c), __fmul_rn(a, s));
-    }
-}
-
-extern "C" int32_t mmqi_cuda_rope(struct mmqi_stream *s, const struct mmqi_mat *x,
-                                  const struct mmqi_rope *rope, const int32_t *positions)
-{
-    int64_t pairs = (int64_t)rope->n_heads * (rope->head_dim / 2);
-
-    if (x->rows == 0 || pairs == 0)
-        return MMQ_OK;
-    return launch(s, "rope", rope_kernel, element_grid(x->rows, pairs), dim3(256), 0, *x, *rope,
-                  positions);
 }

@@ -40,7 +40,7 @@ static int32_t run_plain(const struct call *c)
                                                             c->plan, c->run, c->begin, c->end);
 
     if (status != MMQ_OK)
-        c->stream->n_waiting = 0;
+        mmqi_cuda_forget_waiting(c->stream);
     return status == MMQ_OK ? mmqi_cuda_flush(c->stream) : status;
 }
 
@@ -98,6 +98,7 @@ static uint64_t key_of(const struct call *c)
     mix_address(&key, run->spans);
     mix_address(&key, run->window_spans);
     mix_address(&key, run->tap_weights);
+    mix_address(&key, run->next ? run->next->id : NULL);
     for (i = 0; i < MMQI_MAX_BINDINGS; i++)
         mix_address(&key, run->bound[i]);
     for (i = 0; i < MMQI_N_INDEX; i++)

@@ -13,6 +13,7 @@
  * Bytes: W is read once; x once per block of 8 * kRows rows of W (from L2). Arithmetic, of a 4-bit
  * weight: about 3 instructions and one shared-memory access of 4 bytes.
  */
+#include "cuda/activation.h"
 #include "cuda/product.h"
 
 enum {
@@ -318,60 +319,119 @@ static __device__ inline void add_run(float acc[kX], const struct piece &p, floa
         acc[r] = kScaled ? fmaf(sum[r], scale, acc[r]) : sum[r];
 }
 
-/* The lanes' sums of a warp's kRows x kX outputs, added in order; `shared` is the warp's own. */
+/* Each lane's sum of one of a warp's kRows x kX outputs, added in order; 0 for lanes beyond.
+ * `shared` is the warp's own. */
 template <int kRows, int kX>
-static __device__ inline void store_sums(const struct product &p, int64_t first, float *shared,
-                                         float acc[kRows][kX])
+static __device__ inline float add_lanes(float *shared, const float acc[kRows][kX])
 {
-    int lane = (int)threadIdx.x % WARP, row = lane / kX, r = lane % kX;
+    int lane = (int)threadIdx.x % WARP;
     float sum = 0.0f;
 
 #pragma unroll
     for (int o = 0; o < kRows * kX; o++)
         shared[o * (WARP + 1) + lane] = acc[o / kX][o % kX];
     __syncwarp();
-    if (row >= kRows || first + row >= p.w.rows || r >= p.y.rows)
-        return;
+    if (lane >= kRows * kX)
+        return 0.0f;
     for (int l = 0; l < WARP; l++)
         sum = add_rn(sum, shared[lane * (WARP + 1) + l]);
+    return sum;
+}
+
+template <int kRows, int kX>
+static __device__ inline void store_sums(const struct product &p, int64_t first, float *shared,
+                                         const float acc[kRows][kX])
+{
+    int lane = (int)threadIdx.x % WARP, row = lane / kX, r = lane % kX;
+    float sum = add_lanes<kRows, kX>(shared, acc);
+
+    if (row >= kRows || first + row >= p.w.rows || r >= p.y.rows)
+        return;
     sum = finish_sum(p, first + row, sum);
     row_of(p.y, r)[first + row] = sum;
     if (kX == 1 && p.added)
         p.sum[first + row] = add_rn(p.added[first + row], sum);
 }
 
-/* Block `block` of the product; x in shared memory `chunk` steps at a time, an even number. */
-template <int kCode, int kRows, int kX>
-static __device__ __forceinline__ void gemv_block(const struct product &p, unsigned block,
-                                                  int chunk)
+/* gate and up, in that order, and y = act(gate) * up. */
+struct gate_pair {
+    struct product p[2];
+    float *y;
+    int32_t act;
+};
+
+/* Even rows of the warp are gate's, odd ones up's; y is written after both, as it may be one of
+ * them. */
+template <int kRows>
+static __device__ inline void store_gated(const struct gate_pair &g, int64_t first, float *shared,
+                                          const float acc[kRows][1])
+{
+    int lane = (int)threadIdx.x % WARP;
+    int64_t row = first + lane / 2;
+    float sum = add_lanes<kRows, 1>(shared, acc), other;
+    bool is_there = lane < kRows && row < g.p[0].w.rows;
+
+    if (is_there)
+        sum = finish_sum(g.p[lane % 2], row, sum);
+    other = __shfl_xor_sync(ALL_LANES, sum, 1);
+    if (!is_there || lane % 2 != 0)
+        return;
+    g.p[0].y.data[row] = sum;
+    g.p[1].y.data[row] = other;
+    g.y[row] = gated(sum, other, g.act);
+}
+
+/* Rows of W that a warp takes: consecutive ones, the last again where there are no more. */
+struct rows_in_order {
+    int64_t first, n;
+    __device__ int64_t operator()(int e) const
+    {
+        return first + e < n ? first + e : n - 1;
+    }
+};
+
+/*
+ * Block of kN products of one x and format, whose rows a warp takes in turns: row i of kRows is row
+ * rows(i / kN) of product i % kN, and all are of one shape. No warp of the block takes one before
+ * row0. x in shared memory `chunk` steps at a time, an even number. Adds the lanes' sums to `acc`.
+ */
+template <int kCode, int kRows, int kX, int kN, typename R>
+static __device__ __forceinline__ void gemv_block(float acc[kRows][kX], const struct product *p,
+                                                  int64_t row0, const R &rows, int chunk)
 {
     constexpr int kRun = run_of(kCode), kStep = kRun * LANES;
     MMQI_SHARED(unsigned char, memory);
     uint32_t copy = threadIdx.x % PAIR_COPIES * sizeof(float2);
     float *map = reinterpret_cast<float *>(memory + PAIR_BYTES);
     float4 *xs = reinterpret_cast<float4 *>(memory + table_bytes(kCode));
-    int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
-    int64_t row0 = (int64_t)block * (WARPS * kRows), first = row0 + warp * kRows;
-    int steps = (int)ceil_div(p.w.cols, kStep), runs = (int)(p.w.cols / kRun);
+    int lane = (int)threadIdx.x % WARP;
+    int steps = (int)ceil_div(p->w.cols, kStep), runs = (int)(p->w.cols / kRun);
     int stride = chunk * kStep / 4;
-    uint32_t blocks = (uint32_t)kStep >> p.w.shift;
-    struct source source = find_source<kCode>(p.w, row0);
-    struct cursor at[kRows];
+    uint32_t blocks = (uint32_t)kStep >> p->w.shift;
+    struct source source[kN];
+    struct cursor at[kRows / kN]; /* the same in each product */
     struct piece now[2][kRows];
-    float acc[kRows][kX] = {}, offset = 0.0f;
+    float offset[kN] = {};
 
 #pragma unroll
+    for (int n = 0; n < kN; n++)
+        source[n] = find_source<kCode>(p[n].w, row0);
+#pragma unroll
     for (int i = 0; i < kRows; i++) {
-        at[i] =
-            find_cursor<kCode>(p.w, source, first + i < p.w.rows ? first + i : p.w.rows - 1, lane);
-        now[0][i] = load_piece<kCode>(source, at[i], 0, blocks, lane < runs);
-        now[1][i] = load_piece<kCode>(source, at[i], 1, blocks, LANES + lane < runs);
+        int e = i / kN;
+
+        if (i % kN == 0)
+            at[e] = find_cursor<kCode>(p->w, source[0], rows(e), lane);
+        now[0][i] = load_piece<kCode>(source[i % kN], at[e], 0, blocks, lane < runs);
+        now[1][i] = load_piece<kCode>(source[i % kN], at[e], 1, blocks, LANES + lane < runs);
     }
     if (has_table(kCode))
-        fill_pairs(reinterpret_cast<float2 *>(memory), p.w);
+        fill_pairs(reinterpret_cast<float2 *>(memory), p->w);
     if (kCode == CODE_NESTED4) {
-        map[threadIdx.x] = p.w.map[threadIdx.x];
-        offset = reinterpret_cast<const float *>(p.w.part[3])[0];
+        map[threadIdx.x] = p->w.map[threadIdx.x];
+#pragma unroll
+        for (int n = 0; n < kN; n++)
+            offset[n] = reinterpret_cast<const float *>(p[n].w.part[3])[0];
     }
     wait_for_inputs(); /* W may be read before */
     for (int begin = 0; begin < steps; begin += chunk) {
@@ -379,7 +439,7 @@ static __device__ __forceinline__ void gemv_block(const struct product &p, unsig
         const float4 *step = xs;
 
         __syncthreads();
-        fill_x<kRun, kX>(xs, p.x, (int64_t)begin * kStep, chunk * kStep);
+        fill_x<kRun, kX>(xs, p->x, (int64_t)begin * kStep, chunk * kStep);
         __syncthreads();
         for (int t = begin; t < end; t += 2)
 #pragma unroll
@@ -387,23 +447,48 @@ static __device__ __forceinline__ void gemv_block(const struct product &p, unsig
                 bool is_there = (t + 2 + h) * LANES + lane < runs;
 #pragma unroll
                 for (int i = 0; i < kRows; i++) {
-                    float scale = piece_scale<kCode>(now[h][i], p.w, map, offset);
+                    float scale = piece_scale<kCode>(now[h][i], p->w, map, offset[i % kN]);
 
                     add_run<kCode, kX>(acc[i], now[h][i], scale, step, stride, copy);
-                    now[h][i] = load_piece<kCode>(source, at[i], t + 2 + h, blocks, is_there);
+                    now[h][i] =
+                        load_piece<kCode>(source[i % kN], at[i / kN], t + 2 + h, blocks, is_there);
                 }
             }
     }
     __syncthreads();
-    store_sums<kRows, kX>(p, first,
-                          reinterpret_cast<float *>(memory) + warp * kRows * kX * (WARP + 1), acc);
+}
+
+/* Of each product, the warp's first row in block `block`; `each` of one warp. */
+static __device__ inline int64_t first_row(unsigned block, int each)
+{
+    return (int64_t)block * (WARPS * each) + (int)threadIdx.x / WARP * each;
+}
+
+/* Shared memory for the lanes' sums of the warp's outputs, when x lies there no more. */
+static __device__ inline float *sums_of_warp(int outputs)
+{
+    MMQI_SHARED(float, memory);
+
+    return memory + threadIdx.x / WARP * outputs * (WARP + 1);
+}
+
+template <int kCode, int kRows, int kX>
+static __device__ __forceinline__ void store_block(const struct product &p, unsigned block,
+                                                   int chunk)
+{
+    float acc[kRows][kX] = {};
+    int64_t row0 = (int64_t)block * (WARPS * kRows), first = first_row(block, kRows);
+    const struct rows_in_order rows = {first, p.w.rows};
+
+    gemv_block<kCode, kRows, kX, 1>(acc, &p, row0, rows, chunk);
+    store_sums<kRows, kX>(p, first, sums_of_warp(kRows * kX), acc);
 }
 
 template <int kCode, int kRows, int kX>
 static __global__ __launch_bounds__(THREADS, 2) void gemv_kernel(const __grid_constant__ product p,
                                                                  int chunk)
 {
-    gemv_block<kCode, kRows, kX>(p, blockIdx.x, chunk);
+    store_block<kCode, kRows, kX>(p, blockIdx.x, chunk);
 }
 
 /* Products of the same x; number i has the blocks from begin[i]. */
@@ -421,7 +506,93 @@ __launch_bounds__(THREADS, 2) void gemv_group_kernel(const __grid_constant__ gro
 {
     int i = (blockIdx.x >= g.begin[1]) + (blockIdx.x >= g.begin[2]);
 
-    gemv_block<kCode, kRows, 1>(g.p[i], blockIdx.x - g.begin[i], chunk);
+    store_block<kCode, kRows, 1>(g.p[i], blockIdx.x - g.begin[i], chunk);
+}
+
+template <int kCode, int kRows>
+static __global__
+__launch_bounds__(THREADS, 2) void gemv_gate_kernel(const __grid_constant__ gate_pair g, int chunk)
+{
+    float acc[kRows][1] = {};
+    int64_t row0 = (int64_t)blockIdx.x * (WARPS * kRows / 2);
+    const struct rows_in_order rows = {first_row(blockIdx.x, kRows / 2), g.p[0].w.rows};
+
+    gemv_block<kCode, kRows, 1, 2>(acc, g.p, row0, rows, chunk);
+    /* made anew, so that no registers are held for it all along */
+    store_gated<kRows>(g, first_row(kept(blockIdx.x), kRows / 2), sums_of_warp(kRows), acc);
+}
+
+/* q, k and v, in any order: blocks as of a group. */
+struct turned_group {
+    struct group g;
+    int32_t role[MMQI_CUDA_GROUP]; /* enum turned_role */
+    struct turning how;
+};
+
+/* Of pair number `pair` of a product's row, the low half's element; the high half's is head_dim / 2
+ * further. */
+static __device__ inline int64_t low_of_pair(int64_t pair, int32_t head_dim)
+{
+    int32_t half = head_dim / 2;
+
+    return pair / half * head_dim + pair % half;
+}
+
+/* Rows of W that a warp takes: both of one pair after another, the last pair again. */
+struct rows_of_pairs {
+    int64_t first, n; /* pairs */
+    int32_t head_dim;
+    __device__ int64_t operator()(int e) const
+    {
+        int64_t pair = first + e / 2 < n ? first + e / 2 : n - 1;
+
+        return low_of_pair(pair, head_dim) + e % 2 * (head_dim / 2);
+    }
+};
+
+/* Even lanes have the low half of a pair, odd ones the high half. */
+template <int kRows>
+static __device__ inline void store_turned(const struct product &p, const struct turning &how,
+                                           int32_t role, int64_t first, float *shared,
+                                           const float acc[kRows][1])
+{
+    int lane = (int)threadIdx.x % WARP, dim = how.rope.head_dim;
+    int64_t pair = first + lane / 2, low = low_of_pair(pair, dim), row = low + lane % 2 * (dim / 2);
+    float sum = add_lanes<kRows, 1>(shared, acc), other;
+    bool is_there = lane < kRows && pair < p.w.rows / 2;
+
+    if (is_there)
+        sum = finish_sum(p, row, sum);
+    other = __shfl_xor_sync(ALL_LANES, sum, 1);
+    if (!is_there)
+        return;
+    if (role != ROLE_VALUE) {
+        struct turn turn = find_turn(how, 0, (int32_t)(low % dim));
+
+        sum = lane % 2 == 0 ? turned_low(turn, sum, other) : turned_high(turn, other, sum);
+    }
+    p.y.data[row] = sum;
+    if (role != ROLE_TURNED)
+        how.kv.pages[key_offset(how.kv, how.slots[0]) +
+                     (role == ROLE_VALUE ? value_offset(how.kv) : 0) + row] = sum;
+}
+
+template <int kCode, int kRows>
+static __global__
+__launch_bounds__(THREADS, 2) void gemv_turned_kernel(const __grid_constant__ turned_group t,
+                                                      int chunk)
+{
+    int i = (blockIdx.x >= t.g.begin[1]) + (blockIdx.x >= t.g.begin[2]);
+    const struct product &p = t.g.p[i];
+    unsigned block = blockIdx.x - t.g.begin[i];
+    int64_t first = first_row(block, kRows / 2);
+    const struct rows_of_pairs rows = {first, p.w.rows / 2, t.how.rope.head_dim};
+    float acc[kRows][1] = {};
+
+    gemv_block<kCode, kRows, 1, 1>(
+        acc, &p, low_of_pair((int64_t)block * (WARPS * kRows / 2), t.how.rope.head_dim), rows,
+        chunk);
+    store_turned<kRows>(p, t.how, t.role[i], first, sums_of_warp(kRows), acc);
 }
 
 /* Any width and alignment: one warp per element of y, in the same order. */
@@ -468,41 +639,59 @@ static int32_t run_slow_gemv(struct mmqi_stream *s, const struct product *p)
     return launch(s, "matmul", slow_gemv_kernel, grid, dim3(THREADS), 0, *p);
 }
 
+/* Returns the blocks of all, of which one has `rows` rows of W. */
+static uint32_t fill_group(struct group *g, const struct product *p, int32_t n, int rows)
+{
+    uint32_t blocks = 0;
+
+    for (int32_t i = 0; i < MMQI_CUDA_GROUP; i++) {
+        g->begin[i] = i < n ? blocks : UINT32_MAX;
+        if (i >= n)
+            continue;
+        g->p[i] = p[i];
+        blocks += (uint32_t)ceil_div(p[i].w.rows, rows);
+    }
+    return blocks;
+}
+
 template <int kCode, int kRows>
 static int32_t run_group(struct mmqi_stream *s, const struct product *p, int32_t n, size_t shared,
                          int chunk)
 {
     struct group g = {};
-    uint32_t blocks = 0;
+    uint32_t blocks = fill_group(&g, p, n, WARPS * kRows);
     int32_t status = allow_shared(s, gemv_group_kernel<kCode, kRows>, shared);
 
-    for (int32_t i = 0; i < MMQI_CUDA_GROUP; i++) {
-        g.begin[i] = i < n ? blocks : UINT32_MAX;
-        if (i >= n)
-            continue;
-        g.p[i] = p[i];
-        blocks += (uint32_t)ceil_div(p[i].w.rows, WARPS * kRows);
-    }
     if (status != MMQ_OK)
         return status;
     return launch(s, "matmul", gemv_group_kernel<kCode, kRows>, dim3(blocks), dim3(THREADS), shared,
                   g, chunk);
 }
 
+/* Steps of x in shared memory at a time, and the bytes of a block. */
+template <int kCode>
+static size_t find_chunk(const struct mmqi_stream *s, int64_t cols, int rows, int x_rows,
+                         int64_t *chunk)
+{
+    constexpr int kStep = run_of(kCode) * LANES;
+    int64_t floats = s->device->shared_bytes < MUCH_SHARED ? FEW_X_FLOATS : MOST_X_FLOATS;
+    int64_t most = floats / x_rows / kStep, steps = ceil_div(cols, kStep);
+    size_t shared, sums = (size_t)WARPS * rows * x_rows * (WARP + 1) * sizeof(float);
+
+    *chunk = most < 2 ? 2 : most < steps ? most : steps;
+    *chunk = *chunk % 2 == 0 ? *chunk : *chunk == most ? *chunk - 1 : *chunk + 1;
+    shared = table_bytes(kCode) + (size_t)(*chunk * kStep * x_rows) * sizeof(float);
+    return shared < sums ? sums : shared;
+}
+
 /* n products, of which more than one have one row of x. */
 template <int kCode, int kRows, int kX>
 static int32_t run_gemv(struct mmqi_stream *s, const struct product *p, int32_t n)
 {
-    constexpr int kStep = run_of(kCode) * LANES;
-    int64_t floats = s->device->shared_bytes < MUCH_SHARED ? FEW_X_FLOATS : MOST_X_FLOATS;
-    int64_t most = floats / kX / kStep, steps = ceil_div(p->w.cols, kStep);
-    int64_t chunk = most < 2 ? 2 : most < steps ? most : steps;
-    size_t shared, sums = (size_t)WARPS * kRows * kX * (WARP + 1) * sizeof(float);
+    int64_t chunk;
+    size_t shared = find_chunk<kCode>(s, p->w.cols, kRows, kX, &chunk);
     int32_t status = MMQ_OK;
 
-    chunk = chunk % 2 == 0 ? chunk : chunk == most ? chunk - 1 : chunk + 1;
-    shared = table_bytes(kCode) + (size_t)(chunk * kStep * kX) * sizeof(float);
-    shared = shared < sums ? sums : shared;
     if (shared > s->device->shared_bytes) {
         for (int32_t i = 0; i < n && status == MMQ_OK; i++)
             status = run_slow_gemv(s, &p[i]);
@@ -523,12 +712,12 @@ static int32_t run_gemv(struct mmqi_stream *s, const struct product *p, int32_t 
  * Rows of W per warp: what should take the busiest multiprocessor least. A row costs its own
  * lookups, and the reading of x from shared memory as much again, shared by a warp's rows.
  */
-static int rows_of_warp(const struct product *p, int32_t n, int64_t processors)
+static int rows_of_warp(const struct product *p, int32_t n, int64_t processors, int fewest)
 {
     int64_t least = INT64_MAX, blocks, cost;
-    int best = 1;
+    int best = fewest;
 
-    for (int each = 4; each >= 1; each /= 2) {
+    for (int each = 4; each >= fewest; each /= 2) {
         blocks = 0;
         for (int32_t i = 0; i < n; i++)
             blocks += ceil_div(p[i].w.rows, WARPS * each);
@@ -541,16 +730,65 @@ static int rows_of_warp(const struct product *p, int32_t n, int64_t processors)
     return best;
 }
 
-template <int kCode>
-static int32_t run_code(struct mmqi_stream *s, const struct product *p, int32_t n)
+/* What follows products in the same launch. */
+struct ending {
+    const struct gate_pair *gate; /* or NULL: turns */
+    const int32_t *role;          /* [MMQI_CUDA_GROUP] */
+    const struct turning *how;
+};
+
+template <int kCode, int kRows>
+static int32_t run_gate(struct mmqi_stream *s, const struct gate_pair *gate)
 {
+    const struct product *p = gate->p;
+    int64_t chunk;
+    size_t shared = find_chunk<kCode>(s, p->w.cols, kRows, 1, &chunk);
+    int32_t status = allow_shared(s, gemv_gate_kernel<kCode, kRows>, shared);
+
+    if (status != MMQ_OK)
+        return status;
+    return launch(s, "matmul", gemv_gate_kernel<kCode, kRows>,
+                  dim3((unsigned)ceil_div(p->w.rows, WARPS * kRows / 2)), dim3(THREADS), shared,
+                  *gate, (int)chunk);
+}
+
+template <int kCode, int kRows>
+static int32_t run_turned(struct mmqi_stream *s, const struct product *p, const struct ending *end)
+{
+    struct turned_group t = {};
+    uint32_t blocks = fill_group(&t.g, p, MMQI_CUDA_GROUP, WARPS * kRows);
+    int64_t chunk;
+    size_t shared = find_chunk<kCode>(s, p->w.cols, kRows, 1, &chunk);
+    int32_t status = allow_shared(s, gemv_turned_kernel<kCode, kRows>, shared);
+
+    if (status != MMQ_OK)
+        return status;
+    memcpy(t.role, end->role, sizeof t.role);
+    t.how = *end->how;
+    return launch(s, "matmul", gemv_turned_kernel<kCode, kRows>, dim3(blocks), dim3(THREADS),
+                  shared, t, (int)chunk);
+}
+
+/* n products, with one of the endings or none (NULL). */
+template <int kCode>
+static int32_t run_code(struct mmqi_stream *s, const struct product *p, int32_t n,
+                        const struct ending *end)
+{
+    int64_t processors = s->device->n_multiprocessors;
+
+    if (end && end->gate)
+        return rows_of_warp(p, n, processors, 2) == 4 ? run_gate<kCode, 4>(s, end->gate)
+                                                      : run_gate<kCode, 2>(s, end->gate);
+    if (end)
+        return rows_of_warp(p, n, processors, 2) == 4 ? run_turned<kCode, 4>(s, p, end)
+                                                      : run_turned<kCode, 2>(s, p, end);
     if (p->x.rows > 4)
         return run_gemv<kCode, 1, 8>(s, p, n);
     if (p->x.rows > 2)
         return run_gemv<kCode, 1, 4>(s, p, n);
     if (p->x.rows > 1)
         return run_gemv<kCode, 2, 2>(s, p, n);
-    switch (rows_of_warp(p, n, s->device->n_multiprocessors)) {
+    switch (rows_of_warp(p, n, processors, 1)) {
     case 4:
         return run_gemv<kCode, 4, 1>(s, p, n);
     case 2:
@@ -566,25 +804,27 @@ static bool is_aligned(const struct weight_view *w)
            w->scale != SCALE_EACH && (uintptr_t)w->part[0] % RUN_BYTES == 0;
 }
 
-static int32_t run_any(struct mmqi_stream *s, const struct product *p, int32_t n)
+static int32_t run_any(struct mmqi_stream *s, const struct product *p, int32_t n,
+                       const struct ending *end)
 {
     switch (p->w.kind) {
     case MMQI_KIND_INT8:
-        return run_code<CODE_INT8>(s, p, n);
+        return run_code<CODE_INT8>(s, p, n, end);
     case MMQI_KIND_TABLE4:
-        return p->w.nested ? run_code<CODE_NESTED4>(s, p, n) : run_code<CODE_TABLE4>(s, p, n);
+        return p->w.nested ? run_code<CODE_NESTED4>(s, p, n, end)
+                           : run_code<CODE_TABLE4>(s, p, n, end);
     case MMQI_KIND_INT4:
-        return run_code<CODE_INT4>(s, p, n);
+        return run_code<CODE_INT4>(s, p, n, end);
     default:
-        return p->w.dtype == MMQI_F32   ? run_code<CODE_F32>(s, p, n)
-               : p->w.dtype == MMQI_F16 ? run_code<CODE_F16>(s, p, n)
-                                        : run_code<CODE_BF16>(s, p, n);
+        return p->w.dtype == MMQI_F32   ? run_code<CODE_F32>(s, p, n, end)
+               : p->w.dtype == MMQI_F16 ? run_code<CODE_F16>(s, p, n, end)
+                                        : run_code<CODE_BF16>(s, p, n, end);
     }
 }
 
 int32_t mmqi_cuda_gemv(struct mmqi_stream *s, const struct product *p)
 {
-    return is_aligned(&p->w) ? run_any(s, p, 1) : run_slow_gemv(s, p);
+    return is_aligned(&p->w) ? run_any(s, p, 1, NULL) : run_slow_gemv(s, p);
 }
 
 bool mmqi_cuda_gemv_groups(const struct product *p)
@@ -594,5 +834,22 @@ bool mmqi_cuda_gemv_groups(const struct product *p)
 
 int32_t mmqi_cuda_gemv_group(struct mmqi_stream *s, const struct product *p, int32_t n)
 {
-    return run_any(s, p, n);
+    return run_any(s, p, n, NULL);
+}
+
+int32_t mmqi_cuda_gemv_gate(struct mmqi_stream *s, const struct product *gate,
+                            const struct product *up, float *y, int32_t act)
+{
+    const struct gate_pair pair = {{*gate, *up}, y, act};
+    const struct ending end = {&pair, NULL, NULL};
+
+    return run_any(s, pair.p, 2, &end);
+}
+
+int32_t mmqi_cuda_gemv_turned(struct mmqi_stream *s, const struct product *p, const int32_t *role,
+                              const struct turning *how)
+{
+    const struct ending end = {NULL, role, how};
+
+    return run_any(s, p, MMQI_CUDA_GROUP, &end);
 }

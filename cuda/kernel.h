@@ -19,6 +19,19 @@
 
 enum { WARP = 32 };
 
+/*
+ * Which ops wait for others that can share their launch. The default is what a device has shown to
+ * give the same bits, and to gain; check-emulated sets 2.
+ *
+ *   0  none, to compare with
+ *   1  products of one x, and the sum of one with a residual
+ *   2  as well the gate of two such products, the turns of q and k with the write of k and v, and
+ *      all of that with the products q, k and v; the parts of a split attention with its sum
+ */
+#ifndef MMQI_CUDA_FUSE
+#define MMQI_CUDA_FUSE 1
+#endif
+
 /* 0: one kernel after another, to measure or to bisect. */
 #ifndef MMQI_CUDA_OVERLAP
 #define MMQI_CUDA_OVERLAP 1
@@ -30,7 +43,7 @@ enum { WARP = 32 };
     extern __shared__ __align__(16) unsigned char mmqi_shared[];                                   \
     type *name = reinterpret_cast<type *>(mmqi_shared)
 
-/* Launch and check, after the products that wait. `shared` above 48 KiB must have been allowed, see
+/* Launch and check, after the ops that wait. `shared` above 48 KiB must have been allowed, see
  * allow_shared(). */
 template <typename... P, typename... A>
 static inline int32_t launch(struct mmqi_stream *s, const char *what, void (*kernel)(P...),
@@ -38,7 +51,7 @@ static inline int32_t launch(struct mmqi_stream *s, const char *what, void (*ker
 {
     cudaLaunchConfig_t config = {};
     cudaLaunchAttribute overlap = {};
-    int32_t status = s->n_waiting > 0 ? mmqi_cuda_flush(s) : MMQ_OK;
+    int32_t status = mmqi_cuda_flush(s);
 
     if (status != MMQ_OK)
         return status;
@@ -111,6 +124,32 @@ template <int kThreads> static __device__ inline float block_sum(float x, float 
 static __device__ inline float *row_of(const struct mmqi_mat &mat, int64_t row)
 {
     return mat.data + row * mat.stride;
+}
+
+/* Element of kv.pages where a slot's key begins. */
+static __device__ inline int64_t key_offset(const struct mmqi_kv &kv, int32_t slot)
+{
+    uint32_t page = (uint32_t)slot / (uint32_t)kv.page_rows;
+    uint32_t row = (uint32_t)slot % (uint32_t)kv.page_rows;
+
+    if (kv.table)
+        page = (uint32_t)kv.table[page];
+    return (int64_t)page * kv.page_stride + (int64_t)row * kv.n_heads * kv.head_dim;
+}
+
+/* From a slot's key to its value. */
+static __device__ inline int64_t value_offset(const struct mmqi_kv &kv)
+{
+    return kv.page_rows * kv.n_heads * kv.head_dim;
+}
+
+/* Whether two matrices have an element in common; as far as rows of one stride cannot mesh. */
+static inline bool matrices_meet(const struct mmqi_mat *a, const struct mmqi_mat *b)
+{
+    uintptr_t x = (uintptr_t)a->data, y = (uintptr_t)b->data;
+    int64_t n = (a->rows - 1) * a->stride + a->cols, m = (b->rows - 1) * b->stride + b->cols;
+
+    return x < y + (uintptr_t)m * sizeof(float) && y < x + (uintptr_t)n * sizeof(float);
 }
 
 /* (rows, cols) of an elementwise kernel as a grid of blocks of 256 columns; rows beyond the grid's

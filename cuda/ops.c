@@ -17,4 +17,5 @@ const struct mmqi_ops mmqi_cuda_ops = {
     .patches = mmqi_cuda_patches,
     .interpolate = mmqi_cuda_interpolate,
     .pick = mmqi_cuda_pick,
+    .advance = mmqi_cuda_advance,
 };

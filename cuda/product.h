@@ -22,6 +22,7 @@
 #ifndef MMQI_CUDA_PRODUCT_H
 #define MMQI_CUDA_PRODUCT_H
 
+#include "cuda/rope.h"
 #include "cuda/scratch.h"
 #include "cuda/unpack.h"
 
@@ -63,6 +64,23 @@ int32_t mmqi_cuda_gemv(struct mmqi_stream *s, const struct product *p);
 bool mmqi_cuda_gemv_groups(const struct product *p);
 /* 1 to MMQI_CUDA_GROUP such products, of the same x and format of W, in one launch. */
 int32_t mmqi_cuda_gemv_group(struct mmqi_stream *s, const struct product *p, int32_t n);
+/* Two such products, of as many rows of W: gate and up, and y = act(gate) * up after them. y may be
+ * the output of one of them. */
+int32_t mmqi_cuda_gemv_gate(struct mmqi_stream *s, const struct product *gate,
+                            const struct product *up, float *y, int32_t act);
+/* What becomes of a product of one row: heads that are turned, those that go to the cache as keys
+ * as well, and values, which go there as they are. */
+enum turned_role { ROLE_TURNED = 0, ROLE_KEY = 1, ROLE_VALUE = 2 };
+
+/* Three such products, of whole heads of an even width: y as it is when turned. */
+int32_t mmqi_cuda_gemv_turned(struct mmqi_stream *s, const struct product *p, const int32_t *role,
+                              const struct turning *how);
+/* Whether the three products that wait are q, k and v, of which q and k wait to be turned, and all
+ * is launched; then nothing waits, and *status is the launch's. */
+bool mmqi_cuda_store_products(struct mmqi_stream *s, const struct turning *how,
+                              const struct mmqi_mat *k, const struct mmqi_mat *v, int32_t *status);
+/* Launch the products that wait, but no turns. */
+int32_t mmqi_cuda_flush_products(struct mmqi_stream *s);
 /* Any number of rows. */
 int32_t mmqi_cuda_sgemm(struct mmqi_stream *s, const struct product *p);
 /* Any number of rows, in `fast` mode. */

@@ -1,7 +1,7 @@
 /*
  * Ops that move whole rows: embed, place_rows, copy, store_kv, patches;
- * interpolate, which mixes some; and pick, which reads a row and tells one
- * index.
+ * interpolate, which mixes some; pick, which reads a row and tells one index;
+ * and advance, to the row after.
  *
  * A thread moves one column of a row; each byte is read once and written once.
  */
@@ -70,19 +70,14 @@ static __global__ void store_kv_kernel(struct mmqi_kv kv, struct mmqi_mat k, str
                                        const int32_t *slots)
 {
     int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, at;
-    int64_t width = (int64_t)kv.n_heads * kv.head_dim;
-    uint32_t slot, page;
 
     wait_for_inputs();
     if (col >= k.cols)
         return;
     for (int64_t r = blockIdx.y; r < k.rows; r += gridDim.y) {
-        slot = (uint32_t)slots[r];
-        page = slot / (uint32_t)kv.page_rows;
-        at = (int64_t)(kv.table ? kv.table[page] : (int32_t)page) * kv.page_stride +
-             (int64_t)(slot % (uint32_t)kv.page_rows) * width + col;
+        at = key_offset(kv, slots[r]) + col;
         kv.pages[at] = row_of(k, r)[col];
-        kv.pages[at + kv.page_rows * width] = row_of(v, r)[col];
+        kv.pages[at + value_offset(kv)] = row_of(v, r)[col];
     }
 }
 
@@ -90,8 +85,12 @@ extern "C" int32_t mmqi_cuda_store_kv(struct mmqi_stream *s, const struct mmqi_k
                                       const struct mmqi_mat *k, const struct mmqi_mat *v,
                                       const int32_t *slots)
 {
+    int32_t status;
+
     if (k->rows == 0 || k->cols == 0)
         return MMQ_OK;
+    if (mmqi_cuda_store_waiting(s, kv, k, v, slots, &status))
+        return status;
     return launch(s, "store_kv", store_kv_kernel, element_grid(k->rows, k->cols), dim3(256), 0, *kv,
                   *k, *v, slots);
 }
@@ -200,4 +199,21 @@ extern "C" int32_t mmqi_cuda_pick(struct mmqi_stream *s, int32_t *out, const str
     if (x->rows == 0)
         return MMQ_OK;
     return launch(s, "pick", pick_kernel, dim3((unsigned)x->rows), dim3(PICK_THREADS), 0, out, *x);
+}
+
+/* One warp: a thread per axis. */
+static __global__ void advance_kernel(struct mmqi_step step)
+{
+    wait_for_inputs();
+    for (int32_t i = (int32_t)threadIdx.x; i < step.n_axes; i += WARP)
+        step.positions[i]++;
+    if (threadIdx.x == 0) {
+        ++*step.slot;
+        step.span->end++;
+    }
+}
+
+extern "C" int32_t mmqi_cuda_advance(struct mmqi_stream *s, const struct mmqi_step *step)
+{
+    return launch(s, "advance", advance_kernel, dim3(1), dim3(WARP), 0, *step);
 }

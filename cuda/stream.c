@@ -1,5 +1,9 @@
-/* Streams: a queue of work, the scratch of its ops, and cuBLASLt. */
+/* Streams: a queue of work, the scratch of its ops, cuBLASLt, and notes for the host. */
+#include <string.h>
+
 #include "cuda/device.h"
+
+enum { COUNTER_BYTES = MMQI_CUDA_COUNTERS * sizeof(unsigned) };
 
 static size_t round_up(size_t bytes)
 {
@@ -14,7 +18,19 @@ size_t mmqi_cuda_stream_bytes(const struct mmqi_device *device,
     /* What no device holds is refused when it is asked for. */
     if (scratch > SIZE_MAX / 2)
         return SIZE_MAX / 2;
-    return round_up(scratch) + MMQI_CUDA_WORKSPACE;
+    return round_up(scratch) + MMQI_CUDA_WORKSPACE + COUNTER_BYTES;
+}
+
+static int32_t open_notes(struct mmqi_stream *stream)
+{
+    struct mmqi_device *device = stream->device;
+    int32_t status = MMQI_CUDA_ALLOC(
+        device, cudaMallocHost((void **)&stream->notes, (size_t)MMQI_NOTES * MMQI_NOTE_BYTES));
+
+    for (int i = 0; i < MMQI_NOTES && status == MMQ_OK; i++)
+        status =
+            MMQI_CUDA(device, cudaEventCreateWithFlags(&stream->noted[i], cudaEventDisableTiming));
+    return status;
 }
 
 static int32_t open_queue(struct mmqi_stream *stream)
@@ -27,12 +43,16 @@ static int32_t open_queue(struct mmqi_stream *stream)
     if (status != MMQ_OK)
         return status;
     stream->workspace = memory;
-    stream->scratch = (uint8_t *)memory + MMQI_CUDA_WORKSPACE;
-    stream->scratch_bytes = bytes - MMQI_CUDA_WORKSPACE;
+    stream->counters = (unsigned *)((uint8_t *)memory + MMQI_CUDA_WORKSPACE);
+    stream->scratch = (uint8_t *)memory + MMQI_CUDA_WORKSPACE + COUNTER_BYTES;
+    stream->scratch_bytes = bytes - MMQI_CUDA_WORKSPACE - COUNTER_BYTES;
     status = MMQI_CUDA(device, cudaStreamCreateWithFlags(&stream->stream, cudaStreamNonBlocking));
     if (status == MMQ_OK)
+        status =
+            MMQI_CUDA(device, cudaMemsetAsync(stream->counters, 0, COUNTER_BYTES, stream->stream));
+    if (status == MMQ_OK)
         status = MMQI_CUBLAS(device, cublasLtCreate(&stream->lt));
-    return status;
+    return status == MMQ_OK ? open_notes(stream) : status;
 }
 
 int32_t mmqi_cuda_stream_open(struct mmqi_device *device, const struct mmqi_stream_options *options,
@@ -71,6 +91,33 @@ int32_t mmqi_cuda_stream_wait(struct mmqi_stream *stream)
     return flushed == MMQ_OK ? status : flushed;
 }
 
+int32_t mmqi_cuda_note(struct mmqi_stream *stream, int32_t note, const void *src, size_t size)
+{
+    struct mmqi_device *device = stream->device;
+    uint8_t *dst = stream->notes + (size_t)note * MMQI_NOTE_BYTES;
+    int before = mmqi_cuda_enter(device);
+    int32_t status = mmqi_cuda_flush(stream);
+
+    if (status == MMQ_OK)
+        status = MMQI_CUDA(device,
+                           cudaMemcpyAsync(dst, src, size, cudaMemcpyDeviceToHost, stream->stream));
+    if (status == MMQ_OK)
+        status = MMQI_CUDA(device, cudaEventRecord(stream->noted[note], stream->stream));
+    mmqi_cuda_leave(device, before);
+    return status;
+}
+
+int32_t mmqi_cuda_read_note(struct mmqi_stream *stream, int32_t note, void *dst, size_t size)
+{
+    int before = mmqi_cuda_enter(stream->device);
+    int32_t status = MMQI_CUDA(stream->device, cudaEventSynchronize(stream->noted[note]));
+
+    mmqi_cuda_leave(stream->device, before);
+    if (status == MMQ_OK)
+        memcpy(dst, stream->notes + (size_t)note * MMQI_NOTE_BYTES, size);
+    return status;
+}
+
 void mmqi_cuda_stream_close(struct mmqi_stream *stream)
 {
     int before;
@@ -81,6 +128,11 @@ void mmqi_cuda_stream_close(struct mmqi_stream *stream)
     if (stream->stream)
         cudaStreamSynchronize(stream->stream);
     mmqi_cuda_forget_compiled(stream);
+    for (int i = 0; i < MMQI_NOTES; i++)
+        if (stream->noted[i])
+            cudaEventDestroy(stream->noted[i]);
+    if (stream->notes)
+        cudaFreeHost(stream->notes);
     if (stream->lt)
         cublasLtDestroy(stream->lt);
     if (stream->stream)

@@ -539,9 +539,14 @@ typedef struct mmq_message {
 
 /*
  * What to say to the model: the whole conversation (messages), put into words by the checkpoint's
- * own chat template, or raw text. In raw text every picture stands where the model's image marker
- * does ("<image>"; Qwen2-VL: "<|vision_start|><|image_pad|><|vision_end|>"), in order; as many
- * markers as pictures.
+ * own chat template or, where it has none, its family's, or raw text. In raw text every picture
+ * stands where the model's image marker does ("<image>"; Qwen2-VL:
+ * "<|vision_start|><|image_pad|><|vision_end|>"), in order; as many markers as pictures.
+ *
+ * Raw text means what it spells: "<|im_end|>" in it is that token. In messages, roles and texts
+ * that spell a special token or the image marker stay the words that they are, wherever they come
+ * from, unless parse_special is set. Bytes that are not UTF-8 are read as U+FFFD, one for each
+ * longest part that could have begun a character (as Python's errors="replace" does).
  */
 typedef struct mmq_prompt {
     size_t struct_size;
@@ -550,12 +555,14 @@ typedef struct mmq_prompt {
     const char *text; /* used when n_messages is 0 */
     const mmq_image *const *images;
     size_t n_images;
+    int32_t parse_special; /* nonzero: special tokens spelled in messages are special tokens */
+    int32_t reserved;      /* 0 */
 } mmq_prompt;
 
 /*
- * The ids of `text` [size bytes, or SIZE_MAX up to its zero byte]. add_special nonzero: with the
- * ids that the tokenizer puts around a text (BOS). *ids is the library's to free: mmq_ids_free().
- * Any thread. Since 0.1.
+ * The ids of `text` [size bytes, or SIZE_MAX up to its zero byte], read as a prompt's raw text is.
+ * add_special nonzero: with the ids that the tokenizer puts around a text (BOS). *ids is the
+ * library's to free: mmq_ids_free(). Any thread. Since 0.1.
  */
 MMQ_API mmq_status mmq_tokenize(int32_t **ids, size_t *n_ids, const mmq_model *model,
                                 const char *text, size_t size, int32_t add_special);
@@ -647,7 +654,7 @@ typedef struct mmq_generate_request {
  *                         length (mmq_tokenize() says both too)
  *   MMQ_ERR_CONTEXT_FULL  the prompt is longer than the context (an answer that reaches the end
  *                         of the context is no error: its finish reason says so)
- *   MMQ_ERR_UNSUPPORTED   messages, but the checkpoint has no chat template, or none that runs here
+ *   MMQ_ERR_UNSUPPORTED   messages, but there is no chat template, or none that runs here
  *   MMQ_ERR_FORMAT        the template fails, or the tokenizer gives an id that the model lacks
  *   MMQ_ERR_CANCELLED, MMQ_ERR_CALLBACK  the session holds what was computed so far
  */

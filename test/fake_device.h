@@ -365,6 +365,27 @@ static int32_t fake_stream_wait(struct mmqi_stream *stream)
     return fake_call(((struct fake_stream *)stream)->device, false);
 }
 
+static int32_t fake_note(struct mmqi_stream *stream, int32_t note, const void *src, size_t size)
+{
+    struct fake_stream *s = (struct fake_stream *)stream;
+    int32_t status = fake_call(s->device, false);
+
+    if (status != MMQ_OK)
+        return status;
+    fake_enter(s->device);
+    status = mmqi_cpu_backend.note(s->inner, note, src, size);
+    fake_leave(s->device);
+    return status;
+}
+
+static int32_t fake_read_note(struct mmqi_stream *stream, int32_t note, void *dst, size_t size)
+{
+    struct fake_stream *s = (struct fake_stream *)stream;
+    int32_t status = fake_call(s->device, false);
+
+    return status == MMQ_OK ? mmqi_cpu_backend.read_note(s->inner, note, dst, size) : status;
+}
+
 static void fake_stream_close(struct mmqi_stream *stream)
 {
     struct fake_stream *s = (struct fake_stream *)stream;
@@ -454,8 +475,8 @@ static int32_t fake_execute(struct mmqi_stream *stream, const struct mmqi_graph 
         .alloc = fake_alloc, .free = fake_free, .upload = fake_upload, .download = fake_download,  \
         .copy = fake_copy, .pack = fake_pack, .pack_rows = fake_pack_rows, .memory = fake_memory,  \
         .measure = fake_measure, .fault = fake_fault, .stream_open = fake_stream_open,             \
-        .stream_wait = fake_stream_wait, .stream_close = fake_stream_close,                        \
-        .stream_bytes = fake_stream_bytes, .execute = fake_execute,                                \
+        .stream_wait = fake_stream_wait, .stream_close = fake_stream_close, .note = fake_note,     \
+        .read_note = fake_read_note, .stream_bytes = fake_stream_bytes, .execute = fake_execute,   \
     }
 
 static const struct mmqi_backend fake_backend = FAKE_BACKEND(false);

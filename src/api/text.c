@@ -193,10 +193,13 @@ int32_t mmqi_take_prompt(struct mmqi_prompt *out, void **held, const mmq_prompt 
     status = MMQI_TAKE(&p, prompt, "mmq_prompt");
     if (status != MMQ_OK)
         return status;
+    if (p.reserved != 0)
+        return mmqi_fail(MMQ_ERR_INVALID, "mmq_prompt: reserved is not 0");
     if (p.n_messages > 0) {
         if (!p.messages || p.text || p.n_images > 0)
             return mmqi_fail(MMQ_ERR_INVALID,
                              "mmq_prompt: messages go alone, without text or images");
+        out->parse_special = p.parse_special != 0;
         return take_messages(out, held, &p);
     }
     if (!p.text || (!p.images && p.n_images > 0))

@@ -93,6 +93,9 @@ struct mmqi_pack_job {
     uint8_t *part[MMQI_MAX_PARTS];
 };
 
+/* What a stream notes for the host: so many bytes, this often at a time. */
+enum { MMQI_NOTE_BYTES = 64, MMQI_NOTES = 2 };
+
 struct mmqi_backend {
     const char *name; /* "cpu", "cuda" */
     /* Device memory is the host's, and pack leaves the canonical bytes: a block of the host's
@@ -131,6 +134,12 @@ struct mmqi_backend {
                            struct mmqi_stream **out);
     int32_t (*stream_wait)(struct mmqi_stream *stream); /* until all its work is done */
     void (*stream_close)(struct mmqi_stream *stream);   /* accepts NULL */
+    /* Note `size` bytes of the device (at most MMQI_NOTE_BYTES), as the work before leaves them and
+     * the work behind may change them, as the stream's note number `note`; waits for nothing. */
+    int32_t (*note)(struct mmqi_stream *stream, int32_t note, const void *src, size_t size);
+    /* Bring the first `size` bytes of that note here when it is taken; work behind it is not waited
+     * for. */
+    int32_t (*read_note)(struct mmqi_stream *stream, int32_t note, void *dst, size_t size);
     /* Bytes that stream_open takes: exact, and part of mmq_estimate. */
     size_t (*stream_bytes)(const struct mmqi_device *device,
                            const struct mmqi_stream_options *options);

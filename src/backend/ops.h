@@ -82,6 +82,16 @@ struct mmqi_patches {
 
 enum { MMQI_TAPS = 4 }; /* of bilinear interpolation */
 
+/*
+ * The row of a decoding step, on the device: its token, its positions [n_axes], its slot and its
+ * keys.
+ */
+struct mmqi_step {
+    int32_t *id, *positions, *slot;
+    struct mmqi_span *span;
+    int32_t n_axes;
+};
+
 struct mmqi_ops {
     /* y[r] = table[ids[r]], unpacked; 0 <= ids[r] < table->rows. */
     int32_t (*embed)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_wmat *table,
@@ -132,6 +142,9 @@ struct mmqi_ops {
                            const struct mmqi_mat *table, const int32_t *taps, const float *weights);
     /* out[r] = index of the greatest x[r, :]; the lowest index wins a tie. */
     int32_t (*pick)(struct mmqi_stream *s, int32_t *out, const struct mmqi_mat *x);
+    /* The row after this one: positions, slot and the end of the span go on by one; the token
+     * stays. */
+    int32_t (*advance)(struct mmqi_stream *s, const struct mmqi_step *step);
 };
 
 #endif

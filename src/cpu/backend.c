@@ -43,6 +43,7 @@ static const struct mmqi_ops cpu_ops = {
     .patches = mmqi_cpu_patches,
     .interpolate = mmqi_cpu_interpolate,
     .pick = mmqi_cpu_pick,
+    .advance = mmqi_cpu_advance,
 };
 
 #if defined(__x86_64__)
@@ -275,6 +276,18 @@ static int32_t cpu_stream_wait(struct mmqi_stream *stream)
     return MMQ_OK;
 }
 
+static int32_t cpu_note(struct mmqi_stream *stream, int32_t note, const void *src, size_t size)
+{
+    memcpy(stream->notes[note], src, size);
+    return MMQ_OK;
+}
+
+static int32_t cpu_read_note(struct mmqi_stream *stream, int32_t note, void *dst, size_t size)
+{
+    memcpy(dst, stream->notes[note], size);
+    return MMQ_OK;
+}
+
 static int32_t cpu_execute(struct mmqi_stream *stream, const struct mmqi_graph *graph,
                            const struct mmqi_plan *plan, const struct mmqi_run *run, int32_t begin,
                            int32_t end)
@@ -303,6 +316,8 @@ const struct mmqi_backend mmqi_cpu_backend = {
     .stream_open = cpu_stream_open,
     .stream_wait = cpu_stream_wait,
     .stream_close = cpu_stream_close,
+    .note = cpu_note,
+    .read_note = cpu_read_note,
     .stream_bytes = cpu_stream_bytes,
     .execute = cpu_execute,
     .ops = &cpu_ops,

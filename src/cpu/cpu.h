@@ -85,6 +85,7 @@ struct mmqi_stream {
     struct mmqi_pool *pool;
     float *scratch; /* [threads, scratch_stride], aligned to 64 */
     size_t scratch_stride;
+    uint8_t notes[MMQI_NOTES][MMQI_NOTE_BYTES];
 };
 
 /* Floats of scratch that one worker needs for any op on rows of up to max_cols. */
@@ -173,6 +174,7 @@ int32_t mmqi_cpu_interpolate(struct mmqi_stream *s, const struct mmqi_mat *y,
                              const struct mmqi_mat *table, const int32_t *taps,
                              const float *weights);
 int32_t mmqi_cpu_pick(struct mmqi_stream *s, int32_t *out, const struct mmqi_mat *x);
+int32_t mmqi_cpu_advance(struct mmqi_stream *s, const struct mmqi_step *step);
 
 /* The slot `measure` (measure.c). */
 int32_t mmqi_cpu_measure(struct mmqi_device *device, uint64_t bytes, struct mmqi_rates *rates);

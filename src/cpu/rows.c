@@ -1,7 +1,7 @@
 /*
  * Ops that move whole rows: embed, place_rows, copy, store_kv, patches;
- * interpolate, which mixes some; and pick, which reads a row and tells one
- * index.
+ * interpolate, which mixes some; pick, which reads a row and tells one index;
+ * and advance, to the row after.
  */
 #include <math.h>
 #include <string.h>
@@ -238,5 +238,15 @@ int32_t mmqi_cpu_pick(struct mmqi_stream *s, int32_t *out, const struct mmqi_mat
     struct row_args args = {.x = x, .out = out};
 
     run_rows(s, x, pick_rows, &args);
+    return MMQ_OK;
+}
+
+int32_t mmqi_cpu_advance(struct mmqi_stream *s, const struct mmqi_step *step)
+{
+    (void)s;
+    for (int32_t i = 0; i < step->n_axes; i++)
+        step->positions[i]++;
+    ++*step->slot;
+    step->span->end++;
     return MMQ_OK;
 }

@@ -278,6 +278,22 @@ static int32_t call_after(const struct context *c)
     return c->run->after(c->run->after_user, c->segment, mat.data ? &mat : NULL);
 }
 
+/* The token that follows, and the row that it will be. */
+static int32_t run_next(const struct context *c)
+{
+    struct mmqi_mat row = {0};
+    int32_t status = MMQ_OK;
+
+    if (c->segment && c->segment->n_live_out > 0)
+        status = resolve(c, c->segment->live_out[0], &row);
+    if (status == MMQ_OK && (row.rows != 1 || !row.data))
+        status = mmqi_fail(MMQ_ERR_INTERNAL, "run: %lld rows to pick the next token from",
+                           (long long)row.rows);
+    if (status == MMQ_OK)
+        status = c->ops->pick(c->stream, c->run->next->id, &row);
+    return status == MMQ_OK ? c->ops->advance(c->stream, c->run->next) : status;
+}
+
 static int32_t check_run(const struct context *c, int32_t begin, int32_t end)
 {
     if (begin < 0 || begin > end || end > mmqi_graph_n_segments(c->graph))
@@ -306,5 +322,5 @@ int32_t mmqi_graph_execute(struct mmqi_stream *stream, const struct mmqi_ops *op
         if (status == MMQ_OK)
             status = call_after(&c);
     }
-    return status;
+    return status == MMQ_OK && run->next ? run_next(&c) : status;
 }

@@ -194,6 +194,9 @@ struct mmqi_run {
     const float *tap_weights;             /* beside index TAPS */
     const struct mmqi_kv *kv;             /* [layers] of the cache; NULL for a tower */
     const struct mmqi_run_weight *weights;
+    /* After the last segment, whose first live-out is one row: pick next->id from it, and advance.
+     * NULL: neither. */
+    const struct mmqi_step *next;
     /* Read with atomics after each segment, once by a compiled run; nonzero ends the run with
      * MMQ_ERR_CANCELLED. NULL: none. */
     const int32_t *cancelled;

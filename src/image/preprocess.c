@@ -131,8 +131,9 @@ static void write_channel(float *plane, const struct mmqi_view *view, const stru
     }
 }
 
-int32_t mmqi_view_draw(float *values, const struct mmqi_view *view, const struct mmqi_layer *layer,
-                       const struct mmqi_pixel_table *table)
+/* values [3, height, width] of a view that shows `layer` on black. */
+static int32_t draw_view(float *values, const struct mmqi_view *view,
+                         const struct mmqi_layer *layer, const struct mmqi_pixel_table *table)
 {
     struct shown shown = {.image = layer->image};
     struct mmqi_image *resized = NULL;
@@ -159,19 +160,68 @@ int32_t mmqi_view_draw(float *values, const struct mmqi_view *view, const struct
     return MMQ_OK;
 }
 
+void mmqi_drawing_tiles(struct mmqi_drawing *drawing, int32_t first, const struct mmqi_layer *layer)
+{
+    const struct mmqi_views *views = &drawing->views;
+
+    for (int32_t i = 0; i < views->across * views->down; i++) {
+        const struct mmqi_view *tile = &views->view[first + i];
+
+        drawing->layer[first + i] = *layer;
+        drawing->layer[first + i].left -= i % views->across * tile->width;
+        drawing->layer[first + i].top -= i / views->across * tile->height;
+    }
+}
+
+int32_t mmqi_drawing_create(struct mmqi_drawing **out, const struct mmqi_views *views,
+                            const struct mmqi_recipe *recipe, const struct mmqi_image *image)
+{
+    struct mmqi_drawing *drawing = mmqi_calloc(1, sizeof *drawing);
+    int32_t status;
+
+    *out = NULL;
+    if (!drawing)
+        return mmqi_fail(MMQ_ERR_NOMEM, "preprocess: no memory for %d views", (int)views->n);
+    drawing->views = *views;
+    make_table(&drawing->table, recipe);
+    status = mmqi_recipe_ops(recipe)->lay(drawing, recipe, image);
+    if (status == MMQ_OK)
+        *out = drawing;
+    else
+        mmqi_drawing_free(drawing);
+    return status;
+}
+
+int32_t mmqi_drawing_view(const struct mmqi_drawing *drawing, int32_t k, float *values)
+{
+    return draw_view(values, &drawing->views.view[k], &drawing->layer[k], &drawing->table);
+}
+
+void mmqi_drawing_free(struct mmqi_drawing *drawing)
+{
+    if (!drawing)
+        return;
+    mmqi_image_release(drawing->held);
+    mmqi_free(drawing);
+}
+
 int32_t mmqi_preprocess(float **out, const struct mmqi_views *views,
                         const struct mmqi_recipe *recipe, const struct mmqi_image *image)
 {
-    size_t n = mmqi_views_pixels(views);
+    size_t n = mmqi_views_pixels(views), at = 0;
     float *values = mmqi_alloc_array(n, 3 * sizeof *values);
-    struct mmqi_pixel_table table;
+    struct mmqi_drawing *drawing = NULL;
     int32_t status;
 
     *out = NULL;
     if (!values)
         return mmqi_fail(MMQ_ERR_NOMEM, "preprocess: no memory for 3 x %zu values", n);
-    make_table(&table, recipe);
-    status = mmqi_recipe_ops(recipe)->make(values, views, recipe, image, &table);
+    status = mmqi_drawing_create(&drawing, views, recipe, image);
+    for (int32_t k = 0; k < views->n && status == MMQ_OK; k++) {
+        status = mmqi_drawing_view(drawing, k, values + at);
+        at += 3 * (size_t)views->view[k].width * (size_t)views->view[k].height;
+    }
+    mmqi_drawing_free(drawing);
     if (status == MMQ_OK)
         *out = values;
     else

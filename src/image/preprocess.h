@@ -70,7 +70,7 @@ void mmqi_recipe_defaults(struct mmqi_recipe *recipe, int32_t kind);
  *   SMART      `size` is {"shortest_edge", "longest_edge"}, both of them areas, or {"min_pixels",
  *              "max_pixels"}, which also stand beside it and then win
  *   ANYRES     `size` and `crop_size` as CLIP's, of one square; `image_grid_pinpoints`, a list of
- *              [height, width]
+ *              [height, width]; `recipe` without any keeps none, to be given them later
  *   SPLIT      `size` is {"longest_edge"} or {"height", "width"}; `max_image_size`, a tile, is
  *              {"longest_edge"}; `do_image_splitting`
  *
@@ -82,6 +82,9 @@ int32_t mmqi_recipe_read(struct mmqi_recipe *recipe, const struct mmqi_settings 
 /* The list [height, width] at `path` into recipe->pinpoints, if it is there. */
 int32_t mmqi_recipe_read_pinpoints(struct mmqi_recipe *recipe, const struct mmqi_settings *settings,
                                    const char *path);
+/* Are they whole tiles, and not too many? `settings` and `path` tell where they were read. */
+int32_t mmqi_recipe_check_pinpoints(const struct mmqi_recipe *recipe,
+                                    const struct mmqi_settings *settings, const char *path);
 
 /* SMART: a bound of the squares of patch * merge that a picture of any size makes. */
 int64_t mmqi_recipe_max_squares(const struct mmqi_recipe *recipe);
@@ -105,8 +108,19 @@ int32_t mmqi_preprocess_views(struct mmqi_views *out, const struct mmqi_recipe *
 /* Pixels of all views. */
 size_t mmqi_views_pixels(const struct mmqi_views *views);
 
-/* pixel_values f32, [3, height, width] of each view after each other, freed with mmqi_free();
- * `views` are those of a picture of this size. x * rescale in double, rounded to float32, then
+/*
+ * A picture made ready for its views to be drawn one at a time: what they have in common is
+ * computed once. `views` are those of a picture of this size; `image` outlives the drawing.
+ */
+struct mmqi_drawing;
+int32_t mmqi_drawing_create(struct mmqi_drawing **out, const struct mmqi_views *views,
+                            const struct mmqi_recipe *recipe, const struct mmqi_image *image);
+/* values [3, height, width] of view k. */
+int32_t mmqi_drawing_view(const struct mmqi_drawing *drawing, int32_t k, float *values);
+void mmqi_drawing_free(struct mmqi_drawing *drawing); /* accepts NULL */
+
+/* pixel_values f32, [3, height, width] of each view after each other, freed with mmqi_free(): all
+ * that mmqi_drawing_view() gives. x * rescale in double, rounded to float32, then
  * (x - mean) / std in float32, as transformers' Pillow processors compute. Centre crop pads with
  * zeros (before rescaling) where the picture is smaller. */
 int32_t mmqi_preprocess(float **out, const struct mmqi_views *views,

@@ -77,17 +77,21 @@ static int32_t crop_begin(int32_t whole, int32_t crop)
     return (whole - crop) >> 1;
 }
 
-static int32_t make_clip(float *values, const struct mmqi_views *views,
-                         const struct mmqi_recipe *recipe, const struct mmqi_image *image,
-                         const struct mmqi_pixel_table *table)
+static int32_t lay_clip(struct mmqi_drawing *drawing, const struct mmqi_recipe *recipe,
+                        const struct mmqi_image *image)
 {
-    const struct mmqi_view *view = &views->view[0];
+    const struct mmqi_view *view = &drawing->views.view[0];
     struct mmqi_view whole = resized_size(recipe, image->width, image->height);
-    struct mmqi_layer layer = {image, whole.width, whole.height, recipe->filter, 0, 0};
 
-    layer.left = -crop_begin(whole.width, view->width);
-    layer.top = -crop_begin(whole.height, view->height);
-    return mmqi_view_draw(values, view, &layer, table);
+    drawing->layer[0] = (struct mmqi_layer){
+        .image = image,
+        .width = whole.width,
+        .height = whole.height,
+        .filter = recipe->filter,
+        .left = -crop_begin(whole.width, view->width),
+        .top = -crop_begin(whole.height, view->height),
+    };
+    return MMQ_OK;
 }
 
 static const struct mmqi_recipe clip_defaults = {.kind = MMQI_RECIPE_CLIP, MMQI_CLIP_STEPS};
@@ -97,7 +101,7 @@ const struct mmqi_recipe_ops mmqi_recipe_clip = {
     .read = read_clip,
     .check = check_clip,
     .measure = measure_clip,
-    .make = make_clip,
+    .lay = lay_clip,
     .max_views = mmqi_recipe_one_view,
 };
 
@@ -148,20 +152,15 @@ static int32_t put_on_square(struct mmqi_image **out, const struct mmqi_image *i
     return MMQ_OK;
 }
 
-static int32_t make_pad(float *values, const struct mmqi_views *views,
-                        const struct mmqi_recipe *recipe, const struct mmqi_image *image,
-                        const struct mmqi_pixel_table *table)
+static int32_t lay_pad(struct mmqi_drawing *drawing, const struct mmqi_recipe *recipe,
+                       const struct mmqi_image *image)
 {
-    struct mmqi_image *square;
     int32_t status;
 
     if (!recipe->do_pad || image->width == image->height)
-        return make_clip(values, views, recipe, image, table);
-    status = put_on_square(&square, image, recipe->mean);
-    if (status == MMQ_OK)
-        status = make_clip(values, views, recipe, square, table);
-    mmqi_image_release(square);
-    return status;
+        return lay_clip(drawing, recipe, image);
+    status = put_on_square(&drawing->held, image, recipe->mean);
+    return status == MMQ_OK ? lay_clip(drawing, recipe, drawing->held) : status;
 }
 
 static const struct mmqi_recipe pad_defaults = {.kind = MMQI_RECIPE_PAD, MMQI_CLIP_STEPS};
@@ -171,6 +170,6 @@ const struct mmqi_recipe_ops mmqi_recipe_pad = {
     .read = read_clip,
     .check = check_pad,
     .measure = measure_pad,
-    .make = make_pad,
+    .lay = lay_pad,
     .max_views = mmqi_recipe_one_view,
 };

@@ -51,9 +51,16 @@ struct mmqi_layer {
     int32_t left, top;
 };
 
-/* values [3, height, width] of a view that shows `layer` on black. */
-int32_t mmqi_view_draw(float *values, const struct mmqi_view *view, const struct mmqi_layer *layer,
-                       const struct mmqi_pixel_table *table);
+struct mmqi_drawing {
+    struct mmqi_views views;
+    struct mmqi_layer layer[MMQI_MAX_VIEWS]; /* what each view shows, on black */
+    struct mmqi_image *held;                 /* made of the picture, for layers; or NULL */
+    struct mmqi_pixel_table table;
+};
+
+/* The layers of the grid's tiles, row by row, that show parts of one layer; from `first` on. */
+void mmqi_drawing_tiles(struct mmqi_drawing *drawing, int32_t first,
+                        const struct mmqi_layer *layer);
 
 /* Append a view. MMQ_ERR_LIMIT for one too many. */
 int32_t mmqi_views_add(struct mmqi_views *views, int32_t width, int32_t height);
@@ -68,9 +75,9 @@ struct mmqi_recipe_ops {
     int32_t (*check)(struct mmqi_recipe *recipe, struct mmqi_recipe_source *source);
     /* Grid and views of a picture whose size `out` tells. */
     int32_t (*measure)(struct mmqi_views *out, const struct mmqi_recipe *recipe);
-    /* Values of all views after each other. */
-    int32_t (*make)(float *values, const struct mmqi_views *views, const struct mmqi_recipe *recipe,
-                    const struct mmqi_image *image, const struct mmqi_pixel_table *table);
+    /* The layers of all views, and what they hold. */
+    int32_t (*lay)(struct mmqi_drawing *drawing, const struct mmqi_recipe *recipe,
+                   const struct mmqi_image *image);
     int32_t (*max_views)(const struct mmqi_recipe *recipe);
 };
 

@@ -110,14 +110,13 @@ static int32_t measure_smart(struct mmqi_views *out, const struct mmqi_recipe *r
     return mmqi_views_add(out, view.width, view.height);
 }
 
-static int32_t make_smart(float *values, const struct mmqi_views *views,
-                          const struct mmqi_recipe *recipe, const struct mmqi_image *image,
-                          const struct mmqi_pixel_table *table)
+static int32_t lay_smart(struct mmqi_drawing *drawing, const struct mmqi_recipe *recipe,
+                         const struct mmqi_image *image)
 {
-    const struct mmqi_view *view = &views->view[0];
-    struct mmqi_layer layer = {image, view->width, view->height, recipe->filter, 0, 0};
+    const struct mmqi_view *view = &drawing->views.view[0];
 
-    return mmqi_view_draw(values, view, &layer, table);
+    drawing->layer[0] = (struct mmqi_layer){image, view->width, view->height, recipe->filter, 0, 0};
+    return MMQ_OK;
 }
 
 /*
@@ -157,6 +156,6 @@ const struct mmqi_recipe_ops mmqi_recipe_smart = {
     .read = read_smart,
     .check = check_smart,
     .measure = measure_smart,
-    .make = make_smart,
+    .lay = lay_smart,
     .max_views = mmqi_recipe_one_view,
 };

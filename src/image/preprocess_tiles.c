@@ -23,23 +23,6 @@ static int32_t add_tiles(struct mmqi_views *out, int32_t side, int32_t n)
     return status;
 }
 
-/* Tiles of a layer that covers the grid, row by row. */
-static int32_t draw_tiles(float *values, const struct mmqi_views *views, struct mmqi_view tile,
-                          const struct mmqi_layer *layer, const struct mmqi_pixel_table *table)
-{
-    size_t step = (size_t)tile.width * (size_t)tile.height * 3;
-    int32_t status = MMQ_OK;
-
-    for (int32_t i = 0; i < views->across * views->down && status == MMQ_OK; i++) {
-        struct mmqi_layer part = *layer;
-
-        part.left -= i % views->across * tile.width;
-        part.top -= i / views->across * tile.height;
-        status = mmqi_view_draw(values + (size_t)i * step, &tile, &part, table);
-    }
-    return status;
-}
-
 /* ---- any resolution ---- */
 
 static int32_t read_pinpoint(struct mmqi_view *pinpoint, struct mmqi_recipe_source *source,
@@ -108,7 +91,8 @@ static int32_t count_tiles(const struct mmqi_recipe *recipe, int32_t pinpoint)
     return size->width / recipe->tile * (size->height / recipe->tile);
 }
 
-static int32_t check_pinpoints(const struct mmqi_recipe *recipe, struct mmqi_recipe_source *source)
+int32_t mmqi_recipe_check_pinpoints(const struct mmqi_recipe *recipe,
+                                    const struct mmqi_settings *settings, const char *path)
 {
     for (int32_t i = 0; i < recipe->n_pinpoints; i++) {
         const struct mmqi_view *size = &recipe->pinpoints[i];
@@ -116,10 +100,9 @@ static int32_t check_pinpoints(const struct mmqi_recipe *recipe, struct mmqi_rec
         if (size->width % recipe->tile || size->height % recipe->tile ||
             count_tiles(recipe, i) > MAX_TILES)
             return mmqi_fail(MMQ_ERR_UNSUPPORTED,
-                             "%s: '%s.%d' is [%d, %d], not 1 to %d whole tiles of %d",
-                             mmqi_settings_name(source->settings),
-                             mmqi_source_key(source, "image_grid_pinpoints", ""), (int)i,
-                             (int)size->height, (int)size->width, MAX_TILES, (int)recipe->tile);
+                             "%s: '%s.%d' is %d high and %d wide, not 1 to %d whole tiles of %d",
+                             mmqi_settings_name(settings), path, (int)i, (int)size->height,
+                             (int)size->width, MAX_TILES, (int)recipe->tile);
     }
     return MMQ_OK;
 }
@@ -139,7 +122,8 @@ static int32_t check_anyres(struct mmqi_recipe *recipe, struct mmqi_recipe_sourc
         return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: '%s' is no square",
                          mmqi_settings_name(source->settings),
                          mmqi_source_key(source, "crop_size", ""));
-    return check_pinpoints(recipe, source);
+    return mmqi_recipe_check_pinpoints(recipe, source->settings,
+                                       mmqi_source_key(source, "image_grid_pinpoints", ""));
 }
 
 /* The pinpoint that keeps most of the picture's pixels, of those the one that wastes least. */
@@ -193,20 +177,16 @@ static struct mmqi_layer lay_in_middle(const struct mmqi_views *views, int32_t t
     return layer;
 }
 
-static int32_t make_anyres(float *values, const struct mmqi_views *views,
-                           const struct mmqi_recipe *recipe, const struct mmqi_image *image,
-                           const struct mmqi_pixel_table *table)
+static int32_t lay_anyres(struct mmqi_drawing *drawing, const struct mmqi_recipe *recipe,
+                          const struct mmqi_image *image)
 {
-    struct mmqi_view tile = views->view[0];
-    struct mmqi_layer base = {image, tile.width, tile.height, recipe->filter, 0, 0};
-    struct mmqi_layer layer = lay_in_middle(views, recipe->tile, image);
-    int32_t status = mmqi_view_draw(values, &tile, &base, table);
+    struct mmqi_layer layer = lay_in_middle(&drawing->views, recipe->tile, image);
 
-    if (status != MMQ_OK)
-        return status;
     layer.filter = recipe->filter;
-    return draw_tiles(values + (size_t)tile.width * (size_t)tile.height * 3, views, tile, &layer,
-                      table);
+    drawing->layer[0] =
+        (struct mmqi_layer){image, recipe->tile, recipe->tile, recipe->filter, 0, 0};
+    mmqi_drawing_tiles(drawing, 1, &layer);
+    return MMQ_OK;
 }
 
 static int32_t max_views_anyres(const struct mmqi_recipe *recipe)
@@ -233,7 +213,7 @@ const struct mmqi_recipe_ops mmqi_recipe_anyres = {
     .read = read_anyres,
     .check = check_anyres,
     .measure = measure_anyres,
-    .make = make_anyres,
+    .lay = lay_anyres,
     .max_views = max_views_anyres,
 };
 
@@ -376,36 +356,39 @@ static int32_t measure_split(struct mmqi_views *out, const struct mmqi_recipe *r
     return add_tiles(out, recipe->tile, out->across * out->down + 1);
 }
 
-static int32_t make_split(float *values, const struct mmqi_views *views,
-                          const struct mmqi_recipe *recipe, const struct mmqi_image *image,
-                          const struct mmqi_pixel_table *table)
+/* The picture resized once, then to whole tiles where it is cut. */
+static int32_t resize_twice(struct mmqi_image **out, const struct mmqi_views *views,
+                            const struct mmqi_recipe *recipe, const struct mmqi_image *image)
 {
     struct mmqi_view first = first_size(recipe, image->width, image->height);
-    struct mmqi_view tile = views->view[0];
-    struct mmqi_image *resized = NULL, *whole = NULL;
-    size_t n_tiles = (size_t)views->across * (size_t)views->down;
-    struct mmqi_layer layer = {.filter = recipe->filter};
-    int32_t status = mmqi_resize(&resized, image, first.width, first.height, recipe->filter);
+    struct mmqi_image *once;
+    int32_t status = mmqi_resize(&once, image, first.width, first.height, recipe->filter);
 
-    if (status == MMQ_OK && n_tiles > 0) {
-        status = mmqi_resize(&whole, resized, views->across * tile.width, views->down * tile.height,
-                             recipe->filter);
-        if (status == MMQ_OK) {
-            layer.image = whole;
-            layer.width = whole->width;
-            layer.height = whole->height;
-            status = draw_tiles(values, views, tile, &layer, table);
-        }
+    if (status != MMQ_OK || views->across == 0) {
+        *out = once;
+        return status;
     }
-    if (status == MMQ_OK) {
-        layer = (struct mmqi_layer){whole ? whole : resized, tile.width, tile.height,
-                                    recipe->filter,          0,          0};
-        status = mmqi_view_draw(values + n_tiles * (size_t)tile.width * (size_t)tile.height * 3,
-                                &tile, &layer, table);
-    }
-    mmqi_image_release(whole);
-    mmqi_image_release(resized);
+    status = mmqi_resize(out, once, views->across * recipe->tile, views->down * recipe->tile,
+                         recipe->filter);
+    mmqi_image_release(once);
     return status;
+}
+
+static int32_t lay_split(struct mmqi_drawing *drawing, const struct mmqi_recipe *recipe,
+                         const struct mmqi_image *image)
+{
+    int32_t n_tiles = drawing->views.across * drawing->views.down;
+    int32_t status = resize_twice(&drawing->held, &drawing->views, recipe, image);
+    struct mmqi_layer layer = {.image = drawing->held, .filter = recipe->filter};
+
+    if (status != MMQ_OK)
+        return status;
+    layer.width = layer.image->width;
+    layer.height = layer.image->height;
+    mmqi_drawing_tiles(drawing, 0, &layer);
+    layer.width = layer.height = recipe->tile;
+    drawing->layer[n_tiles] = layer;
+    return MMQ_OK;
 }
 
 static const struct mmqi_recipe split_defaults = {
@@ -428,6 +411,6 @@ const struct mmqi_recipe_ops mmqi_recipe_split = {
     .read = read_split,
     .check = check_split,
     .measure = measure_split,
-    .make = make_split,
+    .lay = lay_split,
     .max_views = max_views_split,
 };

@@ -14,7 +14,13 @@
 #include "core/status.h"
 #include "text/tokenizer_folder.h"
 
-enum { MAX_KEY = 128, MAX_LABEL = 256, MAX_CONFIG_BYTES = 1 << 20, MAX_TEMPLATE_BYTES = 1 << 18 };
+enum {
+    MAX_KEY = 128,
+    MAX_LIST_KEY = 96,
+    MAX_LABEL = 256,
+    MAX_CONFIG_BYTES = 1 << 20,
+    MAX_TEMPLATE_BYTES = 1 << 18
+};
 
 /* ---- typed keys ---- */
 
@@ -39,11 +45,11 @@ int32_t mmqi_config_int(const struct mmqi_settings *settings, const char *prefix
 int32_t mmqi_config_ints(const struct mmqi_settings *settings, const char *prefix, const char *key,
                          int32_t min, int32_t max, int32_t *values, int32_t room, int32_t *n)
 {
-    char path[MAX_KEY], item[16];
+    char path[MAX_LIST_KEY], item[16];
     int64_t count;
     int32_t status = MMQ_OK;
 
-    path_of(path, prefix, key);
+    snprintf(path, sizeof path, "%s%s%s", prefix, prefix[0] ? "." : "", key);
     if (!mmqi_settings_has(settings, path))
         return MMQ_OK;
     count = mmqi_settings_count(settings, path);
@@ -199,54 +205,57 @@ static int32_t read_jinja(struct mmqi_model *model)
     return status;
 }
 
-/* "chat_template" of a config: the text itself, or the "default" one of a list of named templates.
- */
-static int32_t find_template(const struct mmqi_settings *settings, const char **source)
+/* The template named "default" of a list [{"name": .., "template": ..}] of `n`. */
+static int32_t find_default(const struct mmqi_settings *settings, int64_t n, const char **source)
 {
-    int64_t n = mmqi_settings_count(settings, "chat_template");
     const char *name;
     char path[MAX_KEY];
-    int32_t status;
+    int32_t status = MMQ_OK;
 
-    if (n < 0)
-        return mmqi_settings_string(settings, "chat_template", source);
-    for (int32_t i = 0; i < n; i++) {
+    for (int32_t i = 0; i < n && status == MMQ_OK && !*source; i++) {
         name = "";
         snprintf(path, sizeof path, "chat_template.%d.name", (int)i);
         status = mmqi_settings_string(settings, path, &name);
-        if (status != MMQ_OK)
-            return status;
-        if (strcmp(name, "default") != 0)
-            continue;
         snprintf(path, sizeof path, "chat_template.%d.template", (int)i);
-        return mmqi_settings_string(settings, path, source);
+        if (status == MMQ_OK && strcmp(name, "default") == 0)
+            status = mmqi_settings_string(settings, path, source);
     }
-    return MMQ_OK;
-}
-
-static int32_t read_template_of(struct mmqi_model *model, const struct mmqi_settings *settings)
-{
-    const char *source = NULL;
-    int32_t status = find_template(settings, &source);
-
-    if (status == MMQ_OK && source)
-        status = compile_template(model, mmqi_settings_name(settings), source, strlen(source));
     return status;
 }
 
-/* chat_template.jinja, else chat_template.json, else tokenizer_config.json. */
+/* "chat_template" of a config: the text itself, or several by name, of which the "default" one
+ * counts. */
+static int32_t find_template(const struct mmqi_settings *settings, const char **source)
+{
+    int64_t n = mmqi_settings_count(settings, "chat_template");
+
+    if (n >= 0)
+        return find_default(settings, n, source);
+    if (mmqi_settings_has(settings, "chat_template.default"))
+        return mmqi_settings_string(settings, "chat_template.default", source);
+    return mmqi_settings_string(settings, "chat_template", source);
+}
+
+/* The first of these files that has a template: chat_template.jinja, chat_template.json,
+ * processor_config.json, tokenizer_config.json. */
 static int32_t read_template(struct mmqi_model *model)
 {
     struct mmqi_settings *settings = NULL;
+    const struct mmqi_settings *all[3] = {NULL, model->processor, model->tokenizer_config};
+    const char *source = NULL;
     bool exists;
     int32_t status = mmqi_file_exists(&exists, model->store, "chat_template.jinja");
+    int i;
 
     if (status == MMQ_OK && exists)
         return read_jinja(model);
     if (status == MMQ_OK)
         status = mmqi_config_read_settings_if_there(&settings, model->store, "chat_template.json");
-    if (status == MMQ_OK)
-        status = read_template_of(model, settings ? settings : model->tokenizer_config);
+    all[0] = settings;
+    for (i = 0; i < 3 && status == MMQ_OK && !source; i++)
+        status = find_template(all[i], &source);
+    if (status == MMQ_OK && source)
+        status = compile_template(model, mmqi_settings_name(all[i - 1]), source, strlen(source));
     mmqi_settings_free(settings);
     return status;
 }
@@ -276,8 +285,8 @@ int32_t mmqi_config_read_files(struct mmqi_model *model)
 /* ---- token ids ---- */
 
 /* The one id, or the list of ids, at `path`; *n stays as it is where there is none. */
-static int32_t read_ids(const struct mmqi_settings *settings, const char *path, int32_t ids[8],
-                        int32_t *n)
+static int32_t read_ids(const struct mmqi_settings *settings, const char *path, int32_t least,
+                        int32_t ids[8], int32_t *n)
 {
     int64_t count = mmqi_settings_count(settings, path);
     char item[MAX_KEY];
@@ -290,30 +299,33 @@ static int32_t read_ids(const struct mmqi_settings *settings, const char *path, 
         return MMQ_OK;
     if (count < 0) {
         *n = 1;
-        return mmqi_config_int(settings, "", path, 0, MMQI_MAX_VOCAB, &ids[0]);
+        return mmqi_config_int(settings, "", path, least, MMQI_MAX_VOCAB, &ids[0]);
     }
     for (int32_t i = 0; i < count && status == MMQ_OK; i++) {
         snprintf(item, sizeof item, "%s.%d", path, (int)i);
-        status = mmqi_config_int(settings, "", item, 0, MMQI_MAX_VOCAB, &ids[i]);
+        status = mmqi_config_int(settings, "", item, least, MMQI_MAX_VOCAB, &ids[i]);
     }
     *n = (int32_t)count;
     return status;
 }
 
-/* In the order in which the first that has the key decides. */
-static int32_t read_tokens_of(struct mmqi_model *model, const char *name, int32_t ids[8],
-                              int32_t *n)
+/* Where more than one file tells them, the last of these decides; the others must make sense all
+ * the same. */
+static int32_t read_tokens_of(struct mmqi_model *model, const char *name, int32_t least,
+                              int32_t ids[8], int32_t *n)
 {
     char text_key[MAX_KEY];
-    int32_t status = MMQ_OK;
+    int32_t status = read_ids(model->config, name, least, ids, n);
 
-    path_of(text_key, "text_config", name);
-    if (mmqi_settings_has(model->generation, name))
-        status = read_ids(model->generation, name, ids, n);
-    else if (mmqi_settings_has(model->config, text_key))
-        status = read_ids(model->config, text_key, ids, n);
-    else
-        status = read_ids(model->config, name, ids, n);
+    if (status == MMQ_OK)
+        status = read_ids(model->config, path_of(text_key, "text_config", name), least, ids, n);
+    if (status == MMQ_OK)
+        status = read_ids(model->generation, name, least, ids, n);
+    for (int32_t i = 0; i < *n && status == MMQ_OK; i++)
+        if (least == 0 && model->spec.vocab_size > 0 && ids[i] >= model->spec.vocab_size)
+            status = mmqi_fail(MMQ_ERR_FORMAT, "%s: %s %d is outside the vocabulary of %d",
+                               mmqi_settings_name(model->config), name, (int)ids[i],
+                               (int)model->spec.vocab_size);
     return status;
 }
 
@@ -321,12 +333,12 @@ int32_t mmqi_config_read_tokens(struct mmqi_model *model)
 {
     struct mmqi_spec *spec = &model->spec;
     int32_t bos[8] = {spec->bos}, pad[8] = {spec->pad}, n_bos = 1, n_pad = 1;
-    int32_t status = read_tokens_of(model, "eos_token_id", spec->eos, &spec->n_eos);
+    int32_t status = read_tokens_of(model, "eos_token_id", 0, spec->eos, &spec->n_eos);
 
     if (status == MMQ_OK)
-        status = read_tokens_of(model, "bos_token_id", bos, &n_bos);
+        status = read_tokens_of(model, "bos_token_id", 0, bos, &n_bos);
     if (status == MMQ_OK)
-        status = read_tokens_of(model, "pad_token_id", pad, &n_pad);
+        status = read_tokens_of(model, "pad_token_id", -1, pad, &n_pad); /* -1 means none */
     spec->bos = n_bos > 0 ? bos[0] : -1;
     spec->pad = n_pad > 0 ? pad[0] : -1;
     return status;

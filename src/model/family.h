@@ -38,13 +38,18 @@ struct mmqi_family {
     int32_t (*build_vision)(struct mmqi_model *model);
     int32_t (*build_language)(struct mmqi_model *model);
     void (*free_facts)(void *facts); /* accepts NULL */
+    /* The chat template, of templates.h, for a folder that has none; NULL, or what answers NULL:
+     * then there is none. */
+    const char *(*chat_template)(const struct mmqi_model *model);
 
     /*
-     * Of a family whose tower lies in a folder of its own: the key of config.json that names it, and
-     * how its tensors' names become those that `aliases` know: the beginning `tower_from` becomes
-     * `tower_to`, others are left out. NULL: the model's folder has the tower.
+     * Of a family whose tower lies in a folder of its own: the key of config.json that names it,
+     * and how its tensors' names become those that `aliases` know: the beginning `tower_from`
+     * becomes `tower_to`, others are left out. NULL: the model's folder has the tower.
      */
     const char *tower_key, *tower_from, *tower_to;
+    /* Does a model with this config.json go without that folder, where there is none? NULL: no. */
+    bool (*has_tower)(const struct mmqi_settings *config);
 
     /* ---- pictures of several views; each of these may be NULL ---- */
 

@@ -10,6 +10,8 @@
  *   that were cut in squares lie so already.
  * - In the prompt "\n" ends every row of tiles and one more begins what
  *   stands for the whole, so that "\n\n" is there for the tokenizer to merge.
+ * - "<global-img>" and "<row_1_col_1>" are tokens of SmolVLM, text to Idefics3,
+ *   whose tokenizer has none for them; so are tags of larger grids to both.
  * - image_seq_len of processor_config.json is what the reference writes; any
  *   number but the tower's makes it fail.
  * - The first SmolVLM says Idefics3, the second SmolVLM.
@@ -24,12 +26,12 @@
 #include "core/text.h"
 #include "model/config.h"
 #include "model/lm_llama.h"
+#include "model/templates.h"
 #include "model/tower_siglip.h"
 
 enum { MAX_SCALE = 256, MOST_ROWS = 1 << 28 };
 
-static const char around[] = "<fake_token_around_image>", whole[] = "<global-img>",
-                  first_tile[] = "<row_1_col_1>";
+static const char around[] = "<fake_token_around_image>", whole[] = "<global-img>";
 
 struct facts {
     struct mmqi_vit vit;
@@ -158,20 +160,14 @@ static int32_t check_names(const struct mmqi_model *model)
     return status;
 }
 
-/* Grids may be larger than the tokenizer has tags for: those are text like any other. */
+/* The other tags may be text like any other; a tokenizer without this one gets an id for it that
+ * the embedding has no row for. */
 static int32_t check_tags(const struct mmqi_model *model)
 {
-    const char *const tags[] = {around, whole, first_tile};
-    size_t n = mmqi_recipe_max_views(&model->spec.recipe) > 1 ? 3 : 2;
-    int32_t status = check_names(model);
-
-    if (status != MMQ_OK)
-        return status;
-    for (size_t i = 0; i < n; i++)
-        if (mmqi_tokenizer_id(model->tokenizer, tags[i]) < 0)
-            return mmqi_fail(MMQ_ERR_FORMAT, "%s: tokenizer.json has no token '%s'", model->path,
-                             tags[i]);
-    return MMQ_OK;
+    if (mmqi_tokenizer_id(model->tokenizer, around) < 0)
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: tokenizer.json has no token '%s'", model->path,
+                         around);
+    return check_names(model);
 }
 
 static void fill_spec(struct mmqi_spec *spec, const struct facts *facts)
@@ -297,7 +293,8 @@ static int32_t build_language(struct mmqi_model *model)
 #define SHARED                                                                                \
     .prefixes = prefixes, .aliases = aliases, .configure = configure, .declare = declare,     \
     .build_vision = build_vision, .build_language = build_language, .free_facts = mmqi_free,  \
-    .measure = measure, .write_marker = write_marker, .patch_ids = patch_ids
+    .chat_template = mmqi_template_idefics3, .measure = measure,                              \
+    .write_marker = write_marker, .patch_ids = patch_ids
 /* clang-format on */
 
 const struct mmqi_family mmqi_family_idefics3 = {

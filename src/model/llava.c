@@ -21,6 +21,7 @@
 #include "core/text.h"
 #include "model/config.h"
 #include "model/llava_parts.h"
+#include "model/templates.h"
 
 /* clang-format off */
 static const struct mmqi_alias aliases[] = {
@@ -115,4 +116,5 @@ const struct mmqi_family mmqi_family_llava = {
     .build_vision = build_vision,
     .build_language = build_language,
     .free_facts = mmqi_free,
+    .chat_template = mmqi_template_llava,
 };

@@ -18,6 +18,7 @@
 #include "core/text.h"
 #include "model/config.h"
 #include "model/llava_parts.h"
+#include "model/templates.h"
 
 /* clang-format off */
 static const struct mmqi_alias aliases[] = {
@@ -135,6 +136,7 @@ const struct mmqi_family mmqi_family_llava_next = {
     .build_vision = build_vision,
     .build_language = build_language,
     .free_facts = mmqi_free,
+    .chat_template = mmqi_template_llava,
     .measure = mmqi_llava_measure,
     .order = mmqi_llava_order,
 };

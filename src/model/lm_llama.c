@@ -161,6 +161,24 @@ static int32_t read_tied(struct mmqi_llama *llama, const struct mmqi_settings *s
     return status;
 }
 
+/* transformers 5 says of every layer what it attends to; windows are not run. */
+static int32_t check_layer_types(const struct mmqi_settings *settings, const char *prefix)
+{
+    char path[96], item[16];
+    int64_t n;
+    int32_t status = MMQ_OK;
+
+    snprintf(path, sizeof path, "%s%slayer_types", prefix, prefix[0] ? "." : "");
+    n = mmqi_settings_count(settings, path);
+    if (n < 0) /* absent, null, or no list */
+        return mmqi_config_only(settings, path, "0", "full_attention");
+    for (int64_t i = 0; i < n && status == MMQ_OK; i++) {
+        snprintf(item, sizeof item, "%d", (int)i);
+        status = mmqi_config_only(settings, path, item, "full_attention");
+    }
+    return status;
+}
+
 int32_t mmqi_llama_configure(struct mmqi_llama *llama, const struct mmqi_settings *settings,
                              const char *prefix)
 {
@@ -170,6 +188,8 @@ int32_t mmqi_llama_configure(struct mmqi_llama *llama, const struct mmqi_setting
         status = settle_heads(llama, settings, prefix);
     if (status == MMQ_OK)
         status = read_rope(llama, settings, prefix);
+    if (status == MMQ_OK)
+        status = check_layer_types(settings, prefix);
     if (status == MMQ_OK)
         status = mmqi_config_number(settings, prefix, "rms_norm_eps", 1e-12, 1.0, &llama->eps);
     if (status == MMQ_OK)

@@ -7,6 +7,7 @@
 #include "core/mem.h"
 #include "core/status.h"
 #include "model/config.h"
+#include "model/templates.h"
 #include "model/tower_folder.h"
 #include "model/weights.h"
 
@@ -30,9 +31,6 @@ static int32_t find_family(struct mmqi_model *model)
 
     if (status != MMQ_OK)
         return status;
-    model->family = mmqi_family_detect(model->config);
-    if (model->family)
-        return MMQ_OK;
     status = mmqi_config_string(model->config, "architectures", "0", &architecture);
     if (status == MMQ_OK)
         status = mmqi_config_string(model->config, "", "model_type", &type);
@@ -40,10 +38,13 @@ static int32_t find_family(struct mmqi_model *model)
         status = mmqi_config_string(model->config, "vision_config", "model_type", &vision);
     if (status != MMQ_OK)
         return status;
+    model->family = mmqi_family_detect(model->config);
+    if (model->family)
+        return MMQ_OK;
     return mmqi_fail(MMQ_ERR_UNSUPPORTED,
                      "%s: no family of this build runs architectures '%s', model_type '%s'%s%s%s",
-                     model->path, architecture, type, vision[0] ? ", vision '" : "", vision,
-                     vision[0] ? "'" : "");
+                     mmqi_settings_name(model->config), architecture, type,
+                     vision[0] ? ", vision '" : "", vision, vision[0] ? "'" : "");
 }
 
 static int32_t build_graphs(struct mmqi_model *model)
@@ -84,6 +85,8 @@ int32_t mmqi_model_open_with_tower(struct mmqi_model **out, struct mmqi_store *s
         status = mmqi_config_read_files(model);
     if (status == MMQ_OK)
         status = model->family->configure(model);
+    if (status == MMQ_OK)
+        status = mmqi_template_build_in(model);
     if (model->spec.image_width == 0)
         model->spec.image_width = model->spec.hidden;
     if (status == MMQ_OK)

@@ -172,7 +172,7 @@ struct mmqi_model {
     struct mmqi_store *tower_store;
     struct mmqi_settings *tower_config, *tower_preprocessor;
     struct mmqi_tokenizer *tokenizer;
-    struct mmqi_chat *chat; /* NULL when the folder has no template that this build runs */
+    struct mmqi_chat *chat; /* NULL when neither folder nor family has a template that runs */
     char *chat_error;       /* why its template does not run; NULL when there is none or it does */
     struct mmqi_graph *vision, *language;
     struct mmqi_split split; /* all at place 0, unless mmqi_model_split() says otherwise */

@@ -17,6 +17,7 @@
 #include "core/mem.h"
 #include "model/family.h"
 #include "model/qwen_vl.h"
+#include "model/templates.h"
 
 static const struct mmqi_alias aliases[] = {
     MMQI_QWEN_VL_ALIASES,
@@ -86,4 +87,5 @@ const struct mmqi_family mmqi_family_qwen2_vl = {
     .build_vision = mmqi_qwen_vl_build_vision,
     .build_language = mmqi_qwen_vl_build_language,
     .free_facts = mmqi_free,
+    .chat_template = mmqi_template_qwen2_vl,
 };

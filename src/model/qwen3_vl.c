@@ -17,6 +17,7 @@
 #include "core/status.h"
 #include "model/family.h"
 #include "model/qwen_vl.h"
+#include "model/templates.h"
 
 #define DEEPSTACK(file) "visual.deepstack_merger_list.{}." file
 
@@ -112,4 +113,5 @@ const struct mmqi_family mmqi_family_qwen3_vl = {
     .build_vision = mmqi_qwen_vl_build_vision,
     .build_language = mmqi_qwen_vl_build_language,
     .free_facts = mmqi_free,
+    .chat_template = mmqi_template_qwen3_vl,
 };

@@ -93,7 +93,8 @@ static int32_t find_folder(struct mmqi_model *model)
         status = open_beside(&store, model, name);
         status = keep_if_there(model, store, status);
     }
-    if (status == MMQ_OK && !model->tower_store)
+    if (status == MMQ_OK && !model->tower_store &&
+        !(model->family->has_tower && model->family->has_tower(model->config)))
         status =
             mmqi_fail(MMQ_ERR_NOT_FOUND,
                       "%s: its vision tower is a folder '%s' of its own, which lies neither in "
@@ -122,8 +123,9 @@ int32_t mmqi_tower_open(struct mmqi_model *model, const char *path)
     if (mmqi_settings_has(model->config, "vision_config"))
         return MMQ_OK;
     status = path ? open_told(model, path) : find_folder(model);
-    if (status == MMQ_OK)
-        status = mmqi_config_read_settings(&model->tower_config, model->tower_store, "config.json");
+    if (status != MMQ_OK || !model->tower_store)
+        return status;
+    status = mmqi_config_read_settings(&model->tower_config, model->tower_store, "config.json");
     if (status == MMQ_OK)
         status = mmqi_config_read_settings_if_there(&model->tower_preprocessor, model->tower_store,
                                                     "preprocessor_config.json");

@@ -1,4 +1,9 @@
-/* The loop from a prompt to an answer: prefill, sample, stream, stop. */
+/*
+ * The loop from a prompt to an answer: prefill, sample, stream, stop.
+ *
+ * Where nobody wants to see logits and the likeliest token is taken, the device goes on by itself:
+ * it may be one step ahead of what is read here, and what it computed behind a stop is forgotten.
+ */
 #include "runtime/generate.h"
 
 #include <string.h>
@@ -211,13 +216,11 @@ static int32_t prefill(struct generation *g)
     return status;
 }
 
-static int32_t decode(struct generation *g)
+/* From token to token, each picked here. */
+static int32_t decode_here(struct generation *g)
 {
-    const char *text;
-    size_t size;
-    int32_t status;
+    int32_t status = MMQ_OK;
 
-    status = take_token(g);
     while (status == MMQ_OK && !g->ended) {
         status = mmqi_tokens_answer(&g->tokens, g->next);
         if (status == MMQ_OK)
@@ -225,6 +228,71 @@ static int32_t decode(struct generation *g)
         if (status == MMQ_OK)
             status = take_token(g);
     }
+    return status;
+}
+
+/* Whether the device may pick: what it would pick is what the sampler would. */
+static bool device_picks(const struct generation *g)
+{
+    const struct mmqi_sampling *sampling = &g->options->sampling;
+    float penalty = sampling->repetition_penalty;
+
+    return sampling->temperature == 0 && (penalty == 0 || penalty == 1) && !g->options->on_logits &&
+           mmqi_session_can_step(g->session);
+}
+
+/* Ask for as many steps as there may be tokens. */
+static int32_t ask_ahead(struct generation *g)
+{
+    struct mmqi_session *session = g->session;
+    size_t most = (size_t)g->options->max_new_tokens;
+    int32_t status = MMQ_OK;
+
+    while (status == MMQ_OK && mmqi_session_may_step(session) &&
+           (most == 0 || g->answer->ids.n + (size_t)(session->n_asked - session->n_read) < most))
+        status = mmqi_session_step(session, &g->options->watch);
+    return status;
+}
+
+/* Look at one token after another that the device picked, the next already on its way. */
+static int32_t follow_steps(struct generation *g)
+{
+    int32_t status = MMQ_OK;
+
+    while (status == MMQ_OK && !g->ended) {
+        status = ask_ahead(g);
+        if (status == MMQ_OK)
+            status = mmqi_session_step_read(g->session, &g->tokens.data[g->tokens.n - 1], &g->next);
+        if (status == MMQ_OK)
+            status = take_token(g);
+        if (status == MMQ_OK && !g->ended)
+            status = mmqi_tokens_add(&g->tokens, g->next);
+    }
+    return status;
+}
+
+static int32_t decode_there(struct generation *g)
+{
+    int32_t status = mmqi_tokens_add(&g->tokens, g->next), ended;
+
+    if (status == MMQ_OK)
+        status = mmqi_session_step_begin(g->session, &g->tokens.data[g->tokens.n - 1]);
+    if (status != MMQ_OK)
+        return status;
+    status = follow_steps(g);
+    ended = mmqi_session_step_end(g->session);
+    return status == MMQ_OK ? ended : status;
+}
+
+static int32_t decode(struct generation *g)
+{
+    const char *text;
+    size_t size;
+    int32_t status;
+
+    status = take_token(g);
+    if (status == MMQ_OK && !g->ended)
+        status = device_picks(g) ? decode_there(g) : decode_here(g);
     if (status != MMQ_OK || g->answer->finish == MMQ_FINISH_STOP)
         return status;
     status = mmqi_decoder_finish(g->decoder, &text, &size);

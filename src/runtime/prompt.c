@@ -5,6 +5,7 @@
 #include "core/mem.h"
 #include "core/status.h"
 #include "model/family.h"
+#include "text/mark.h"
 
 static int32_t add_token(struct mmqi_tokens *tokens, const struct mmqi_token *token)
 {
@@ -99,12 +100,17 @@ static const char *token_text(const struct mmqi_model *model, int32_t id)
     return id >= 0 ? mmqi_tokenizer_content(model->tokenizer, id) : NULL;
 }
 
-int32_t mmqi_prompt_text(char **text, size_t *size, const struct mmqi_model *model,
-                         const struct mmqi_prompt *prompt)
+/* The prompt in words. Where *marked comes out true, special tokens in the messages' texts have
+ * marks (text/mark.h). */
+static int32_t render(char **text, size_t *size, bool *marked, const struct mmqi_model *model,
+                      const struct mmqi_prompt *prompt)
 {
     struct mmqi_chat_input input = prompt->chat;
+    struct mmqi_marked marks = {0};
+    int32_t status = MMQ_OK;
 
     *text = NULL;
+    *marked = input.n_messages > 0 && !prompt->parse_special;
     if (input.n_messages == 0) {
         *size = strlen(prompt->text);
         *text = mmqi_strndup(prompt->text, *size);
@@ -113,12 +119,28 @@ int32_t mmqi_prompt_text(char **text, size_t *size, const struct mmqi_model *mod
     if (!model->chat && model->chat_error)
         return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s; give raw text", model->chat_error);
     if (!model->chat)
-        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: the folder has no chat template; give raw text",
+        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: there is no chat template; give raw text",
                          model->path);
     input.add_generation_prompt = true;
     input.bos_token = token_text(model, model->spec.bos);
     input.eos_token = model->spec.n_eos > 0 ? token_text(model, model->spec.eos[0]) : NULL;
-    return mmqi_chat_render(model->chat, text, size, &input);
+    if (*marked)
+        status = mmqi_mark_chat(&marks, model->tokenizer, model->spec.image_marker, &input);
+    if (status == MMQ_OK)
+        status = mmqi_chat_render(model->chat, text, size, *marked ? &marks.input : &input);
+    mmqi_marked_free(&marks);
+    return status;
+}
+
+int32_t mmqi_prompt_text(char **text, size_t *size, const struct mmqi_model *model,
+                         const struct mmqi_prompt *prompt)
+{
+    bool marked;
+    int32_t status = render(text, size, &marked, model, prompt);
+
+    if (status == MMQ_OK && marked)
+        *size = mmqi_unmark(*text, *size);
+    return status;
 }
 
 /* Templates that write the BOS themselves must not get a second one from the tokenizer. */
@@ -314,10 +336,10 @@ static int32_t expand(struct mmqi_tokens *tokens, const struct mmqi_model *model
 
 /* The ids of text[0 .. size), with an image token in place of each marker. */
 static int32_t encode_between(struct mmqi_ids *ids, const struct mmqi_model *model,
-                              const char *text, size_t size)
+                              const char *text, size_t size, int32_t flags)
 {
     const char *marker = model->spec.image_marker;
-    int32_t flags = encode_flags(model, text), status = MMQ_OK;
+    int32_t status = MMQ_OK;
     size_t at = 0, next;
 
     for (;;) {
@@ -328,17 +350,17 @@ static int32_t encode_between(struct mmqi_ids *ids, const struct mmqi_model *mod
         status = mmqi_ids_append(ids, &model->spec.image_token, 1);
         if (status != MMQ_OK)
             return status;
-        flags = 0; /* what comes before the first words of a prompt is there */
+        flags &= ~MMQI_TOKENIZE_POST; /* what comes before the first words of a prompt is there */
         at = next + strlen(marker);
     }
 }
 
 static int32_t encode(struct mmqi_ids *ids, const struct mmqi_model *model, const char *text,
-                      size_t size)
+                      size_t size, int32_t flags)
 {
-    if (model->spec.marker_splits)
-        return encode_between(ids, model, text, size);
-    return mmqi_tokenizer_encode(model->tokenizer, ids, text, size, encode_flags(model, text));
+    return model->spec.marker_splits
+               ? encode_between(ids, model, text, size, flags)
+               : mmqi_tokenizer_encode(model->tokenizer, ids, text, size, flags);
 }
 
 int32_t mmqi_prompt_tokens(struct mmqi_tokens *tokens, const struct mmqi_model *model,
@@ -347,13 +369,14 @@ int32_t mmqi_prompt_tokens(struct mmqi_tokens *tokens, const struct mmqi_model *
     struct mmqi_ids ids = {0};
     char *text = NULL;
     size_t size;
-    int32_t status;
+    bool marked;
+    int32_t status = render(&text, &size, &marked, model, prompt);
 
-    status = mmqi_prompt_text(&text, &size, model, prompt);
     if (status == MMQ_OK)
         status = write_markers(&text, &size, model, prompt);
     if (status == MMQ_OK)
-        status = encode(&ids, model, text, size);
+        status = encode(&ids, model, text, size,
+                        encode_flags(model, text) | (marked ? MMQI_TOKENIZE_MARKED : 0));
     if (status == MMQ_OK)
         status = check_markers(model, &ids, prompt);
     if (status == MMQ_OK)

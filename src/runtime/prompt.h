@@ -30,6 +30,7 @@ struct mmqi_prompt {
     const char *text;
     struct mmqi_image *const *images;
     size_t n_images;
+    bool parse_special; /* special tokens spelled in the messages' texts are special */
 };
 
 /* A token of the prompt's text after what is there: its position is one past the greatest of the

@@ -177,22 +177,22 @@ static int32_t move_pixels(struct mmqi_session *session, const float *pixels, si
     return status;
 }
 
-/* What becomes of the picture, into session->picture, and the pixels of its views; of a video none
- * yet. */
-static int32_t read_pixels(float **pixels, struct mmqi_session *session,
-                           const struct mmqi_image *image)
+/* What becomes of the picture, into session->picture, ready for its views to be drawn; of a video
+ * no drawing is made. */
+static int32_t open_picture(struct mmqi_drawing **drawing, struct mmqi_session *session,
+                            const struct mmqi_image *image)
 {
     struct mmqi_picture *picture = &session->picture;
     int32_t status = mmqi_model_measure_image(picture, session->model, image);
 
-    *pixels = NULL;
+    *drawing = NULL;
     if (status == MMQ_OK && (picture->rows > session->layout.image_rows ||
                              picture->made_rows > session->layout.greatest.made_rows))
         status = mmqi_fail(MMQ_ERR_INTERNAL, "session: a picture of %d rows went by",
                            (int)picture->rows);
     if (status != MMQ_OK || image->frames)
         return status;
-    return mmqi_preprocess(pixels, &picture->views, &session->model->spec.recipe, image);
+    return mmqi_drawing_create(drawing, &picture->views, &session->model->spec.recipe, image);
 }
 
 static int32_t upload_tower_index(struct mmqi_session *session, const struct mmqi_view *view,
@@ -244,6 +244,19 @@ static int32_t run_view(struct mmqi_session *session, const struct mmqi_view *vi
     return run_course(&course, session, mmqi_graph_n_segments(model->vision), watch);
 }
 
+/* Of the greatest view. */
+static size_t most_pixels(const struct mmqi_views *views)
+{
+    size_t most = 0;
+
+    for (int32_t k = 0; k < views->n; k++) {
+        size_t pixels = (size_t)views->view[k].width * (size_t)views->view[k].height;
+
+        most = pixels > most ? pixels : most;
+    }
+    return most;
+}
+
 /* A video, view after view: only the frames of one are pixels at a time. */
 static int32_t run_groups(struct mmqi_session *session, const struct mmqi_image *video,
                           const struct mmqi_watch *watch)
@@ -263,21 +276,25 @@ static int32_t run_groups(struct mmqi_session *session, const struct mmqi_image 
 }
 
 /* View after view. */
-static int32_t run_views(struct mmqi_session *session, const float *pixels,
+static int32_t run_views(struct mmqi_session *session, const struct mmqi_drawing *drawing,
                          const struct mmqi_watch *watch)
 {
     const struct mmqi_views *views = &session->picture.views;
+    size_t most = most_pixels(views);
+    float *values = mmqi_alloc_array(most, 3 * sizeof *values);
     struct mmqi_view_rows count;
     int32_t first = 0, status = MMQ_OK;
 
+    if (!values)
+        status = mmqi_fail(MMQ_ERR_NOMEM, "session: no memory for 3 x %zu values", most);
     for (int32_t k = 0; k < views->n && status == MMQ_OK; k++) {
-        const struct mmqi_view *view = &views->view[k];
-
-        status = run_view(session, view, pixels, first, watch);
-        mmqi_view_count(&count, &session->model->spec, view);
+        status = mmqi_drawing_view(drawing, k, values);
+        if (status == MMQ_OK)
+            status = run_view(session, &views->view[k], values, first, watch);
+        mmqi_view_count(&count, &session->model->spec, &views->view[k]);
         first += count.rows;
-        pixels += 3 * (size_t)view->width * (size_t)view->height;
     }
+    mmqi_free(values);
     return status;
 }
 
@@ -309,19 +326,19 @@ int32_t mmqi_session_encode(struct mmqi_session *session, int32_t picture,
                             const struct mmqi_watch *watch)
 {
     uint64_t begin = mmqi_os_nanoseconds();
-    float *pixels;
+    struct mmqi_drawing *drawing;
     int32_t status;
 
     if (session->encoded == picture)
         return MMQ_OK;
     session->encoded = -1;
-    status = read_pixels(&pixels, session, session->pictures[picture]);
+    status = open_picture(&drawing, session, session->pictures[picture]);
     if (status == MMQ_OK)
-        status = pixels ? run_views(session, pixels, watch)
-                        : run_groups(session, session->pictures[picture], watch);
+        status = drawing ? run_views(session, drawing, watch)
+                         : run_groups(session, session->pictures[picture], watch);
     if (status == MMQ_OK)
         status = move_image(session);
-    mmqi_free(pixels);
+    mmqi_drawing_free(drawing);
     if (status != MMQ_OK)
         return status;
     session->encoded = picture;
@@ -380,25 +397,33 @@ static int32_t upload_chunk_index(struct mmqi_session *session, const struct mmq
                         size);
 }
 
-static int32_t run_chunk(struct mmqi_session *session, const struct mmqi_token *tokens,
-                         int32_t rows, int32_t n_pick, const struct mmqi_watch *watch)
+/* The decoder, for `rows` rows. */
+static struct course decoder_course(const struct mmqi_session *session, int32_t rows,
+                                    int32_t n_pick)
 {
-    const struct mmqi_model *model = session->model;
     struct course course = {
-        .graph = model->language,
+        .graph = session->model->language,
         .plan = session->layout.language,
         .route = &session->layout.language_route,
         .is_decoder = true,
     };
+
+    course.run.rows[MMQI_ROWS_MAIN] = rows;
+    course.run.rows[MMQI_ROWS_PICK] = n_pick;
+    course.run.rows[MMQI_ROWS_IMAGE] = session->encoded >= 0 ? session->picture.made_rows : 0;
+    return course;
+}
+
+static int32_t run_chunk(struct mmqi_session *session, const struct mmqi_token *tokens,
+                         int32_t rows, int32_t n_pick, const struct mmqi_watch *watch)
+{
+    struct course course = decoder_course(session, rows, n_pick);
     int32_t begin = session->n_tokens, n_segments, status;
 
     status = upload_chunk_index(session, tokens, rows, n_pick);
     if (status != MMQ_OK)
         return status;
-    course.run.rows[MMQI_ROWS_MAIN] = rows;
-    course.run.rows[MMQI_ROWS_PICK] = n_pick;
-    course.run.rows[MMQI_ROWS_IMAGE] = session->encoded >= 0 ? session->picture.made_rows : 0;
-    n_segments = mmqi_graph_n_segments(model->language);
+    n_segments = mmqi_graph_n_segments(course.graph);
     if (n_pick == 0)
         n_segments--; /* the head comes last: nobody asked for its logits */
     status = run_course(&course, session, n_segments, watch);
@@ -452,4 +477,86 @@ int32_t mmqi_session_run(struct mmqi_session *session, const struct mmqi_token *
     }
     mmqi_free(row);
     return status;
+}
+
+/* ---- steps that the device takes by itself ---- */
+
+bool mmqi_session_can_step(const struct mmqi_session *session)
+{
+    const struct mmqi_route *route = &session->layout.language_route;
+
+    return route->n_legs == 1 && route->legs[0].place == session->layout.logits_at;
+}
+
+/* Slots of the steps that are asked for, read or not. */
+static int32_t next_slot(const struct mmqi_session *session)
+{
+    return session->n_tokens + (int32_t)(session->n_asked - session->n_read);
+}
+
+/* A device of its own computes one step while the host looks at the one before; the host's has
+ * nothing to wait for. */
+bool mmqi_session_may_step(const struct mmqi_session *session)
+{
+    const struct mmqi_place *at = &session->host->place[session->layout.logits_at].at;
+    int64_t most = at->backend->host_memory ? 1 : MMQI_NOTES;
+
+    return session->n_asked - session->n_read < most &&
+           next_slot(session) < session->layout.context;
+}
+
+int32_t mmqi_session_step_begin(struct mmqi_session *session, const struct mmqi_token *token)
+{
+    session->n_asked = session->n_read = 0;
+    return upload_chunk_index(session, token, 1, 1);
+}
+
+int32_t mmqi_session_step(struct mmqi_session *session, const struct mmqi_watch *watch)
+{
+    int32_t place = session->layout.logits_at, status;
+    const struct mmqi_backend *backend = session->host->place[place].at.backend;
+    const struct mmqi_session_part *part = &session->parts[place];
+    const struct mmqi_session_index *index = &part->index;
+    const struct mmqi_step next = {index->ids, index->positions, index->slots, index->spans,
+                                   session->model->spec.rope_axes};
+    struct course course = decoder_course(session, 1, 1);
+
+    if (!mmqi_session_may_step(session))
+        return mmqi_fail(MMQ_ERR_INTERNAL, "session: a step too many");
+    enter_place(&course, session, place);
+    course.run.next = &next;
+    course.run.cancelled = watch ? watch->cancelled : NULL;
+    status = backend->execute(part->stream, course.graph, course.plan, &course.run, 0,
+                              mmqi_graph_n_segments(course.graph));
+    if (status == MMQ_OK)
+        status = backend->note(part->stream, (int32_t)(session->n_asked % MMQI_NOTES), index->ids,
+                               sizeof *index->ids);
+    if (status == MMQ_OK)
+        session->n_asked++;
+    return status;
+}
+
+int32_t mmqi_session_step_read(struct mmqi_session *session, const struct mmqi_token *ran,
+                               int32_t *picked)
+{
+    int32_t place = session->layout.logits_at, status;
+    const struct mmqi_backend *backend = session->host->place[place].at.backend;
+
+    if (session->n_read == session->n_asked)
+        return mmqi_fail(MMQ_ERR_INTERNAL, "session: no step to read");
+    status = backend->read_note(session->parts[place].stream,
+                                (int32_t)(session->n_read % MMQI_NOTES), picked, sizeof *picked);
+    if (status != MMQ_OK)
+        return status;
+    session->n_read++;
+    session->tokens[session->n_tokens++] = *ran;
+    return MMQ_OK;
+}
+
+int32_t mmqi_session_step_end(struct mmqi_session *session)
+{
+    int32_t place = session->layout.logits_at;
+
+    session->n_asked = session->n_read;
+    return session->host->place[place].at.backend->stream_wait(session->parts[place].stream);
 }

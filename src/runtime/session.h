@@ -101,6 +101,7 @@ struct mmqi_session {
     void *staging;
     struct mmqi_token *tokens; /* [context]: what the KV cache holds */
     int32_t n_tokens;
+    int64_t n_asked, n_read;      /* steps: see mmqi_session_step_begin() */
     struct mmqi_image **pictures; /* that tokens refer to; counted */
     int32_t n_pictures, pictures_capacity;
     int32_t encoded;             /* the picture whose rows lie in the parts' `image`; -1: none */
@@ -175,5 +176,25 @@ typedef int32_t (*mmqi_row_fn)(void *user, size_t index, const float *logits);
 int32_t mmqi_session_run(struct mmqi_session *session, const struct mmqi_token *tokens, size_t n,
                          size_t first_logit, mmqi_row_fn on_logits, void *user,
                          const struct mmqi_watch *watch);
+
+/*
+ * Greedy decoding without a look at the logits: the device picks each token, runs it next, and
+ * notes it for the host, which reads behind. Between begin and end nothing else is asked of the
+ * session.
+ *
+ * Whether that can be done: the decoder is at one place, logits and all.
+ */
+bool mmqi_session_can_step(const struct mmqi_session *session);
+/* `token` follows those that the session holds; the first step runs it. */
+int32_t mmqi_session_step_begin(struct mmqi_session *session, const struct mmqi_token *token);
+/* Whether one more step may be asked for: it has a slot, and not too many are unread. */
+bool mmqi_session_may_step(const struct mmqi_session *session);
+int32_t mmqi_session_step(struct mmqi_session *session, const struct mmqi_watch *watch);
+/* What the oldest unread step picked; the session holds the token that it ran, `ran`, from now on.
+ */
+int32_t mmqi_session_step_read(struct mmqi_session *session, const struct mmqi_token *ran,
+                               int32_t *picked);
+/* Nothing is on its way when this returns; steps that were not read are as if never asked for. */
+int32_t mmqi_session_step_end(struct mmqi_session *session);
 
 #endif

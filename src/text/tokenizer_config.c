@@ -17,14 +17,9 @@ struct source {
     struct mmqi_json *json;
     const char *name;
     char key[64]; /* that lists or names the token in hand */
-    bool promote; /* named tokens become special, though they are added tokens already */
+    bool legacy;  /* added_tokens.json was read */
+    bool extra;   /* the token in hand is one of a list */
 };
-
-static int32_t put_flags(struct mmqi_added *added, int32_t id, uint8_t flags)
-{
-    added->flags[id] = flags;
-    return MMQ_OK;
-}
 
 /* A token under `id`; -1: under the one it has in the model, else the next one that is free. */
 static int32_t put_token(const struct source *source, const struct mmqi_added_token *token,
@@ -32,13 +27,19 @@ static int32_t put_token(const struct source *source, const struct mmqi_added_to
 {
     struct mmqi_added *added = &source->tokenizer->added;
     const struct mmqi_vocab *vocab = mmqi_tokenizer_vocab(source->tokenizer);
+    uint8_t flags = token->flags;
     int32_t known;
+
+    if (source->tokenizer->pieces_are_normal)
+        flags &= (uint8_t)~MMQI_ADDED_NORMALIZED;
 
     if (token->size == 0)
         return MMQ_OK;
     known = mmqi_vocab_find(&added->vocab, token->content, token->size);
-    if (known >= 0 && (id < 0 || id == known))
-        return put_flags(added, known, token->flags);
+    if (known >= 0 && (id < 0 || id == known)) {
+        added->flags[known] = flags;
+        return MMQ_OK;
+    }
     if (known < 0)
         known = mmqi_vocab_find(vocab, token->content, token->size);
     if (known >= 0 && id >= 0 && id != known)
@@ -52,7 +53,7 @@ static int32_t put_token(const struct source *source, const struct mmqi_added_to
         return mmqi_fail(MMQ_ERR_FORMAT, "%s: %s: '%s' has the id %lld of '%s'", source->name,
                          source->key, token->content, (long long)id,
                          mmqi_vocab_text(vocab, (int32_t)id, NULL));
-    return mmqi_added_add(added, source->name, token->content, token->size, id, token->flags);
+    return mmqi_added_add(added, source->name, token->content, token->size, id, flags);
 }
 
 /* ---- "added_tokens_decoder" ---- */
@@ -111,6 +112,9 @@ static int32_t read_decoder(struct source *source)
 
 /* ---- "eos_token" and its like ---- */
 
+/* A token that is named becomes special. One that is an added token already keeps its other flags,
+ * and stays what it is where it is only listed among "extra" ones; but added_tokens.json has no
+ * flags, so there the naming decides them. */
 static int32_t name_token(struct source *source, const struct mmqi_added_token *token)
 {
     struct mmqi_added *added = &source->tokenizer->added;
@@ -118,9 +122,11 @@ static int32_t name_token(struct source *source, const struct mmqi_added_token *
     int32_t known = mmqi_vocab_find(&added->vocab, token->content, token->size);
 
     special.flags |= MMQI_ADDED_SPECIAL;
-    if (known >= 0 && (!source->promote || (added->flags[known] & MMQI_ADDED_SPECIAL)))
-        return MMQ_OK;
-    return put_token(source, &special, -1);
+    if (known < 0 || (source->legacy && !(added->flags[known] & MMQI_ADDED_SPECIAL)))
+        return put_token(source, &special, -1);
+    if (!source->extra)
+        added->flags[known] |= MMQI_ADDED_SPECIAL;
+    return MMQ_OK;
 }
 
 /* The value whose first event is `event`: a string or an added token; others are passed over. */
@@ -155,6 +161,7 @@ static int32_t read_more_named(struct source *source)
         return status;
     if (event != MMQI_JSON_ARRAY && event != MMQI_JSON_OBJECT)
         return mmqi_json_fail(source->json, MMQ_ERR_FORMAT, "%s is not a list", source->key);
+    source->extra = event == MMQI_JSON_ARRAY;
     while (status == MMQ_OK) {
         status = mmqi_json_next(source->json, &event);
         if (status != MMQ_OK || event == MMQI_JSON_ARRAY_END || event == MMQI_JSON_OBJECT_END)
@@ -162,6 +169,7 @@ static int32_t read_more_named(struct source *source)
         if (event != MMQI_JSON_KEY)
             status = read_named(source, event);
     }
+    source->extra = false;
     return status;
 }
 
@@ -270,7 +278,7 @@ int32_t mmqi_tokenizer_add_configured(struct mmqi_tokenizer *tokenizer,
         status = read_text(&source, folder->config, folder->config_size, read_listed_member);
     else
         status =
-            read_file(&source, folder, "added_tokens.json", read_legacy_member, &source.promote);
+            read_file(&source, folder, "added_tokens.json", read_legacy_member, &source.legacy);
     if (status == MMQ_OK && !listed)
         status =
             read_file(&source, folder, "special_tokens_map.json", read_special_member, &exists);

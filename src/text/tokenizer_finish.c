@@ -78,9 +78,13 @@ static int32_t add_pattern(struct mmqi_tokenizer *tokenizer, const char *name, i
     struct mmqi_matcher *matcher = &added->raw;
     int32_t status = MMQ_OK;
 
+    if ((added->flags[id] & MMQI_ADDED_SPECIAL) &&
+        mmqi_matcher_add(&added->special, text, size, id) != MMQ_OK)
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the added tokens", name);
     if (added->flags[id] & MMQI_ADDED_NORMALIZED) {
         matcher = &added->normalized;
-        status = mmqi_tokenizer_normalize(tokenizer, pair, &text, &size);
+        if (!tokenizer->pieces_are_normal)
+            status = mmqi_tokenizer_normalize(tokenizer, true, pair, &text, &size);
     }
     if (status == MMQ_OK && mmqi_matcher_add(matcher, text, size, id) != MMQ_OK)
         status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the added tokens", name);
@@ -104,7 +108,8 @@ static int32_t finish_added(struct mmqi_tokenizer *tokenizer, const char *name)
             status = add_pattern(tokenizer, name, (int32_t)i, text, size, pair);
     }
     if (status == MMQ_OK && (mmqi_matcher_seal(&added->raw) != MMQ_OK ||
-                             mmqi_matcher_seal(&added->normalized) != MMQ_OK))
+                             mmqi_matcher_seal(&added->normalized) != MMQ_OK ||
+                             mmqi_matcher_seal(&added->special) != MMQ_OK))
         status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the added tokens", name);
     mmqi_buf_free(&pair[0]);
     mmqi_buf_free(&pair[1]);
@@ -154,6 +159,7 @@ void mmqi_tokenizer_free(struct mmqi_tokenizer *tokenizer)
     if (!tokenizer)
         return;
     mmqi_bpe_free(&tokenizer->bpe);
+    mmqi_unigram_free(tokenizer->unigram);
     mmqi_added_free(&tokenizer->added);
     for (i = 0; i < MMQI_N_SECTIONS; i++)
         mmqi_stages_free(&tokenizer->sections[i]);

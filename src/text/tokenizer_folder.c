@@ -4,6 +4,7 @@
 
 #include "core/mem.h"
 #include "core/status.h"
+#include "text/tokenizer_build.h"
 #include "text/tokenizer_parts.h"
 
 static int32_t read_tokenizer_json(struct mmqi_tokenizer *tokenizer,
@@ -22,12 +23,59 @@ static int32_t read_tokenizer_json(struct mmqi_tokenizer *tokenizer,
     return status;
 }
 
+/* A whole file that says all of the vocabulary. */
+static int32_t read_whole(struct mmqi_tokenizer *tokenizer,
+                          const struct mmqi_tokenizer_folder *folder, const char *name,
+                          int32_t (*read)(struct mmqi_tokenizer *tokenizer, const char *name,
+                                          const struct mmqi_settings *config, const char *data,
+                                          size_t size))
+{
+    char label[MMQI_MAX_LABEL], *data = NULL;
+    size_t size;
+    int32_t status =
+        mmqi_file_read_all(&data, &size, folder->store, name, MMQI_MAX_TOKENIZER_BYTES);
+
+    if (status == MMQ_OK)
+        status = read(tokenizer, mmqi_tokenizer_label(label, folder, name), folder->settings, data,
+                      size);
+    mmqi_free(data);
+    return status;
+}
+
+static int32_t read_tekken(struct mmqi_tokenizer *tokenizer,
+                           const struct mmqi_tokenizer_folder *folder)
+{
+    return read_whole(tokenizer, folder, "tekken.json", mmqi_tokenizer_read_tekken);
+}
+
+/* Two kinds of files have this name. */
+static int32_t read_any_model(struct mmqi_tokenizer *tokenizer, const char *name,
+                              const struct mmqi_settings *config, const char *data, size_t size)
+{
+    return mmqi_tokenizer_is_tiktoken(data, size)
+               ? mmqi_tokenizer_read_llama3(tokenizer, name, config, data, size)
+               : mmqi_tokenizer_read_sentencepiece(tokenizer, name, config, data, size);
+}
+
+static int32_t read_tokenizer_model(struct mmqi_tokenizer *tokenizer,
+                                    const struct mmqi_tokenizer_folder *folder)
+{
+    return read_whole(tokenizer, folder, "tokenizer.model", read_any_model);
+}
+
+static int32_t read_qwen_ranks(struct mmqi_tokenizer *tokenizer,
+                               const struct mmqi_tokenizer_folder *folder)
+{
+    return read_whole(tokenizer, folder, "qwen.tiktoken", mmqi_tokenizer_read_qwen);
+}
+
 /* In order of preference. */
 static const struct {
     const char *file;
     int32_t (*read)(struct mmqi_tokenizer *tokenizer, const struct mmqi_tokenizer_folder *folder);
 } spellings[] = {
-    {"tokenizer.json", read_tokenizer_json},
+    {"tokenizer.json", read_tokenizer_json},          {"tekken.json", read_tekken},
+    {"tokenizer.model", read_tokenizer_model},        {"qwen.tiktoken", read_qwen_ranks},
     {"vocab.json", mmqi_tokenizer_read_vocab_merges},
 };
 
@@ -69,7 +117,8 @@ static int32_t find_spelling(size_t *found, const struct mmqi_tokenizer_folder *
     *found = exists ? i - 1 : 0;
     if (status == MMQ_OK && !exists)
         status = mmqi_fail(MMQ_ERR_NOT_FOUND,
-                           "%s: there is no tokenizer: neither tokenizer.json nor vocab.json",
+                           "%s: there is no tokenizer: none of tokenizer.json, tekken.json, "
+                           "tokenizer.model, qwen.tiktoken, vocab.json",
                            mmqi_store_name(folder->store));
     return status;
 }

@@ -13,6 +13,7 @@
 #include "text/bpe.h"
 #include "text/stage.h"
 #include "text/tokenizer.h"
+#include "text/unigram.h"
 
 enum {
     MMQI_MAX_TOKENIZER_BYTES = 1 << 28, /* of a tokenizer.json */
@@ -30,10 +31,15 @@ enum mmqi_section {
 };
 
 struct mmqi_tokenizer {
-    struct mmqi_bpe bpe;
+    struct mmqi_bpe bpe;          /* its vocabulary is the model's, whichever that is */
+    struct mmqi_unigram *unigram; /* NULL: a BPE */
     struct mmqi_added added;
     struct mmqi_stages sections[MMQI_N_SECTIONS];
     int32_t vocab_size;
+    bool begins_once; /* text behind an added token is no new beginning, which normalizers mark */
+    /* MMQI_ADDED_NORMALIZED is for a user's pieces, which are in normal form as they stand; tokens
+     * that a config adds are all looked for in raw text. */
+    bool pieces_are_normal;
 };
 
 /* ---- for those who read one: `name` is the file, for messages ---- */
@@ -56,6 +62,9 @@ int32_t mmqi_tokenizer_read_vocab(struct mmqi_vocab *vocab, const char *name, co
 /* "a b", the next merge in order of rank; a line "#version .." is passed over. */
 int32_t mmqi_tokenizer_read_merge(struct mmqi_bpe *bpe, const char *name, const char *text,
                                   size_t size);
+/* The model of a Unigram: [["piece", score], ..] in order of id; bpe.byte_fallback must be set. */
+int32_t mmqi_tokenizer_read_pieces(struct mmqi_tokenizer *tokenizer, const char *name, int64_t unk,
+                                   const char *json, size_t size);
 /* The whole of a tokenizer.json, all but the finish. */
 int32_t mmqi_tokenizer_read_json(struct mmqi_tokenizer *tokenizer, const char *name,
                                  const char *text, size_t size);
@@ -65,9 +74,9 @@ int32_t mmqi_tokenizer_read_json(struct mmqi_tokenizer *tokenizer, const char *n
 /* As mmqi_tokenizer_content(), with the length: a token may hold zero bytes. */
 const char *mmqi_tokenizer_text(const struct mmqi_tokenizer *tokenizer, int32_t id, size_t *size);
 
-/* Run the normalizers on `text`. The result is in one of the two buffers, or `text` itself where
- * there are none. */
-int32_t mmqi_tokenizer_normalize(const struct mmqi_tokenizer *tokenizer, struct mmqi_buf pair[2],
-                                 const char **text, size_t *size);
+/* Run the normalizers on `text`, which begins or (`inside`) goes on behind an added token. The
+ * result is in one of the two buffers, or `text` itself where there are none. */
+int32_t mmqi_tokenizer_normalize(const struct mmqi_tokenizer *tokenizer, bool inside,
+                                 struct mmqi_buf pair[2], const char **text, size_t *size);
 
 #endif

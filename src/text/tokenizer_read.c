@@ -22,7 +22,9 @@ struct reading {
     const char *name, *text;
     struct mmqi_json *json;
     struct slice sections[MMQI_N_SECTIONS], merges;
-    bool has_model, has_vocab;
+    struct slice pieces; /* the vocabulary of a Unigram */
+    bool has_model, has_vocab, is_unigram, has_unk_id;
+    int64_t unk_id;
     char *unk;
     size_t unk_size;
 };
@@ -109,13 +111,14 @@ static int32_t read_added(struct reading *reading)
 
 /* ---- the model ---- */
 
-int32_t mmqi_tokenizer_read_vocab(struct mmqi_vocab *vocab, const char *name, const char *where,
+/* The members of {"token": id, ..}, its '{' read. */
+static int32_t read_vocab_members(struct mmqi_vocab *vocab, const char *name, const char *where,
                                   struct mmqi_json *json)
 {
     struct mmqi_buf token = {0};
     enum mmqi_json_event event;
     int64_t id = 0;
-    int32_t status = need(json, MMQI_JSON_OBJECT, "the vocabulary of a BPE is not an object");
+    int32_t status = MMQ_OK;
 
     while (status == MMQ_OK) {
         status = mmqi_json_next(json, &event);
@@ -136,6 +139,38 @@ int32_t mmqi_tokenizer_read_vocab(struct mmqi_vocab *vocab, const char *name, co
     return status;
 }
 
+int32_t mmqi_tokenizer_read_vocab(struct mmqi_vocab *vocab, const char *name, const char *where,
+                                  struct mmqi_json *json)
+{
+    int32_t status = need(json, MMQI_JSON_OBJECT, "the vocabulary of a BPE is not an object");
+
+    return status == MMQ_OK ? read_vocab_members(vocab, name, where, json) : status;
+}
+
+/* An object of ids, or an array of scores, which is only noted. */
+static int32_t read_vocab(struct reading *reading)
+{
+    struct slice *pieces = &reading->pieces;
+    enum mmqi_json_event event;
+    int32_t status = mmqi_json_next(reading->json, &event);
+    size_t begin;
+
+    reading->has_vocab = true;
+    if (status != MMQ_OK)
+        return status;
+    if (event == MMQI_JSON_OBJECT)
+        return read_vocab_members(&reading->tokenizer->bpe.vocab, reading->name, "model.vocab",
+                                  reading->json);
+    if (event != MMQI_JSON_ARRAY)
+        return mmqi_json_fail(reading->json, MMQ_ERR_FORMAT,
+                              "the vocabulary is neither an object nor an array");
+    begin = mmqi_json_offset(reading->json);
+    status = mmqi_json_skip(reading->json);
+    pieces->json = reading->text + begin;
+    pieces->size = mmqi_json_offset(reading->json) + 1 - begin;
+    return status;
+}
+
 /* A setting that has to be null, zero or empty. */
 static int32_t read_absent(struct reading *reading, const char *what)
 {
@@ -153,10 +188,13 @@ static int32_t read_model_type(struct reading *reading)
 {
     int32_t status = need(reading->json, MMQI_JSON_STRING, "the type of the model is not a string");
 
-    if (status == MMQ_OK && strcmp(mmqi_json_text(reading->json), "BPE") != 0)
-        status = mmqi_json_fail(reading->json, MMQ_ERR_UNSUPPORTED,
-                                "model: type '%s' is not supported", mmqi_json_text(reading->json));
-    return status;
+    if (status != MMQ_OK)
+        return status;
+    reading->is_unigram = mmqi_json_is(reading->json, "Unigram");
+    if (reading->is_unigram || mmqi_json_is(reading->json, "BPE"))
+        return MMQ_OK;
+    return mmqi_json_fail(reading->json, MMQ_ERR_UNSUPPORTED, "model: type '%s' is not supported",
+                          mmqi_json_text(reading->json));
 }
 
 static int32_t read_unk(struct reading *reading)
@@ -173,6 +211,19 @@ static int32_t read_unk(struct reading *reading)
     return reading->unk ? MMQ_OK : mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory", reading->name);
 }
 
+static int32_t read_unk_id(struct reading *reading)
+{
+    enum mmqi_json_event event;
+    int32_t status = mmqi_json_next(reading->json, &event);
+
+    if (status != MMQ_OK || event == MMQI_JSON_NULL)
+        return status;
+    if (event != MMQI_JSON_NUMBER)
+        return mmqi_json_fail(reading->json, MMQ_ERR_FORMAT, "unk_id is not a number");
+    reading->has_unk_id = true;
+    return mmqi_json_integer(reading->json, &reading->unk_id);
+}
+
 static int32_t read_model_field(struct reading *reading)
 {
     struct mmqi_bpe *bpe = &reading->tokenizer->bpe;
@@ -180,10 +231,10 @@ static int32_t read_model_field(struct reading *reading)
 
     if (strcmp(key, "type") == 0)
         return read_model_type(reading);
-    if (strcmp(key, "vocab") == 0) {
-        reading->has_vocab = true;
-        return mmqi_tokenizer_read_vocab(&bpe->vocab, reading->name, "model.vocab", reading->json);
-    }
+    if (strcmp(key, "vocab") == 0)
+        return read_vocab(reading);
+    if (strcmp(key, "unk_id") == 0)
+        return read_unk_id(reading);
     if (strcmp(key, "merges") == 0)
         return note(reading, &reading->merges);
     if (strcmp(key, "unk_token") == 0)
@@ -295,6 +346,26 @@ static int32_t read_merges(struct reading *reading)
     return status;
 }
 
+/* ---- what the type makes of them ---- */
+
+/* A BPE's merges, or a Unigram's pieces. */
+static int32_t finish_model(struct reading *reading)
+{
+    const struct slice *pieces = &reading->pieces;
+
+    if (reading->is_unigram != (pieces->json != NULL))
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: model.vocab: no vocabulary of a %s", reading->name,
+                         reading->is_unigram ? "Unigram" : "BPE");
+    if (reading->is_unigram && !reading->has_unk_id)
+        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: model.unk_id is null", reading->name);
+    if (reading->is_unigram)
+        return mmqi_tokenizer_read_pieces(reading->tokenizer, reading->name, reading->unk_id,
+                                          pieces->json, pieces->size);
+    if (reading->unk)
+        mmqi_tokenizer_set_unk(reading->tokenizer, reading->unk, reading->unk_size);
+    return reading->merges.json ? read_merges(reading) : MMQ_OK;
+}
+
 /* ---- the whole ---- */
 
 static int32_t read_version(struct reading *reading)
@@ -372,10 +443,8 @@ int32_t mmqi_tokenizer_read_json(struct mmqi_tokenizer *tokenizer, const char *n
     status = mmqi_json_open(&reading.json, name, text, size);
     if (status == MMQ_OK)
         status = read_file(&reading);
-    if (status == MMQ_OK && reading.merges.json)
-        status = read_merges(&reading);
-    if (status == MMQ_OK && reading.unk)
-        mmqi_tokenizer_set_unk(tokenizer, reading.unk, reading.unk_size);
+    if (status == MMQ_OK)
+        status = finish_model(&reading);
     if (status == MMQ_OK)
         status = read_sections(&reading);
     mmqi_json_close(reading.json);

@@ -179,8 +179,11 @@ static size_t emulated_stream_bytes(const struct mmqi_device *device,
 
 static void emulated_stream_close(struct mmqi_stream *stream)
 {
-    if (stream)
-        emulated_free(stream->device, stream->scratch);
+    if (!stream)
+        return;
+    emulated_free(stream->device, stream->scratch);
+    free(stream->counters);
+    free(stream->notes);
     free(stream);
 }
 
@@ -192,7 +195,12 @@ static int32_t emulated_stream_open(struct mmqi_device *device,
     void *scratch = NULL;
     int32_t status = MMQ_ERR_NOMEM;
 
-    if (stream) {
+    *out = NULL;
+    if (!stream)
+        return status;
+    stream->notes = calloc(MMQI_NOTES, MMQI_NOTE_BYTES);
+    stream->counters = calloc(MMQI_CUDA_COUNTERS, sizeof *stream->counters);
+    if (stream->notes && stream->counters) {
         stream->device = device;
         stream->options = *options;
         if (setting("EMULATED_FAST", 0))
@@ -201,9 +209,13 @@ static int32_t emulated_stream_open(struct mmqi_device *device,
         status = emulated_alloc(device, &scratch, stream->scratch_bytes);
         stream->scratch = scratch;
     }
-    *out = status == MMQ_OK ? stream : NULL;
-    if (status != MMQ_OK)
-        free(stream);
+    if (status == MMQ_OK) {
+        *out = stream;
+        return MMQ_OK;
+    }
+    free(stream->counters);
+    free(stream->notes);
+    free(stream);
     return status;
 }
 
@@ -214,6 +226,26 @@ static int32_t emulated_stream_wait(struct mmqi_stream *stream)
     return status == MMQ_OK ? MMQI_CUDA(stream->device, cudaSuccess) : status;
 }
 
+static int32_t emulated_note(struct mmqi_stream *stream, int32_t note, const void *src, size_t size)
+{
+    int32_t status = mmqi_cuda_flush(stream);
+
+    if (status == MMQ_OK)
+        status = MMQI_CUDA(stream->device, cudaSuccess);
+    if (status == MMQ_OK)
+        memcpy(stream->notes + note * MMQI_NOTE_BYTES, src, size);
+    return status;
+}
+
+static int32_t emulated_read_note(struct mmqi_stream *stream, int32_t note, void *dst, size_t size)
+{
+    int32_t status = MMQI_CUDA(stream->device, cudaSuccess);
+
+    if (status == MMQ_OK)
+        memcpy(dst, stream->notes + note * MMQI_NOTE_BYTES, size);
+    return status;
+}
+
 static int32_t emulated_execute(struct mmqi_stream *stream, const struct mmqi_graph *graph,
                                 const struct mmqi_plan *plan, const struct mmqi_run *run,
                                 int32_t begin, int32_t end)
@@ -222,7 +254,7 @@ static int32_t emulated_execute(struct mmqi_stream *stream, const struct mmqi_gr
         stream->device->host->graph_execute(stream, &mmqi_cuda_ops, graph, plan, run, begin, end);
 
     if (status != MMQ_OK)
-        stream->n_waiting = 0;
+        mmqi_cuda_forget_waiting(stream);
     return status == MMQ_OK ? mmqi_cuda_flush(stream) : status;
 }
 
@@ -247,6 +279,8 @@ static const struct mmqi_backend emulated_backend = {
     .stream_open = emulated_stream_open,
     .stream_wait = emulated_stream_wait,
     .stream_close = emulated_stream_close,
+    .note = emulated_note,
+    .read_note = emulated_read_note,
     .stream_bytes = emulated_stream_bytes,
     .execute = emulated_execute,
     .ops = &mmqi_cuda_ops,

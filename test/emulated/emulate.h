@@ -50,7 +50,7 @@ static inline int32_t launch(struct mmqi_stream *s, const char *what, void (*ker
 {
     auto call = [=] { kernel(static_cast<P>(args)...); };
     struct emulated_size g = {grid.x, grid.y, grid.z}, b = {block.x, block.y, block.z};
-    int32_t status = s->n_waiting > 0 ? mmqi_cuda_flush(s) : MMQ_OK;
+    int32_t status = mmqi_cuda_flush(s);
 
     if (status != MMQ_OK)
         return status;
@@ -74,6 +74,24 @@ static inline void __syncthreads()
 static inline int __syncthreads_or(int x)
 {
     return emulated_barrier(x);
+}
+
+/* Blocks run one after another. */
+static inline void __threadfence()
+{
+}
+
+static inline unsigned atomicAdd(unsigned *at, unsigned x)
+{
+    unsigned before = *at;
+
+    *at += x;
+    return before;
+}
+
+static inline float __ldcg(const float *at)
+{
+    return *at;
 }
 
 static inline void __syncwarp(unsigned = 0xffffffffu)

@@ -1,10 +1,10 @@
 /*
- * tokenizer_case --tokenizers DIR FILE|DIR...: do tokenizers give what their own library gave?
+ * tokenizer_case [--tokenizers DIR] FILE|DIR...: do tokenizers give what their library gave?
  *
  * Each FILE has the form of ../shared/golden/tokenizer (a DIR stands for all its FILE.json): every
  * string is encoded with and without special tokens, and decoded with and without them, at once and
- * as a stream. Its "tokenizer" names the folder below the DIR of tokenizers. One line per file; exit
- * status 0 only if every string of every file holds.
+ * as a stream. Its "tokenizer" names the folder below the DIR of tokenizers. One line per file;
+ * exit status 0 only if every string of every file holds.
  */
 #include <dirent.h>
 #include <jansson.h>
@@ -184,18 +184,17 @@ static int check_folder(const char *path, DIR *folder, int *n_files)
 
 int main(int argc, char **argv)
 {
-    int failed = 0, n_files = 0, first = 1, i;
+    int failed = 0, n_files = 0, i;
     DIR *folder;
 
-    if (argc > 2 && strcmp(argv[1], "--tokenizers") == 0) {
-        tokenizers = argv[2];
-        first = 3;
-    }
-    if (argc <= first) {
-        fprintf(stderr, "usage: tokenizer_case [--tokenizers DIR] FILE|DIR...\n");
-        return 2;
-    }
-    for (i = first; i < argc; i++) {
+    for (i = 1; i + 1 < argc; i++)
+        if (strcmp(argv[i], "--tokenizers") == 0)
+            tokenizers = argv[i + 1];
+    for (i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--tokenizers") == 0) {
+            i++;
+            continue;
+        }
         folder = opendir(argv[i]);
         if (folder) {
             failed += check_folder(argv[i], folder, &n_files);
@@ -205,6 +204,8 @@ int main(int argc, char **argv)
             n_files++;
         }
     }
+    if (n_files == 0)
+        fprintf(stderr, "usage: tokenizer_case [--tokenizers DIR] FILE|DIR...\n");
     printf("%d passed, %d failed\n", n_files - failed, failed);
     return failed || n_files == 0 ? 1 : 0;
 }

@@ -50,7 +50,7 @@ if wants golden; then
     done
 fi
 if wants model; then
-    for name in cuda_library cuda_model split device; do
+    for name in cuda_library cuda_model split steps device; do
         [ -x "$build/test/model/test_$name" ] && suite "model-$name" "$build/test/model/test_$name"
     done
 fi

@@ -364,6 +364,31 @@ START_TEST(prompts_that_do_not_fit_their_pictures_are_refused)
 }
 END_TEST
 
+/* The words "<image>" and tags of a message are words: pictures stand where its parts say. */
+START_TEST(markers_spelled_in_a_message_stay_text)
+{
+    struct fixture f;
+    mmq_part parts[] = {{.struct_size = sizeof(mmq_part)},
+                        {.struct_size = sizeof(mmq_part),
+                         .text = "a <image> with <fake_token_around_image><image>"}};
+    const mmq_part *part_list[] = {&parts[0], &parts[1]};
+    mmq_message message = {sizeof message, "user", part_list, 2};
+    const mmq_message *list[] = {&message};
+    mmq_generate_request request = {.struct_size = sizeof request, .max_new_tokens = 1};
+    mmq_result *result;
+
+    open_fixture(&f, 0);
+    parts[0].image = f.images[0];
+    f.prompt = (mmq_prompt){.struct_size = sizeof f.prompt, .messages = list, .n_messages = 1};
+    request.prompt = &f.prompt;
+    ASSERT_OK(mmq_generate(&result, f.session, &request));
+    mmq_result_free(result);
+    f.prompt.parse_special = 1;
+    ASSERT_FAILS(MMQ_ERR_INVALID, "3 '<image>' for 1", mmq_generate(&result, f.session, &request));
+    close_fixture(&f);
+}
+END_TEST
+
 /* ---- files ---- */
 
 /* Put `to`, of the same length, in place of `from` all over tokenizer.json. */
@@ -380,25 +405,12 @@ static void change_tokenizer(struct checkpoint *c, const char *from, const char 
     ck_assert_uint_gt(found, 0);
 }
 
-START_TEST(refuses_a_tokenizer_without_its_tags)
+START_TEST(needs_the_tag_around_a_picture)
 {
-    static const char *const tags[][2] = {
-        {"<fake_token_around_image>", "<fake_token_around_im4ge>"},
-        {"<global-img>", "<gl0bal-img>"},
-        {"<row_1_col_1>", "<row_9_col_9>"},
-    };
-    struct checkpoint *c;
+    struct checkpoint *c = tiny_checkpoint(NAME);
 
-    for (size_t i = 0; i < sizeof tags / sizeof *tags; i++) {
-        c = tiny_checkpoint(NAME);
-        change_tokenizer(c, tags[i][0], tags[i][1]);
-        fails(c, MMQ_ERR_FORMAT, support_text("tokenizer.json has no token '%s'", tags[i][0]));
-    }
-    c = tiny_checkpoint(NAME); /* that is never cut */
-    change_tokenizer(c, "<row_1_col_1>", "<row_9_col_9>");
-    set(c->preprocessor, "do_image_splitting", "false");
-    opens(c);
-    free_checkpoint(c);
+    change_tokenizer(c, "<fake_token_around_image>", "<fake_token_around_im4ge>");
+    fails(c, MMQ_ERR_FORMAT, "tokenizer.json has no token '<fake_token_around_image>'");
 }
 END_TEST
 
@@ -415,8 +427,8 @@ START_TEST(refuses_a_tokenizer_that_reads_other_markers)
 
     json_array_foreach(json_object_get(root, "added_tokens"), i, item)
     {
-        if (strcmp(json_string_value(json_object_get(item, "content")), "<row_3_col_3>") == 0)
-            json_object_set_new(item, "content", json_string("<global-img><image>"));
+        if (strcmp(json_string_value(json_object_get(item, "content")), "<end_of_utterance>") == 0)
+            json_object_set_new(item, "content", json_string("<image><fake_token_around_image>"));
     }
     free(c->tokenizer);
     c->tokenizer = json_dumps(root, JSON_COMPACT);
@@ -425,7 +437,7 @@ START_TEST(refuses_a_tokenizer_that_reads_other_markers)
     opens(c);
     OK(mmqi_image_from_pixels(&image, pixels, 30, 30, 3, 0, NULL));
     ck_assert_int_eq(mmqi_prompt_tokens(&tokens, c->model, &prompt), MMQ_ERR_FORMAT);
-    ck_assert_msg(strstr(mmqi_message(), "reads 4 '<image>' in a prompt that has 5") != NULL, "%s",
+    ck_assert_msg(strstr(mmqi_message(), "reads 2 '<image>' in a prompt that has 5") != NULL, "%s",
                   mmqi_message());
     mmqi_tokens_free(&tokens);
     mmqi_image_release(image);
@@ -556,8 +568,9 @@ int main(void)
     tcase_add_test(tests, a_session_reuses_the_pictures_that_are_the_same);
     tcase_add_test(tests, plans_are_for_a_view_and_blocks_for_all);
     tcase_add_test(tests, prompts_that_do_not_fit_their_pictures_are_refused);
+    tcase_add_test(tests, markers_spelled_in_a_message_stay_text);
     suite_add_tcase(suite, tests);
-    tcase_add_test(files, refuses_a_tokenizer_without_its_tags);
+    tcase_add_test(files, needs_the_tag_around_a_picture);
     tcase_add_test(files, refuses_a_tokenizer_that_reads_other_markers);
     tcase_add_loop_test(files, refuses_settings_that_do_not_fit, 0, COUNT(config_changes));
     tcase_add_loop_test(files, refuses_preprocessing_that_does_not_fit, 0,

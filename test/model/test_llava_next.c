@@ -1,6 +1,7 @@
 /*
- * The family llava_next on the committed tiny model: how many rows pictures take and in which
- * order, its spellings, sessions that take fewer tiles; and what it says of files that do not fit.
+ * LLaVA-NeXT on the committed tiny model: how many rows pictures take and in which order, its
+ * spellings, the authors' form among them, sessions that take fewer tiles; and what is said of
+ * files that do not fit.
  */
 #include "model/checkpoint.h"
 #include "model/tiny.h"
@@ -239,6 +240,147 @@ START_TEST(a_llama_may_stand_in_for_the_mistral)
 }
 END_TEST
 
+/* ---- the authors' form ---- */
+
+static const char original_config[] =
+    "{\"architectures\": [\"LlavaMistralForCausalLM\"], \"model_type\": \"llava_mistral\","
+    " \"hidden_size\": 48, \"intermediate_size\": 60, \"num_hidden_layers\": 2,"
+    " \"num_attention_heads\": 6, \"num_key_value_heads\": 2, \"vocab_size\": 456,"
+    " \"max_position_embeddings\": 512, \"rms_norm_eps\": 1e-05, \"rope_theta\": 1000000.0,"
+    " \"sliding_window\": null, \"mm_vision_tower\": \"openai/clip-tiny\", \"mm_hidden_size\": 24,"
+    " \"mm_projector_type\": \"mlp2x_gelu\", \"mm_vision_select_layer\": -2,"
+    " \"mm_vision_select_feature\": \"patch\", \"mm_patch_merge_type\": \"spatial_unpad\","
+    " \"image_aspect_ratio\": \"anyres\", \"image_grid_pinpoints\": [[48, 24], [24, 48], [48, 48],"
+    " [24, 72], [72, 24]], \"mm_use_im_start_end\": false, \"mm_use_im_patch_token\": false,"
+    " \"tie_word_embeddings\": false}";
+
+/* The same checkpoint by its authors' names; the tower's settings stand in config.json, as in a
+ * folder that was saved. */
+static struct checkpoint *original(void)
+{
+    struct checkpoint *c = tiny_checkpoint(CASE);
+    json_t *config = json_loads(original_config, 0, NULL);
+
+    rename_tensors(c, "vision_tower.", "model.vision_tower.vision_tower.");
+    rename_tensors(c, "multi_modal_projector.linear_1.", "model.mm_projector.0.");
+    rename_tensors(c, "multi_modal_projector.linear_2.", "model.mm_projector.2.");
+    rename_tensors(c, "image_newline", "model.image_newline");
+    rename_tensors(c, "language_model.", "");
+    json_object_set(config, "vision_config", json_object_get(c->config, "vision_config"));
+    json_decref(c->config);
+    c->config = config;
+    set(c->preprocessor, "image_grid_pinpoints", NULL);
+    set(c->preprocessor, "image_processor_type", "\"CLIPImageProcessor\"");
+    set(c->preprocessor, "resample", "2"); /* not that of the tiles */
+    return c;
+}
+
+static void write_bytes(const char *path, const void *data, size_t size)
+{
+    FILE *file = fopen(path, "wb");
+
+    ck_assert_msg(file != NULL, "%s", path);
+    ck_assert_uint_eq(fwrite(data, 1, size, file), size);
+    fclose(file);
+}
+
+/* The checkpoint as a folder "m". */
+static void write_folder(struct checkpoint *c)
+{
+    char *config = json_dumps(c->config, 0), *preprocessor = json_dumps(c->preprocessor, 0);
+    size_t size = write_container(c);
+
+    ck_assert_int_eq(mkdir("m", 0777), 0);
+    write_bytes("m/config.json", config, strlen(config));
+    write_bytes("m/preprocessor_config.json", preprocessor, strlen(preprocessor));
+    write_bytes("m/tokenizer.json", c->tokenizer, c->tokenizer_size);
+    write_bytes("m/model.safetensors", c->container, size);
+    free(config);
+    free(preprocessor);
+}
+
+START_TEST(the_authors_form_gives_the_same_bits)
+{
+    static struct logits first, other;
+    struct checkpoint *c = original();
+    mmq_model *models[] = {load(), NULL};
+    mmq_session *session;
+
+    write_folder(c);
+    ASSERT_OK(mmq_load(&models[1], "m", NULL));
+    for (int i = 0; i < 2; i++) {
+        ASSERT_OK(mmq_session_create(&session, models[i], NULL));
+        evaluate(i ? &other : &first, session);
+        mmq_session_free(session);
+        mmq_model_free(models[i]);
+    }
+    ck_assert_uint_eq(first.n, other.n);
+    ck_assert_mem_eq(first.data, other.data, first.n * sizeof *first.data);
+    free_checkpoint(c);
+}
+END_TEST
+
+/* 309 * (12 / 1236) is a little less than 3: two of four lines, or all. */
+START_TEST(the_authors_round_down_what_hugging_face_rounds_first)
+{
+    struct checkpoint *of_authors = original(), *of_hub = tiny_checkpoint(CASE);
+    struct mmqi_picture picture;
+
+    OK(mmqi_model_measure(&picture, opens(of_hub), 1236, 309));
+    ck_assert_int_eq(picture.rows, 16 + 4 * 13);
+    OK(mmqi_model_measure(&picture, opens(of_authors), 1236, 309));
+    ck_assert_int_eq(picture.rows, 16 + 2 * 13);
+    free_checkpoint(of_authors);
+    free_checkpoint(of_hub);
+}
+END_TEST
+
+/* The settings of the known tower are there without its folder; this one has other tensors. */
+START_TEST(the_known_tower_needs_no_folder)
+{
+    struct checkpoint *c = original();
+
+    set(c->config, "vision_config", NULL);
+    set(c->config, "mm_vision_tower", "\"openai/clip-vit-large-patch14-336\"");
+    set(c->config, "mm_hidden_size", "1024");
+    set(c->config, "image_grid_pinpoints", "[[336, 672], [672, 336]]");
+    json_decref(c->preprocessor);
+    c->preprocessor = NULL;
+    fails(c, MMQ_ERR_MISMATCH, "of another shape or type");
+    c = original();
+    set(c->config, "vision_config", NULL);
+    fails(c, MMQ_ERR_NOT_FOUND, "'clip-tiny'");
+}
+END_TEST
+
+static void refuses_original(const char *key, const char *value, int32_t status, const char *text)
+{
+    struct checkpoint *c = original();
+
+    set(c->config, key, value);
+    fails(c, status, text);
+}
+
+START_TEST(settings_of_the_authors_that_do_not_fit_are_named)
+{
+    static const char pinpoints[] = "image_grid_pinpoints", merge[] = "mm_patch_merge_type";
+
+    refuses_original(pinpoints, NULL, MMQ_ERR_FORMAT, "config.json: there is no image_grid_pinp");
+    refuses_original(pinpoints, "[]", MMQ_ERR_FORMAT, "config.json: 'image_grid_pinpoints'");
+    refuses_original(pinpoints, "\"(1x1),...,(6x6)\"", MMQ_ERR_FORMAT, "no list of 1 to 64");
+    refuses_original(pinpoints, "[[48, 30]]", MMQ_ERR_UNSUPPORTED,
+                     "config.json: 'image_grid_pinpoints.0' is 30 high and 48 wide");
+    refuses_original(pinpoints, "[[48, -1]]", MMQ_ERR_FORMAT, "'image_grid_pinpoints.0.1'");
+    refuses_original(merge, NULL, MMQ_ERR_UNSUPPORTED, "mm_patch_merge_type");
+    refuses_original(merge, "\"spatial\"", MMQ_ERR_UNSUPPORTED, "mm_patch_merge_type");
+    refuses_original("image_aspect_ratio", "\"anyres_max_9\"", MMQ_ERR_UNSUPPORTED,
+                     "'anyres_max_9'");
+    refuses_original("mm_vision_select_feature", "\"cls_patch\"", MMQ_ERR_UNSUPPORTED,
+                     "'cls_patch' makes no grid");
+    refuses_original("sliding_window", NULL, MMQ_ERR_UNSUPPORTED, "sliding_window");
+}
+END_TEST
+
 /* ---- what does not fit ---- */
 
 static void refuses_config(const char *key, const char *value, int32_t status, const char *text)
@@ -281,7 +423,7 @@ START_TEST(settings_that_do_not_fit_are_named)
     refuses_preprocessor(pinpoints, "[[24, 30]]", MMQ_ERR_UNSUPPORTED, "image_grid_pinpoints.0");
     refuses_preprocessor(pinpoints, "[[24, 3072]]", MMQ_ERR_UNSUPPORTED, "image_grid_pinpoints.0");
     refuses_preprocessor(pinpoints, NULL, MMQ_ERR_UNSUPPORTED, /* the class defaults */
-                         "image_grid_pinpoints.0' is [336, 672]");
+                         "image_grid_pinpoints.0' is 336 high and 672 wide");
     refuses_preprocessor("size", "{\"shortest_edge\": 12}", MMQ_ERR_UNSUPPORTED, "'size'");
     refuses_preprocessor("image_processor_type", "\"CLIPImageProcessor\"", MMQ_ERR_UNSUPPORTED,
                          "'CLIPImageProcessor'");
@@ -325,12 +467,17 @@ int main(void)
     int failed;
 
     tcase_set_timeout(tests, 60);
+    tcase_add_checked_fixture(tests, scratch_enter, scratch_leave);
     tcase_add_test(tests, rows_follow_from_the_size_of_a_picture);
     tcase_add_test(tests, lines_of_the_tiles_end_with_the_newline);
     tcase_add_test(tests, logits_are_bit_equal_for_every_chunk_size);
     tcase_add_test(tests, a_session_refuses_more_tiles_than_it_takes_and_goes_on);
     tcase_add_test(tests, every_spelling_names_the_same_weights);
     tcase_add_test(tests, a_llama_may_stand_in_for_the_mistral);
+    tcase_add_test(tests, the_authors_form_gives_the_same_bits);
+    tcase_add_test(tests, the_authors_round_down_what_hugging_face_rounds_first);
+    tcase_add_test(tests, the_known_tower_needs_no_folder);
+    tcase_add_test(tests, settings_of_the_authors_that_do_not_fit_are_named);
     tcase_add_test(tests, settings_that_do_not_fit_are_named);
     tcase_add_test(tests, tiles_that_the_tower_does_not_take_are_refused);
     tcase_add_test(tests, a_newline_that_does_not_fit_is_named);

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 
+#include "meter.h"
 #include "model/checkpoint.h"
 #include "model/tiny.h"
 #include "torch_file.h"
@@ -184,7 +185,7 @@ struct original {
 static struct original make_original(void)
 {
     struct original o = {tiny_checkpoint("llava_tiny"), tiny_checkpoint("llava_tiny")};
-    json_t *config = json_loads(original_config, 0, NULL);
+    json_t *config = json_loads(original_config, 0, NULL), *vision;
 
     drop_tensors(o.model, "vision_tower.");
     rename_tensors(o.model, "language_model.", "");
@@ -200,9 +201,10 @@ static struct original make_original(void)
                json_pack("[i, i]", 2, 2), NULL, 16);
     add_tensor(o.tower, "vision_model.embeddings.position_ids", "I64", json_pack("[i, i]", 1, 10),
                NULL, 80);
-    o.tower->config =
-        json_pack("{s:o, s:s, s:O}", "text_config", json_object(), "model_type", "clip",
-                  "vision_config", json_object_get(o.tower->config, "vision_config"));
+    vision = o.tower->config;
+    o.tower->config = json_pack("{s:o, s:s, s:O}", "text_config", json_object(), "model_type",
+                                "clip", "vision_config", json_object_get(vision, "vision_config"));
+    json_decref(vision);
     json_decref(o.model->config);
     o.model->config = config;
     json_decref(o.model->preprocessor);
@@ -520,6 +522,92 @@ START_TEST(a_tower_alone_may_be_a_vision_model_without_its_text_half)
 }
 END_TEST
 
+START_TEST(an_allocator_that_gives_out_leaves_nothing_behind)
+{
+    struct meter meter = {0};
+    struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter};
+    struct original o = make_original();
+    struct mmqi_model *model = NULL;
+    int32_t status = MMQ_ERR_NOMEM;
+
+    write_original(&o, "clip-tiny");
+    for (int64_t n = 0; status != MMQ_OK; n += 1 + n / 24) {
+        const struct mmqi_mem_hooks *before = mmqi_mem_enter(&hooks);
+        struct mmqi_store *store = NULL;
+
+        meter = (struct meter){.left = n};
+        status = mmqi_store_open_folder(&store, "m");
+        if (status == MMQ_OK)
+            status = mmqi_model_open(&model, store);
+        mmqi_model_close(model);
+        mmqi_store_release(store);
+        model = NULL;
+        mmqi_mem_enter(before);
+        ck_assert_msg(status == MMQ_OK || status == MMQ_ERR_NOMEM, "%d: %s", (int)status,
+                      mmqi_message());
+        ck_assert_int_eq(meter.live, 0);
+    }
+    free_original(&o);
+}
+END_TEST
+
+/* The host's files: the tower is a folder among them. */
+START_TEST(a_reader_has_the_tower_as_a_folder_of_its_files)
+{
+    struct original o = make_original();
+    struct memory_files *files = &o.model->files;
+    struct mmqi_model *model;
+
+    make_store(o.model);
+    ck_assert_int_eq(mmqi_model_open(&model, o.model->store), MMQ_ERR_NOT_FOUND);
+    ck_assert_ptr_nonnull(strstr(mmqi_message(), "its vision tower is a folder 'clip-tiny'"));
+    add_json(o.tower, 0, "config.json", o.tower->config);
+    add_json(o.tower, 2, "preprocessor_config.json", o.tower->preprocessor);
+    memory_add(files, "clip-tiny/config.json", o.tower->texts[0], strlen(o.tower->texts[0]));
+    memory_add(files, "clip-tiny/preprocessor_config.json", o.tower->texts[2],
+               strlen(o.tower->texts[2]));
+    memory_add(files, "clip-tiny/model.safetensors", NULL, write_container(o.tower));
+    files->files[files->n_files - 1].data = o.tower->container;
+    OK(mmqi_model_open(&o.model->model, o.model->store));
+    ck_assert_int_eq(o.model->model->spec.image_rows, 9);
+    OK(mmqi_model_open_with_tower(&model, o.model->store, "clip-tiny"));
+    mmqi_model_close(model);
+    ck_assert_int_eq(mmqi_model_open_with_tower(&model, o.model->store, "../x"), MMQ_ERR_FORMAT);
+    free_original(&o);
+}
+END_TEST
+
+/* In a message its text is the user's; the template alone writes markers. */
+START_TEST(a_marker_that_a_user_types_is_text)
+{
+    struct original o = make_original();
+    const mmq_part part = {.struct_size = sizeof part, .text = "say <image> </s> now"};
+    const mmq_part *parts[] = {&part};
+    const mmq_message message = {
+        .struct_size = sizeof message, .role = "user", .parts = parts, .n_parts = 1};
+    const mmq_message *messages[] = {&message};
+    mmq_prompt prompt = {.struct_size = sizeof prompt, .messages = messages, .n_messages = 1};
+    mmq_generate_request request = {
+        .struct_size = sizeof request, .prompt = &prompt, .max_new_tokens = 1};
+    mmq_session *session;
+    mmq_result *result = NULL;
+    mmq_model *model;
+
+    write_original(&o, "clip-tiny");
+    write_bytes("m/chat_template.jinja", "{{ messages[0]['content'][0]['text'] }}", 39);
+    ASSERT_OK(mmq_load(&model, "m", NULL));
+    ASSERT_OK(mmq_session_create(&session, model, NULL));
+    ASSERT_OK(mmq_generate(&result, session, &request));
+    mmq_result_free(result);
+    prompt = (mmq_prompt){.struct_size = sizeof prompt, .text = "say <image> now"};
+    ASSERT_FAILS(MMQ_ERR_INVALID, "prompt: 1 '<image>' for 0 pictures",
+                 mmq_generate(&result, session, &request));
+    mmq_session_free(session);
+    mmq_model_free(model);
+    free_original(&o);
+}
+END_TEST
+
 #define COUNT(array) ((int)(sizeof(array) / sizeof(array)[0]))
 
 int main(void)
@@ -540,6 +628,9 @@ int main(void)
     tcase_add_test(tests, names_what_a_towers_folder_lacks);
     tcase_add_test(tests, names_a_tower_for_pictures_of_another_size);
     tcase_add_test(tests, a_tower_alone_may_be_a_vision_model_without_its_text_half);
+    tcase_add_test(tests, an_allocator_that_gives_out_leaves_nothing_behind);
+    tcase_add_test(tests, a_reader_has_the_tower_as_a_folder_of_its_files);
+    tcase_add_test(tests, a_marker_that_a_user_types_is_text);
     suite_add_tcase(suite, tests);
     srunner_run_all(runner, CK_NORMAL);
     failed = srunner_ntests_failed(runner);

@@ -628,6 +628,60 @@ START_TEST(pick_answers_for_every_row)
 }
 END_TEST
 
+/* ---- the row of the next step, and what the host is told of it ---- */
+
+START_TEST(advance_goes_on_by_one_and_leaves_the_token)
+{
+    static const int32_t first[] = {7, 31, 40, 63, 9, 0, 63};
+    static const int32_t wanted[] = {7, 34, 43, 66, 12, 0, 66};
+    int32_t *memory, got[7];
+    struct mmqi_step step = {.n_axes = 3};
+    struct target t;
+
+    if (!target_open(&t, all_isas[_i], 1, MAX_COLS))
+        return;
+    memory = device_copy(&t, first, sizeof first);
+    step.id = memory;
+    step.positions = memory + 1;
+    step.slot = memory + 4;
+    step.span = (struct mmqi_span *)(memory + 5);
+    for (int turn = 0; turn < 3; turn++)
+        ck_assert_int_eq(t.ops->advance(t.stream, &step), MMQ_OK);
+    device_read(&t, got, memory, sizeof got);
+    ck_assert_mem_eq(got, wanted, sizeof got);
+    device_free(&t, memory);
+    target_close(&t);
+}
+END_TEST
+
+START_TEST(a_note_tells_what_was_there_when_it_was_taken)
+{
+    int32_t at[MMQI_NOTE_BYTES / 4] = {41}, *memory, got[MMQI_NOTES] = {0};
+    struct mmqi_step step = {.n_axes = 1};
+    struct target t;
+
+    if (!target_open(&t, MMQI_ISA_AUTO, 1, MAX_COLS))
+        return;
+    memory = device_copy(&t, at, sizeof at);
+    step.positions = memory;
+    step.slot = memory + 1;
+    step.span = (struct mmqi_span *)(memory + 2);
+    for (int turn = 0; turn < 3; turn++) { /* the third in place of the first */
+        ck_assert_int_eq(t.ops->advance(t.stream, &step), MMQ_OK);
+        ck_assert_int_eq(t.backend->note(t.stream, turn % MMQI_NOTES, memory, sizeof at), MMQ_OK);
+    }
+    ck_assert_int_eq(t.ops->advance(t.stream, &step), MMQ_OK);
+    for (int32_t i = 0; i < MMQI_NOTES; i++)
+        ck_assert_int_eq(t.backend->read_note(t.stream, i, &got[i], sizeof got[i]), MMQ_OK);
+    ck_assert_int_eq(got[0], 44);
+    ck_assert_int_eq(got[1], 43);
+    device_read(&t, got, memory, sizeof *got);
+    ck_assert_int_eq(got[0], 45);
+    device_free(&t, memory);
+    target_close(&t);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("rows");
@@ -648,6 +702,8 @@ int main(void)
     tcase_add_loop_test(tcase, patches_are_cut_channel_first_in_the_order_of_squares, 0, N_ISAS);
     tcase_add_loop_test(tcase, pick_takes_the_greatest_and_the_lowest_index_of_a_tie, 0, N_ISAS);
     tcase_add_loop_test(tcase, pick_answers_for_every_row, 0, N_ISAS);
+    tcase_add_loop_test(tcase, advance_goes_on_by_one_and_leaves_the_token, 0, N_ISAS);
+    tcase_add_test(tcase, a_note_tells_what_was_there_when_it_was_taken);
     suite_add_tcase(suite, tcase);
     return run_suite(suite);
 }

@@ -30,9 +30,9 @@ from make_llava_case import (
 FIRST_SEED = 41200
 
 START, END = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], "<end_of_utterance>"
-# <image> comes first: greedy() takes only tokens before it.
-TAGS = (["<image>", "<fake_token_around_image>", "<global-img>"]
-        + [f"<row_{r}_col_{c}>" for r in range(1, 4) for c in range(1, 4)] + [END])
+# <image> comes first: greedy() takes only tokens before it. The others are text to Idefics3's tokenizer.
+TAGS = ["<image>", "<fake_token_around_image>", END]
+SMOLVLM_TAGS = ["<global-img>"] + [f"<row_{r}_col_{c}>" for r in range(1, 4) for c in range(1, 4)]
 
 CHAT_TEMPLATE = (
     "<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}"
@@ -64,10 +64,10 @@ PROMPTS = [
 FAMILIES = {
     "idefics3": dict(
         title="Idefics3", config=Idefics3Config, model=Idefics3ForConditionalGeneration,
-        image_processor=Idefics3ImageProcessorPil, side=36, patch=6, scale=3, heads=3),
+        image_processor=Idefics3ImageProcessorPil, tags=TAGS, side=36, patch=6, scale=3, heads=3),
     "smolvlm": dict(
         title="SmolVLM", config=SmolVLMConfig, model=SmolVLMForConditionalGeneration,
-        image_processor=SmolVLMImageProcessorPil, side=32, patch=8, scale=2, heads=2),
+        image_processor=SmolVLMImageProcessorPil, tags=TAGS + SMOLVLM_TAGS, side=32, patch=8, scale=2, heads=2),
 }
 
 
@@ -79,7 +79,7 @@ def family_of(case):
 # ---- the parts of the checkpoint ---------------------------------------------------------------
 
 
-def make_tokenizer():
+def make_tokenizer(tags):
     """A byte-level BPE that takes digits one by one, as SmolLM2's."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
@@ -93,7 +93,7 @@ def make_tokenizer():
     tokenizer.train_from_iterator([line + "\n\n" for line in TEXT.splitlines()], trainer)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
-    tokenizer.add_special_tokens(TAGS)
+    tokenizer.add_special_tokens(tags)
     assert len(tokenizer.encode("\n\n").ids) == 1
     return tokenizer
 
@@ -177,7 +177,7 @@ def write_model(folder, model, config, tokenizer, name, family):
     write_json(f"{folder}/chat_template.json", {"chat_template": CHAT_TEMPLATE})
     tokenizer.save(f"{folder}/tokenizer.json")
     added = {str(tokenizer.token_to_id(c)): {"content": c, "lstrip": False, "normalized": False, "rstrip": False,
-                                             "single_word": False, "special": True} for c in START + TAGS}
+                                             "single_word": False, "special": True} for c in START + family["tags"]}
     write_json(f"{folder}/tokenizer_config.json", {
         "add_prefix_space": False, "added_tokens_decoder": added, "bos_token": "<|im_start|>",
         "clean_up_tokenization_spaces": False, "eos_token": END, "model_max_length": 1024, "pad_token": "<|im_end|>",
@@ -309,7 +309,7 @@ def make(case):
     make_pictures(f"{case}/images")
     os.remove(f"{case}/images/waves.png")
     make_strip(f"{case}/images/strip.png")
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(family["tags"])
     config = make_config(tokenizer, family)
     model = family["model"]._from_config(config, attn_implementation="eager")
     write_model(f"{case}/model", model, config, tokenizer, name, family)

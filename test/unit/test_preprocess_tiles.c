@@ -312,6 +312,43 @@ START_TEST(a_list_of_more_pinpoints_than_can_be_is_refused)
 }
 END_TEST
 
+/* A picture made ready gives any view at any time, the same as all at once. */
+START_TEST(views_are_drawn_one_at_a_time)
+{
+    static const int32_t kinds[] = {MMQI_RECIPE_SPLIT, MMQI_RECIPE_ANYRES, MMQI_RECIPE_CLIP,
+                                    MMQI_RECIPE_SMART, MMQI_RECIPE_PAD};
+    static uint8_t pixels[90 * 61 * 3];
+    struct mmqi_image *image;
+
+    for (size_t i = 0; i < sizeof pixels; i++)
+        pixels[i] = (uint8_t)(i * 37 + i / 270 * 11);
+    ck_assert_int_eq(mmqi_image_from_pixels(&image, pixels, 90, 61, 3, 0, NULL), MMQ_OK);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        struct mmqi_drawing *drawing;
+        struct mmqi_recipe recipe;
+        struct mmqi_views views;
+        float *all, *one;
+        size_t n;
+
+        mmqi_recipe_defaults(&recipe, kinds[i]);
+        ck_assert_int_eq(mmqi_preprocess_views(&views, &recipe, 90, 61), MMQ_OK);
+        ck_assert(views.n > 1 || i > 1);
+        ck_assert_int_eq(mmqi_preprocess(&all, &views, &recipe, image), MMQ_OK);
+        ck_assert_int_eq(mmqi_drawing_create(&drawing, &views, &recipe, image), MMQ_OK);
+        n = 3 * (size_t)views.view[0].width * (size_t)views.view[0].height; /* of each */
+        one = malloc(n * sizeof *one);
+        for (int32_t k = views.n - 1; k >= 0; k--) {
+            ck_assert_int_eq(mmqi_drawing_view(drawing, k, one), MMQ_OK);
+            ck_assert_mem_eq(one, all + (size_t)k * n, n * sizeof *one);
+        }
+        mmqi_drawing_free(drawing);
+        mmqi_free(all);
+        free(one);
+    }
+    mmqi_image_release(image);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("preprocess_tiles");
@@ -321,6 +358,7 @@ int main(void)
 
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, no_picture_makes_more_views_than_told_and_one_makes_as_many);
+    tcase_add_test(tests, views_are_drawn_one_at_a_time);
     tcase_add_test(tests, more_tiles_than_can_be_are_refused_before_they_are_made);
     tcase_add_test(tests, a_square_beyond_any_picture_is_refused_before_it_is_made);
     tcase_add_test(tests, a_tile_that_the_picture_does_not_reach_is_black);
