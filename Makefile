@@ -259,10 +259,36 @@ export TSAN_OPTIONS ?= second_deadlock_stack=1
 export CK_TIMEOUT_MULTIPLIER ?= $(if $(SANITIZE),15,5)
 
 GOLDEN := $B/test/golden/golden_case
+GOLDEN_PROGRAMS := $(patsubst %.c,$B/%,$(wildcard test/golden/*_case.c))
 COMMITTED_CASES := $(patsubst %/golden.json,%,$(wildcard test/golden/*/golden.json))
+COMMITTED_VECTORS := $(patsubst %/preproc.json,%,$(wildcard test/golden/*/preproc.json))
 SHARED := $(firstword $(wildcard ../shared ../../shared) ../shared)
 SHARED_CASES := $(shell grep -v '^\#' test/golden/shared_cases)
-CASES ?= $(COMMITTED_CASES)
+CASES ?= $(COMMITTED_CASES) $(COMMITTED_VECTORS)
+
+# The tokenizer of Llama-2, which may not be shipped, made from the SentencePiece model beside the
+# checkout; the test of its vectors is skipped where it cannot be made.
+LLAMA2 := build/tokenizers/llama2/tokenizer.json
+$(LLAMA2): test/tools/llama2_tokenizer_json.py
+	@mkdir -p $(@D)
+	$(call say,GEN)$(PYTHON) $< $(SHARED)/data/tokenizers.tar.xz $@
+# The other real ones, each in a folder of its own.
+TOKENIZERS := build/tokenizers/unpacked
+$(TOKENIZERS): $(SHARED)/data/tokenizers.tar.xz
+	@mkdir -p $(@D)/llava_flickr
+	$(call say,GEN)tar xJf $< -C build --exclude='*/llama2/*' && \
+		cp $(wildcard $(SHARED)/models/llava-flickr/tokenizer*.json) $(@D)/llava_flickr && touch $@
+# Llama-2's once more, from its SentencePiece model and the two tokens that LLaVA added.
+PIECES := build/tokenizers/pieces
+$(PIECES): $(SHARED)/data/tokenizers.tar.xz
+	@mkdir -p $@/llama2
+	$(call say,GEN)tar xJOf $< tokenizers/llama2/tokenizer.model >$@/llama2/tokenizer.model && \
+		echo '{"<image>": 32000, "<pad>": 32001}' >$@/llama2/added_tokens.json && \
+		echo '{"additional_special_tokens": ["<image>", "<pad>"]}' >$@/llama2/special_tokens_map.json && touch $@
+ifneq ($(wildcard $(SHARED)/data/tokenizers.tar.xz),)
+REAL_TOKENIZERS := $(TOKENIZERS) $(PIECES) $(if $(shell command -v $(PYTHON)),$(LLAMA2))
+endif
+VECTORS := $(SHARED)/golden/tokenizer
 
 # One target per suite, so that -j runs them side by side; each leaves its output and its exit
 # status in build/$(config)/results, and none stops the others.
@@ -271,7 +297,9 @@ RUN = CC='$(CC)' test/tools/run_suite.sh $(RESULTS)
 SUITE_RUNS := $(SUITES:%=run/%)
 GOLDEN_RUNS := $(if $(wildcard test/golden/golden_case.c),\
 	$(COMMITTED_CASES:%=run/%) $(SHARED_CASES:%=run/shared/golden/%))
-RUNS := $(SUITE_RUNS) $(GOLDEN_RUNS) run/abi run/install run/programs run/pack-host run/lint-selftest
+RUNS := $(SUITE_RUNS) $(GOLDEN_RUNS) run/golden/tokenizer run/golden/pieces run/golden/tokenizers \
+	run/golden/preproc $(COMMITTED_VECTORS:%=run/%) run/abi run/install run/programs run/pack-host \
+	run/lint-selftest
 suite_name = $(subst /,.,$(patsubst test/%,%,$(patsubst $B/%,%,$(1:run/%=%))))
 
 .PHONY: $(RUNS)
@@ -281,6 +309,17 @@ $(COMMITTED_CASES:%=run/%): run/%: $(GOLDEN)
 	@$(RUN) $(call suite_name,$@) $< $*
 $(SHARED_CASES:%=run/shared/golden/%): run/shared/golden/%: $(GOLDEN)
 	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(SHARED)/golden/$*
+run/golden/tokenizer: $B/test/golden/tokenizer_case $(REAL_TOKENIZERS)
+	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(VECTORS)
+run/golden/preproc: $B/test/golden/preproc_case
+	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(SHARED)/golden/preproc
+$(COMMITTED_VECTORS:%=run/%): run/%: $B/test/golden/preproc_case
+	@$(RUN) $(call suite_name,$@) $< $*
+run/golden/pieces: $B/test/golden/tokenizer_case $(REAL_TOKENIZERS)
+	@$(RUN) $(call suite_name,$@) test/golden/shared_case.sh $< $(VECTORS)/llama2.json \
+		--tokenizers $(PIECES)
+run/golden/tokenizers: $B/test/golden/tokenizer_case
+	@$(RUN) $(call suite_name,$@) $< --tokenizers test/golden/tokenizers test/golden/tokenizers
 run/abi:
 	@$(RUN) abi test/abi/run.sh $B/abi
 run/install: all
@@ -292,23 +331,8 @@ run/programs: examples
 run/lint-selftest:
 	@$(RUN) lint-selftest test/lint/selftest.sh
 
-# The tokenizer of Llama-2, which may not be shipped, made from the SentencePiece model beside the
-# checkout; the test of its vectors is skipped where it cannot be made.
-LLAMA2 := build/tokenizers/llama2/tokenizer.json
-$(LLAMA2): test/tools/llama2_tokenizer_json.py
-	@mkdir -p $(@D)
-	$(call say,GEN)$(PYTHON) $< $(SHARED)/data/tokenizers.tar.xz $@
-PACKED_TOKENIZERS := $(patsubst %,build/tokenizers/%/tokenizer.json,qwen2_5 minicpm_v4_5 llama3_2 \
-	mistral_nemo)
-$(PACKED_TOKENIZERS): build/%: $(SHARED)/data/tokenizers.tar.xz
-	@mkdir -p $(@D)
-	$(call say,GEN)tar xJOf $< $* >$@
-ifneq ($(wildcard $(SHARED)/data/tokenizers.tar.xz),)
-run/$B/test/unit/test_tokenizer: $(PACKED_TOKENIZERS)
-ifneq ($(shell command -v $(PYTHON)),)
-run/$B/test/unit/test_tokenizer: $(LLAMA2)
-endif
-endif
+TOKENIZER_TESTS := test_tokenizer test_tokenizer_hostile
+$(TOKENIZER_TESTS:%=run/$B/test/unit/%): $(REAL_TOKENIZERS)
 
 .PHONY: check
 check: all $(RUNS) ## build and run every test
@@ -350,8 +374,8 @@ check-no-decoders: ## build without PNG, and without JPEG, and run the suites th
 	+@test/tools/no_decoders.sh '$(MAKE)' $(config) $(DECODER_SUITES)
 
 .PHONY: golden
-golden: $(GOLDEN) ## compare with reference values: make golden CASES='DIR ...'
-	@status=0; for case in $(CASES); do $(GOLDEN) "$$case" || status=1; done; exit $$status
+golden: $(GOLDEN_PROGRAMS) $(if $(findstring tokenizer,$(CASES)),$(REAL_TOKENIZERS)) ## compare with reference values: make golden CASES='DIR ...'
+	@status=0; for case in $(CASES); do test/golden/pick.sh $B/test/golden "$$case" || status=1; done; exit $$status
 
 .PHONY: test-all
 test-all: ## everything that must hold: check in debug, asan and ubsan, then lint
@@ -387,6 +411,14 @@ demo: all ## describe a picture (IMAGE=...) with the repository's model, in 16 b
 .PHONY: real-model
 real-model: ## unpack the model of ../shared into build/models, for the tests that want a larger one
 	@test/tools/real_model.sh '$(SHARED)/models'
+
+# Writes 4.4 GB under build/sized, one checkpoint at a time. SIZES='smolvlm-256m describe' for some.
+SIZES ?=
+.PHONY: sized-check
+sized-check: $(PROGRAMS) ## count checkpoints of real size, and run one under a limit of 3 GB; logs in test/sized
+	@mkdir -p build/sized
+	@$(PYTHON) test/tools/sized_check.py $B '$(SHARED)' $(SIZES) >build/sized/check.log 2>&1; status=$$?; \
+		cat build/sized/check.log; $(if $(SIZES),,cp build/sized/check.log test/sized/check.log;) exit $$status
 
 # Hours on a small machine: LIMIT=3 OUT=/dev/stdout for a look.
 LIMIT ?= 100

@@ -197,7 +197,7 @@ int32_t mmqi_cuda_pack(struct mmqi_device *device, struct mmqi_wmat *w, void *bl
 int32_t mmqi_cuda_embed(struct mmqi_stream *s, const struct mmqi_mat *y,
                         const struct mmqi_wmat *table, const int32_t *ids);
 int32_t mmqi_cuda_place_rows(struct mmqi_stream *s, const struct mmqi_mat *y,
-                             const struct mmqi_mat *x, const int32_t *index);
+                             const struct mmqi_mat *x, const int32_t *index, bool accumulate);
 int32_t mmqi_cuda_copy(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *x);
 int32_t mmqi_cuda_add(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *a,
                       const struct mmqi_mat *b);
@@ -221,6 +221,9 @@ int32_t mmqi_cuda_attention(struct mmqi_stream *s, const struct mmqi_mat *y,
                             const struct mmqi_span *spans, float scale);
 int32_t mmqi_cuda_patches(struct mmqi_stream *s, const struct mmqi_mat *y, const float *pixels,
                           const struct mmqi_patches *how);
+int32_t mmqi_cuda_interpolate(struct mmqi_stream *s, const struct mmqi_mat *y,
+                              const struct mmqi_mat *table, const int32_t *taps,
+                              const float *weights);
 int32_t mmqi_cuda_pick(struct mmqi_stream *s, int32_t *out, const struct mmqi_mat *x);
 int32_t mmqi_cuda_advance(struct mmqi_stream *s, const struct mmqi_step *step);
 

@@ -96,6 +96,8 @@ static uint64_t key_of(const struct call *c)
         mix(&key, (uint64_t)run->rows[i]);
     mix_address(&key, run->arena);
     mix_address(&key, run->spans);
+    mix_address(&key, run->window_spans);
+    mix_address(&key, run->tap_weights);
     mix_address(&key, run->next ? run->next->id : NULL);
     for (i = 0; i < MMQI_MAX_BINDINGS; i++)
         mix_address(&key, run->bound[i]);

@@ -15,6 +15,7 @@ const struct mmqi_ops mmqi_cuda_ops = {
     .store_kv = mmqi_cuda_store_kv,
     .attention = mmqi_cuda_attention,
     .patches = mmqi_cuda_patches,
+    .interpolate = mmqi_cuda_interpolate,
     .pick = mmqi_cuda_pick,
     .advance = mmqi_cuda_advance,
 };

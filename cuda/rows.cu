@@ -1,6 +1,7 @@
 /*
- * Ops that move whole rows: embed, place_rows, copy, store_kv, patches; pick,
- * which reads a row and tells one index; and advance, to the row after.
+ * Ops that move whole rows: embed, place_rows, copy, store_kv, patches;
+ * interpolate, which mixes some; pick, which reads a row and tells one index;
+ * and advance, to the row after.
  *
  * A thread moves one column of a row; each byte is read once and written once.
  */
@@ -33,6 +34,7 @@ extern "C" int32_t mmqi_cuda_embed(struct mmqi_stream *s, const struct mmqi_mat 
 }
 
 /* index NULL: row r from row r. */
+template <bool kAdd>
 static __global__ void place_kernel(struct mmqi_mat y, struct mmqi_mat x, const int32_t *index)
 {
     int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, from;
@@ -43,23 +45,25 @@ static __global__ void place_kernel(struct mmqi_mat y, struct mmqi_mat x, const 
     for (int64_t r = blockIdx.y; r < y.rows; r += gridDim.y) {
         from = index ? index[r] : r;
         if (from >= 0)
-            row_of(y, r)[col] = row_of(x, from)[col];
+            row_of(y, r)[col] =
+                kAdd ? row_of(y, r)[col] + row_of(x, from)[col] : row_of(x, from)[col];
     }
 }
 
 extern "C" int32_t mmqi_cuda_place_rows(struct mmqi_stream *s, const struct mmqi_mat *y,
-                                        const struct mmqi_mat *x, const int32_t *index)
+                                        const struct mmqi_mat *x, const int32_t *index,
+                                        bool accumulate)
 {
     if (y->rows == 0 || y->cols == 0)
         return MMQ_OK;
-    return launch(s, "place_rows", place_kernel, element_grid(y->rows, y->cols), dim3(256), 0, *y,
-                  *x, index);
+    return launch(s, "place_rows", accumulate ? place_kernel<true> : place_kernel<false>,
+                  element_grid(y->rows, y->cols), dim3(256), 0, *y, *x, index);
 }
 
 extern "C" int32_t mmqi_cuda_copy(struct mmqi_stream *s, const struct mmqi_mat *y,
                                   const struct mmqi_mat *x)
 {
-    return mmqi_cuda_place_rows(s, y, x, NULL);
+    return mmqi_cuda_place_rows(s, y, x, NULL, false);
 }
 
 static __global__ void store_kv_kernel(struct mmqi_kv kv, struct mmqi_mat k, struct mmqi_mat v,
@@ -121,6 +125,34 @@ extern "C" int32_t mmqi_cuda_patches(struct mmqi_stream *s, const struct mmqi_ma
         return MMQ_OK;
     return launch(s, "patches", patches_kernel, element_grid(y->rows, y->cols), dim3(256), 0, *y,
                   pixels, *how);
+}
+
+static __global__ void interpolate_kernel(struct mmqi_mat y, struct mmqi_mat table,
+                                          const int32_t *taps, const float *weights)
+{
+    int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, at;
+    float sum;
+
+    wait_for_inputs();
+    if (col >= y.cols)
+        return;
+    for (int64_t r = blockIdx.y; r < y.rows; r += gridDim.y) {
+        at = r * MMQI_TAPS;
+        sum = __fmul_rn(weights[at], row_of(table, taps[at])[col]);
+        for (int k = 1; k < MMQI_TAPS; k++)
+            sum = __fadd_rn(sum, __fmul_rn(weights[at + k], row_of(table, taps[at + k])[col]));
+        row_of(y, r)[col] = __fadd_rn(row_of(y, r)[col], sum);
+    }
+}
+
+extern "C" int32_t mmqi_cuda_interpolate(struct mmqi_stream *s, const struct mmqi_mat *y,
+                                         const struct mmqi_mat *table, const int32_t *taps,
+                                         const float *weights)
+{
+    if (y->rows == 0 || y->cols == 0)
+        return MMQ_OK;
+    return launch(s, "interpolate", interpolate_kernel, element_grid(y->rows, y->cols), dim3(256),
+                  0, *y, *table, taps, weights);
 }
 
 enum { PICK_THREADS = 1024, WIDE_PICK = 8192 /* columns, of which blocks take parts */ };

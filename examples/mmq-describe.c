@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "memory.h"
 #include "policy.h"
 
 enum { MOST_PICTURES = 64 };
@@ -20,6 +21,7 @@ static const char usage[] =
     "  --memory-limit N    bytes that weights and session may take\n"
     "  --memory-limits L   the same by device: 'cuda:0 = 8GiB; cpu = 4GiB'\n"
     "  --context N         tokens that the session can hold\n"
+    "  --memory            tell on stderr what was estimated, and what was taken\n"
     "  --threads N         of the CPU (default: all)\n"
     "  --isa NAME          c, avx2 or avx512 (default: the best there is)\n"
     "  --json              one object with answer, tokens and times\n";
@@ -29,7 +31,7 @@ struct settings {
     int32_t max_tokens, top_k, context, threads;
     int64_t seed, memory_limit;
     float temperature, top_p, min_p;
-    bool json, help;
+    bool json, memory, help;
 };
 
 /* Everything a run holds; freed in one place. */
@@ -39,6 +41,8 @@ struct run {
     mmq_image *images[MOST_PICTURES];
     size_t n_images;
     mmq_result *result;
+    mmq_session_options options;
+    struct memory_figures memory;
 };
 
 static void free_run(struct run *run)
@@ -78,19 +82,21 @@ static mmq_status open_all(struct run *run, const char **operands, int n, const 
         .progress_user = (void *)"loading",
         .quantize = policy,
     };
-    mmq_session_options session = {
-        .struct_size = sizeof session, .context = s->context, .mode = s->mode};
     mmq_status status;
     int i;
 
+    run->options = (mmq_session_options){
+        .struct_size = sizeof run->options, .context = s->context, .mode = s->mode};
+    run->memory.before = process_bytes();
     status = mmq_load(&run->model, operands[0], &load);
+    run->memory.loaded = process_bytes();
     for (i = 1; i < n && status == MMQ_OK; i++) {
         status = mmq_image_read_file(&run->images[run->n_images], operands[i], NULL);
         if (status == MMQ_OK)
             run->n_images++;
     }
     if (status == MMQ_OK)
-        status = mmq_session_create(&run->session, run->model, &session);
+        status = mmq_session_create(&run->session, run->model, &run->options);
     return status;
 }
 
@@ -140,9 +146,11 @@ static void print_json(const struct run *run)
     for (i = 0; i < n; i++)
         printf("%s%d", i ? ", " : "", (int)ids[i]);
     printf("], \"prompt_tokens\": %d, \"prefill_seconds\": %.6f, \"decode_seconds\": %.6f, "
-           "\"mode\": \"%s\", \"device\": \"%s\"}\n",
+           "\"mode\": \"%s\", \"device\": \"%s\", \"memory\": ",
            (int)facts.n_prompt, (double)facts.prefill_nanoseconds * 1e-9,
            (double)facts.decode_nanoseconds * 1e-9, mmq_session_mode(run->session), model.device);
+    print_memory_json(stdout, &run->memory);
+    puts("}");
 }
 
 int main(int argc, char **argv)
@@ -166,6 +174,7 @@ int main(int argc, char **argv)
         {"--threads", .count = &s.threads},
         {"--isa", .text = &s.isa},
         {"--json", .flag = &s.json},
+        {"--memory", .flag = &s.memory},
         {"--help", .flag = &s.help},
         {NULL},
     };
@@ -185,12 +194,15 @@ int main(int argc, char **argv)
     }
     if (s.quantize && !(policy = read_policy("mmq-describe", s.quantize)))
         return EXIT_FAILED;
-    if (open_all(&run, operands, n, &s, policy) != MMQ_OK || answer(&run, &s) != MMQ_OK)
+    if (open_all(&run, operands, n, &s, policy) != MMQ_OK || answer(&run, &s) != MMQ_OK ||
+        read_memory(&run.memory, run.model, &run.options) != MMQ_OK)
         code = report_failure("mmq-describe");
     else if (s.json)
         print_json(&run);
     else
         putchar('\n');
+    if (s.memory && code == EXIT_DONE)
+        print_memory(stderr, &run.memory);
     free_run(&run);
     free(policy);
     return finish_output("mmq-describe", code);

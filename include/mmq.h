@@ -238,6 +238,10 @@ typedef struct mmq_load_options {
     const mmq_runtime *runtime; /* NULL: malloc, no log, threads of its own */
     const char *memory_limits;  /* instead of memory_limit, for a model on several devices: rules
                                    over devices, "cuda:0 = 8GiB; cpu = 4GiB"; NULL: no limit */
+    const char *vision_path;    /* the folder of the vision tower, for a model that keeps it apart
+                                   (LLaVA-1.5 in its authors' form); with a reader, a folder of its
+                                   files. NULL: the folder that config.json names, inside `path` or
+                                   beside it. Since 0.1. */
 } mmq_load_options;
 
 /*
@@ -255,9 +259,10 @@ typedef struct mmq_load_options {
  */
 
 /*
- * Open the checkpoint in the folder `path`: a Hugging Face vision-language model (safetensors,
- * single or sharded) or a folder that libmmq saved. Only headers, configuration and tokenizer are
- * read; weights are placed by mmq_model_place() or by the first session.
+ * Open the checkpoint in the folder `path`: a Hugging Face vision-language model (safetensors, or
+ * else what torch.save wrote since torch 1.6, single or sharded) or a folder that libmmq saved.
+ * Only headers, configuration and tokenizer are read; weights are placed by mmq_model_place() or by
+ * the first session. Of a pickle nothing is executed.
  *
  * The caller owns *out and frees it with mmq_model_free(). Any thread. Since 0.1.
  *
@@ -490,7 +495,27 @@ MMQ_API mmq_status mmq_image_from_pixels(mmq_image **out, const uint8_t *pixels,
                                          int32_t height, int32_t channels, size_t row_bytes,
                                          const mmq_image_options *options);
 
-/* Since 0.1. Sessions that hold the picture keep it alive. */
+typedef struct mmq_video_options {
+    size_t struct_size;
+    double
+        fps; /* frames a second, 0.01..1000; 0: 24, which transformers takes where nothing tells */
+} mmq_video_options;
+
+/*
+ * A video, for models of Qwen2-VL's line that take one: frames of one size, in order, at an even
+ * rate. It goes where a picture goes, in a part or among a prompt's images; templates see a part of
+ * the type "video", and in raw text its marker is the model's own, "<|vision_start|><|video_pad|>
+ * <|vision_end|>". The frames are kept alive and may be freed. Two frames make one view of the
+ * tower, the last frame twice where they are odd; a video has at most 128 views.
+ *
+ *   MMQ_ERR_INVALID  no frame or more than 65,536, frames of other sizes, a video among them, a
+ *                    rate out of range
+ * Since 0.1. mmq_generate() and its like say MMQ_ERR_UNSUPPORTED of a model that takes no videos.
+ */
+MMQ_API mmq_status mmq_image_from_frames(mmq_image **out, const mmq_image *const *frames,
+                                         size_t n_frames, const mmq_video_options *options);
+
+/* Since 0.1. Sessions that hold the picture keep it alive. Of a video the size of its frames. */
 MMQ_API mmq_status mmq_image_size(int32_t *width, int32_t *height, const mmq_image *image);
 MMQ_API void mmq_image_free(mmq_image *image); /* accepts NULL */
 
@@ -498,7 +523,7 @@ MMQ_API void mmq_image_free(mmq_image *image); /* accepts NULL */
  * Text and prompts
  */
 
-/* Part of a message: text or a picture, exactly one of them. */
+/* Part of a message: text or a picture (or a video, which is one), exactly one of them. */
 typedef struct mmq_part {
     size_t struct_size;
     const char *text;
@@ -514,9 +539,14 @@ typedef struct mmq_message {
 
 /*
  * What to say to the model: the whole conversation (messages), put into words by the checkpoint's
- * own chat template, or raw text. In raw text every picture stands where the model's image marker
- * does ("<image>"; Qwen2-VL: "<|vision_start|><|image_pad|><|vision_end|>"), in order; as many
- * markers as pictures.
+ * own chat template or, where it has none, its family's, or raw text. In raw text every picture
+ * stands where the model's image marker does ("<image>"; Qwen2-VL:
+ * "<|vision_start|><|image_pad|><|vision_end|>"), in order; as many markers as pictures.
+ *
+ * Raw text means what it spells: "<|im_end|>" in it is that token. In messages, roles and texts
+ * that spell a special token or the image marker stay the words that they are, wherever they come
+ * from, unless parse_special is set. Bytes that are not UTF-8 are read as U+FFFD, one for each
+ * longest part that could have begun a character (as Python's errors="replace" does).
  */
 typedef struct mmq_prompt {
     size_t struct_size;
@@ -525,12 +555,14 @@ typedef struct mmq_prompt {
     const char *text; /* used when n_messages is 0 */
     const mmq_image *const *images;
     size_t n_images;
+    int32_t parse_special; /* nonzero: special tokens spelled in messages are special tokens */
+    int32_t reserved;      /* 0 */
 } mmq_prompt;
 
 /*
- * The ids of `text` [size bytes, or SIZE_MAX up to its zero byte]. add_special nonzero: with the
- * ids that the tokenizer puts around a text (BOS). *ids is the library's to free: mmq_ids_free().
- * Any thread. Since 0.1.
+ * The ids of `text` [size bytes, or SIZE_MAX up to its zero byte], read as a prompt's raw text is.
+ * add_special nonzero: with the ids that the tokenizer puts around a text (BOS). *ids is the
+ * library's to free: mmq_ids_free(). Any thread. Since 0.1.
  */
 MMQ_API mmq_status mmq_tokenize(int32_t **ids, size_t *n_ids, const mmq_model *model,
                                 const char *text, size_t size, int32_t add_special);
@@ -622,7 +654,7 @@ typedef struct mmq_generate_request {
  *                         length (mmq_tokenize() says both too)
  *   MMQ_ERR_CONTEXT_FULL  the prompt is longer than the context (an answer that reaches the end
  *                         of the context is no error: its finish reason says so)
- *   MMQ_ERR_UNSUPPORTED   messages, but the checkpoint has no chat template, or none that runs here
+ *   MMQ_ERR_UNSUPPORTED   messages, but there is no chat template, or none that runs here
  *   MMQ_ERR_FORMAT        the template fails, or the tokenizer gives an id that the model lacks
  *   MMQ_ERR_CANCELLED, MMQ_ERR_CALLBACK  the session holds what was computed so far
  */

@@ -426,7 +426,12 @@ static void fake_check_run(const struct fake_device *d, const struct mmqi_graph 
     fake_own(d, run->arena, (size_t)arena_bytes);
     fake_own(d, run->spans, 1);
     for (int i = 0; i < MMQI_N_INDEX; i++)
-        fake_own(d, run->index[i], 1);
+        if (run->index[i])
+            fake_own(d, run->index[i], 1);
+    if (run->window_spans)
+        fake_own(d, run->window_spans, 1);
+    if (run->tap_weights)
+        fake_own(d, run->tap_weights, 1);
     for (int i = 0; i < MMQI_MAX_BINDINGS; i++)
         if (run->bound[i])
             fake_own(d, run->bound[i], 1);

@@ -16,7 +16,7 @@
 enum { MAX_MEMORY_FILES = 1200 };
 
 struct memory_file {
-    char name[48];
+    char name[96];
     const void *data;
     size_t size;
     int opened; /* how often */

@@ -97,6 +97,23 @@ mmq_status mmq_image_from_pixels(mmq_image **out, const uint8_t *pixels, int32_t
                                   row_bytes, &limits);
 }
 
+mmq_status mmq_image_from_frames(mmq_image **out, const mmq_image *const *frames, size_t n_frames,
+                                 const mmq_video_options *options)
+{
+    mmq_video_options o;
+    int32_t status;
+
+    if (out)
+        *out = NULL;
+    if (!out || !frames)
+        return mmqi_fail(MMQ_ERR_INVALID, "mmq_image_from_frames: out or frames is NULL");
+    status = MMQI_TAKE(&o, options, "mmq_video_options");
+    if (status != MMQ_OK)
+        return status;
+    return mmqi_image_from_frames((struct mmqi_image **)out, (struct mmqi_image *const *)frames,
+                                  n_frames, o.fps == 0.0 ? 24.0 : o.fps);
+}
+
 mmq_status mmq_image_size(int32_t *width, int32_t *height, const mmq_image *image)
 {
     if (width)

@@ -110,7 +110,7 @@ static int32_t load(mmq_model **out, const char *path, const mmq_load_options *o
     if (status == MMQ_OK)
         status = open_store(&store, path, o->reader);
     if (status == MMQ_OK)
-        status = mmqi_model_open(&model->core, store);
+        status = mmqi_model_open_with_tower(&model->core, store, o->vision_path);
     if (status == MMQ_OK)
         status = mmqi_host_split(host, model->core);
     if (status == MMQ_OK && o->quantize)

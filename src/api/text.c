@@ -93,6 +93,7 @@ static int32_t take_part(struct mmqi_chat_part *out, const mmq_image **image, co
     if (!p.text == !p.image)
         return mmqi_fail(MMQ_ERR_INVALID, "mmq_part: exactly one of text and image must be set");
     out->is_image = p.image != NULL;
+    out->is_video = p.image && ((const struct mmqi_image *)p.image)->frames;
     out->text = p.text ? p.text : "";
     *image = p.image;
     return MMQ_OK;
@@ -192,10 +193,13 @@ int32_t mmqi_take_prompt(struct mmqi_prompt *out, void **held, const mmq_prompt 
     status = MMQI_TAKE(&p, prompt, "mmq_prompt");
     if (status != MMQ_OK)
         return status;
+    if (p.reserved != 0)
+        return mmqi_fail(MMQ_ERR_INVALID, "mmq_prompt: reserved is not 0");
     if (p.n_messages > 0) {
         if (!p.messages || p.text || p.n_images > 0)
             return mmqi_fail(MMQ_ERR_INVALID,
                              "mmq_prompt: messages go alone, without text or images");
+        out->parse_special = p.parse_special != 0;
         return take_messages(out, held, &p);
     }
     if (!p.text || (!p.images && p.n_images > 0))

@@ -13,6 +13,7 @@
 #ifndef MMQI_BACKEND_OPS_H
 #define MMQI_BACKEND_OPS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "quant/format.h"
@@ -79,6 +80,8 @@ struct mmqi_patches {
     int32_t patch, frames, merge;
 };
 
+enum { MMQI_TAPS = 4 }; /* of bilinear interpolation */
+
 /*
  * The row of a decoding step, on the device: its token, its positions [n_axes], its slot and its
  * keys.
@@ -93,9 +96,10 @@ struct mmqi_ops {
     /* y[r] = table[ids[r]], unpacked; 0 <= ids[r] < table->rows. */
     int32_t (*embed)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_wmat *table,
                      const int32_t *ids);
-    /* y[r] = x[index[r]] where index[r] >= 0; other rows of y stay as they are. */
+    /* y[r] = x[index[r]], or with `accumulate` y[r] + that, where index[r] >= 0; other rows of y
+     * stay as they are. */
     int32_t (*place_rows)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *x,
-                          const int32_t *index);
+                          const int32_t *index, bool accumulate);
     /* y = x (same size). */
     int32_t (*copy)(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *x);
     /* y = a + b; y may be a or b. b of one row is added to every row. */
@@ -132,6 +136,10 @@ struct mmqi_ops {
     /* y[i] = patch i of pixels. */
     int32_t (*patches)(struct mmqi_stream *s, const struct mmqi_mat *y, const float *pixels,
                        const struct mmqi_patches *how);
+    /* y[r] += sum_k weights[r, k] * table[taps[r, k]], k = 0 .. MMQI_TAPS - 1 in this order; taps
+     * and weights are [y->rows, MMQI_TAPS]. */
+    int32_t (*interpolate)(struct mmqi_stream *s, const struct mmqi_mat *y,
+                           const struct mmqi_mat *table, const int32_t *taps, const float *weights);
     /* out[r] = index of the greatest x[r, :]; the lowest index wins a tie. */
     int32_t (*pick)(struct mmqi_stream *s, int32_t *out, const struct mmqi_mat *x);
     /* The row after this one: positions, slot and the end of the span go on by one; the token

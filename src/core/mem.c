@@ -6,14 +6,20 @@
 
 #include "core/os.h"
 
-enum { LARGE = 2 << 20 }; /* bytes from which a tensor gets large pages */
+enum {
+    TENSOR_ALIGN = 64,
+    LARGE = 2 << 20 /* bytes from which a tensor gets large pages */
+};
 
 /* What stands before every block. 16 bytes keep the block at the hooks' own alignment. */
 struct header {
-    const struct mmqi_mem_hooks *hooks; /* NULL: malloc */
+    const struct mmqi_mem_hooks *hooks; /* NULL: malloc; &large_pages: the system's large pages */
     uint64_t size_and_pad;              /* size << 8 | bytes from the hooks' block to the header */
 };
 static_assert(sizeof(struct header) == 16, "blocks keep the allocator's alignment of 16");
+
+/* Stands for the system's large pages in a header; never called. */
+static const struct mmqi_mem_hooks large_pages;
 
 static _Thread_local const struct mmqi_mem_hooks *current;
 
@@ -30,9 +36,17 @@ const struct mmqi_mem_hooks *mmqi_mem_current(void)
     return current;
 }
 
-static void *from_system(size_t total, size_t align)
+static void *from_hooks(const struct mmqi_mem_hooks *hooks, size_t total)
 {
-    return align == 64 && total >= LARGE ? mmqi_os_alloc_large(total) : malloc(total);
+    if (!hooks)
+        return malloc(total);
+    return hooks == &large_pages ? mmqi_os_alloc_large(total) : hooks->alloc(hooks->user, total);
+}
+
+/* Of a block with its header, wherever it must begin. */
+static size_t total_of(size_t size, size_t align)
+{
+    return size + align + sizeof(struct header);
 }
 
 /* A block of `size` bytes at a multiple of `align` (16 or 64). */
@@ -44,9 +58,12 @@ static void *take(size_t size, size_t align)
     char *raw;
     struct header *header;
 
-    if (size > SIZE_MAX >> 9 || !mmqi_add_size(size, align + sizeof *header, &total))
+    if (size > SIZE_MAX >> 9)
         return NULL;
-    raw = hooks ? hooks->alloc(hooks->user, total) : from_system(total, align);
+    total = total_of(size, align);
+    if (!hooks && align == TENSOR_ALIGN && total >= LARGE)
+        hooks = &large_pages;
+    raw = from_hooks(hooks, total);
     if (!raw)
         return NULL;
     address = ((uintptr_t)raw + sizeof *header + align - 1) & ~(uintptr_t)(align - 1);
@@ -63,7 +80,7 @@ void *mmqi_alloc(size_t size)
 
 void *mmqi_alloc_aligned(size_t size)
 {
-    return take(size, 64);
+    return take(size, TENSOR_ALIGN);
 }
 
 void *mmqi_alloc_array(size_t count, size_t size)
@@ -126,8 +143,10 @@ void mmqi_free(void *block)
         return;
     header = (struct header *)block - 1;
     raw = (char *)header - (header->size_and_pad & 0xff);
-    if (header->hooks)
-        header->hooks->free(header->hooks->user, raw);
-    else
+    if (!header->hooks)
         free(raw);
+    else if (header->hooks == &large_pages)
+        mmqi_os_free_large(raw, total_of((size_t)(header->size_and_pad >> 8), TENSOR_ALIGN));
+    else
+        header->hooks->free(header->hooks->user, raw);
 }

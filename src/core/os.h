@@ -80,9 +80,11 @@ char *mmqi_os_beside(const void *address, const char *name);
 
 /* ---- the rest ---- */
 
-/* As malloc, for free(), but in large pages where the system has them: for what is read from end to
- * end again and again, which then waits less for addresses to be found. */
+/* Memory in large pages where the system has them: for what is read from end to end again and
+ * again, which then waits less for addresses to be found. It takes whole pages from the system, no
+ * more, and gives them back when it is freed, with the size that it was made with. */
 void *mmqi_os_alloc_large(size_t size);
+void mmqi_os_free_large(void *block, size_t size);
 
 uint64_t mmqi_os_nanoseconds(void); /* a monotonic clock */
 /* The number that `text` spells in the C locale, whatever the host has set; *end past its last

@@ -482,18 +482,69 @@ uint64_t mmqi_os_nanoseconds(void)
 }
 
 /* Its end stays in small pages, so that no more is taken than was asked for. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define WATCHED 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define WATCHED 1
+#endif
+
+#ifdef WATCHED /* by a sanitizer, which knows the blocks of malloc alone */
+
 void *mmqi_os_alloc_large(size_t size)
 {
-    const size_t large = (size_t)2 << 20;
-    void *block = NULL;
-
-    if (posix_memalign(&block, large, size) != 0)
-        return NULL;
-#ifdef MADV_HUGEPAGE
-    madvise(block, size, MADV_HUGEPAGE);
-#endif
-    return block;
+    return malloc(size);
 }
+
+void mmqi_os_free_large(void *block, size_t size)
+{
+    (void)size;
+    free(block);
+}
+
+#else
+
+static size_t whole_pages(size_t size)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+    return size <= SIZE_MAX - page ? (size + page - 1) / page * page : 0;
+}
+
+/* Not malloc's: blocks that it aligns lie apart from each other in its heap, which keeps what lies
+ * between, some of it touched by blocks before. Large pages begin at multiples of their size, so
+ * one more of them is mapped, and what is too much goes back. */
+void *mmqi_os_alloc_large(size_t size)
+{
+    const size_t large = (size_t)2 << 20, bytes = whole_pages(size);
+    size_t head, rest;
+    char *begin;
+
+    if (bytes == 0 || bytes > SIZE_MAX - large)
+        return NULL;
+    begin = mmap(NULL, bytes + large, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (begin == MAP_FAILED)
+        return NULL;
+    head = (large - (uintptr_t)begin % large) % large;
+    rest = large - head;
+    if (head > 0)
+        munmap(begin, head);
+    begin += head;
+    munmap(begin + bytes, rest);
+#ifdef MADV_HUGEPAGE
+    madvise(begin, bytes, MADV_HUGEPAGE);
+#endif
+    return begin;
+}
+
+void mmqi_os_free_large(void *block, size_t size)
+{
+    munmap(block, whole_pages(size));
+}
+
+#endif
 
 /*
  * The C locale's conversions whatever the host has set: uselocale() changes

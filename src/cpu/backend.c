@@ -41,6 +41,7 @@ static const struct mmqi_ops cpu_ops = {
     .store_kv = mmqi_cpu_store_kv,
     .attention = mmqi_cpu_attention,
     .patches = mmqi_cpu_patches,
+    .interpolate = mmqi_cpu_interpolate,
     .pick = mmqi_cpu_pick,
     .advance = mmqi_cpu_advance,
 };

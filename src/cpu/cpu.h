@@ -147,7 +147,7 @@ int64_t mmqi_c_pick(const float *x, int64_t n);
 int32_t mmqi_cpu_embed(struct mmqi_stream *s, const struct mmqi_mat *y,
                        const struct mmqi_wmat *table, const int32_t *ids);
 int32_t mmqi_cpu_place_rows(struct mmqi_stream *s, const struct mmqi_mat *y,
-                            const struct mmqi_mat *x, const int32_t *index);
+                            const struct mmqi_mat *x, const int32_t *index, bool accumulate);
 int32_t mmqi_cpu_copy(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *x);
 int32_t mmqi_cpu_add(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *a,
                      const struct mmqi_mat *b);
@@ -170,6 +170,9 @@ int32_t mmqi_cpu_attention(struct mmqi_stream *s, const struct mmqi_mat *y,
                            const struct mmqi_span *spans, float scale);
 int32_t mmqi_cpu_patches(struct mmqi_stream *s, const struct mmqi_mat *y, const float *pixels,
                          const struct mmqi_patches *how);
+int32_t mmqi_cpu_interpolate(struct mmqi_stream *s, const struct mmqi_mat *y,
+                             const struct mmqi_mat *table, const int32_t *taps,
+                             const float *weights);
 int32_t mmqi_cpu_pick(struct mmqi_stream *s, int32_t *out, const struct mmqi_mat *x);
 int32_t mmqi_cpu_advance(struct mmqi_stream *s, const struct mmqi_step *step);
 

@@ -1,6 +1,7 @@
 /*
- * Ops that move whole rows: embed, place_rows, copy, store_kv, patches; pick,
- * which reads a row and tells one index; and advance, to the row after.
+ * Ops that move whole rows: embed, place_rows, copy, store_kv, patches;
+ * interpolate, which mixes some; pick, which reads a row and tells one index;
+ * and advance, to the row after.
  */
 #include <math.h>
 #include <string.h>
@@ -12,6 +13,8 @@ struct row_args {
     const struct mmqi_mat *y, *x;
     const struct mmqi_wmat *table;
     const int32_t *index;
+    const float *weights;
+    bool accumulate;
     const struct mmqi_kv *kv;
     int32_t *out;
 };
@@ -66,15 +69,22 @@ static void place_some_rows(void *arg, int64_t chunk, int32_t worker)
 
     (void)worker;
     chunk_rows(a->y, chunk, &begin, &end);
-    for (int64_t r = begin; r < end; r++)
-        if (a->index[r] >= 0)
-            copy_row(mmqi_cpu_row(a->y, r), mmqi_cpu_row(a->x, a->index[r]), a->y->cols);
+    for (int64_t r = begin; r < end; r++) {
+        float *to = mmqi_cpu_row(a->y, r);
+
+        if (a->index[r] < 0)
+            continue;
+        if (a->accumulate)
+            a->kernels->add(to, to, mmqi_cpu_row(a->x, a->index[r]), a->y->cols);
+        else
+            copy_row(to, mmqi_cpu_row(a->x, a->index[r]), a->y->cols);
+    }
 }
 
 int32_t mmqi_cpu_place_rows(struct mmqi_stream *s, const struct mmqi_mat *y,
-                            const struct mmqi_mat *x, const int32_t *index)
+                            const struct mmqi_mat *x, const int32_t *index, bool accumulate)
 {
-    struct row_args args = {.y = y, .x = x, .index = index};
+    struct row_args args = {.y = y, .x = x, .index = index, .accumulate = accumulate};
 
     run_rows(s, y, place_some_rows, &args);
     return MMQ_OK;
@@ -167,6 +177,37 @@ int32_t mmqi_cpu_patches(struct mmqi_stream *s, const struct mmqi_mat *y, const 
 
     mmqi_pool_run(s->pool, mmqi_cpu_ceil_div(y->rows, mmqi_cpu_row_step(y->cols)), cut_patches,
                   &args);
+    return MMQ_OK;
+}
+
+static void mix_rows(void *arg, int64_t chunk, int32_t worker)
+{
+    const struct row_args *a = arg;
+    int64_t begin, end;
+
+    (void)worker;
+    chunk_rows(a->y, chunk, &begin, &end);
+    for (int64_t r = begin; r < end; r++) {
+        const int32_t *taps = a->index + r * MMQI_TAPS;
+        const float *weights = a->weights + r * MMQI_TAPS;
+        float *to = mmqi_cpu_row(a->y, r), sum;
+
+        for (int64_t i = 0; i < a->y->cols; i++) {
+            sum = weights[0] * mmqi_cpu_row(a->x, taps[0])[i];
+            for (int k = 1; k < MMQI_TAPS; k++)
+                sum += weights[k] * mmqi_cpu_row(a->x, taps[k])[i];
+            to[i] += sum;
+        }
+    }
+}
+
+int32_t mmqi_cpu_interpolate(struct mmqi_stream *s, const struct mmqi_mat *y,
+                             const struct mmqi_mat *table, const int32_t *taps,
+                             const float *weights)
+{
+    struct row_args args = {.y = y, .x = table, .index = taps, .weights = weights};
+
+    run_rows(s, y, mix_rows, &args);
     return MMQ_OK;
 }
 

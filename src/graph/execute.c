@@ -78,18 +78,18 @@ static int32_t run_place_rows(const struct context *c, const struct mmqi_node *n
 {
     const int32_t *index = index_of(c, MMQI_INDEX_PLACE);
 
-    (void)n;
     if (o->a.rows == 0)
         return MMQ_OK;
-    return index ? c->ops->place_rows(c->stream, &o->y, &o->a, index) : missing(c, "place");
+    return index ? c->ops->place_rows(c->stream, &o->y, &o->a, index, n->accumulate)
+                 : missing(c, "place");
 }
 
 static int32_t run_gather(const struct context *c, const struct mmqi_node *n, struct operands *o)
 {
-    const int32_t *index = index_of(c, MMQI_INDEX_PICK);
+    const int32_t *index = index_of(c, n->index);
 
-    (void)n;
-    return index ? c->ops->place_rows(c->stream, &o->y, &o->a, index) : missing(c, "pick");
+    return index ? c->ops->place_rows(c->stream, &o->y, &o->a, index, false)
+                 : missing(c, "an order of rows");
 }
 
 static int32_t run_copy(const struct context *c, const struct mmqi_node *n, struct operands *o)
@@ -174,19 +174,31 @@ static int32_t run_store_kv(const struct context *c, const struct mmqi_node *n, 
 
 static int32_t run_attention(const struct context *c, const struct mmqi_node *n, struct operands *o)
 {
+    const struct mmqi_span *spans = n->windows ? c->run->window_spans : c->run->spans;
     struct mmqi_kv kv;
 
-    if (!c->run->spans)
-        return missing(c, "spans");
+    if (!spans)
+        return missing(c, n->windows ? "window spans" : "spans");
     if (n->in[1] < 0 && !c->run->kv)
         return missing(c, "the cache");
     kv = n->in[1] < 0 ? c->run->kv[n->layer] : page_of(n, &o->b);
-    return c->ops->attention(c->stream, &o->y, &o->a, n->n_heads, &kv, c->run->spans, n->scale);
+    return c->ops->attention(c->stream, &o->y, &o->a, n->n_heads, &kv, spans, n->scale);
+}
+
+static int32_t run_interpolate(const struct context *c, const struct mmqi_node *n,
+                               struct operands *o)
+{
+    const int32_t *taps = index_of(c, MMQI_INDEX_TAPS);
+
+    (void)n;
+    if (!taps || !c->run->tap_weights)
+        return missing(c, "taps");
+    return c->ops->interpolate(c->stream, &o->y, &o->a, taps, c->run->tap_weights);
 }
 
 static int32_t run_patches(const struct context *c, const struct mmqi_node *n, struct operands *o)
 {
-    const struct mmqi_patches how = {
+    struct mmqi_patches how = {
         n->channels, c->run->picture_height, c->run->picture_width, n->patch, n->frames, n->merge};
     int64_t side = (int64_t)n->patch * n->merge;
     int64_t squares = how.height / side * (how.width / side);
@@ -194,6 +206,13 @@ static int32_t run_patches(const struct context *c, const struct mmqi_node *n, s
     if (how.height < 0 || squares * n->merge * n->merge != o->y.rows)
         return mmqi_fail(MMQ_ERR_INTERNAL, "run: %s: a picture of %d x %d does not make %lld rows",
                          c->segment->name, (int)how.width, (int)how.height, (long long)o->y.rows);
+    if (c->run->picture_frames > 0) { /* the frames of a channel lie as channels would */
+        if (c->run->picture_frames != n->frames)
+            return mmqi_fail(MMQ_ERR_INTERNAL, "run: %s: %d frames, patches of %d",
+                             c->segment->name, (int)c->run->picture_frames, (int)n->frames);
+        how.channels *= how.frames;
+        how.frames = 1;
+    }
     return c->ops->patches(c->stream, &o->y, o->a.data, &how);
 }
 
@@ -213,6 +232,7 @@ static int32_t (*const runners[MMQI_N_OPS])(const struct context *, const struct
     [MMQI_OP_STORE_KV] = run_store_kv,
     [MMQI_OP_ATTENTION] = run_attention,
     [MMQI_OP_PATCHES] = run_patches,
+    [MMQI_OP_INTERPOLATE] = run_interpolate,
 };
 
 static int32_t run_node(const struct context *c, const struct mmqi_node *n)

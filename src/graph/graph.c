@@ -257,9 +257,30 @@ int32_t mmqi_graph_join_rows(struct mmqi_graph *graph, int32_t base, int64_t n)
     return add_value(graph, &value);
 }
 
+int32_t mmqi_graph_split_rows(struct mmqi_graph *graph, int32_t base, int64_t n)
+{
+    const struct mmqi_value *of = sliced(graph, base);
+    struct mmqi_value value;
+
+    if (!of)
+        return -1;
+    if (n < 1 || of->cols % n != 0 || of->stride != of->cols || of->rows.mul > MAX_EXTENT / n ||
+        of->rows.add > MAX_EXTENT / n) {
+        fail_builder(graph, MMQ_ERR_INTERNAL, "graph: %s: rows of '%s' cannot be split in %lld",
+                     where(graph), of->name, (long long)n);
+        return -1;
+    }
+    value = slice_of(of, base);
+    value.rows.mul *= n;
+    value.rows.add *= n;
+    value.cols /= n;
+    value.stride = value.cols;
+    return add_value(graph, &value);
+}
+
 struct mmqi_node mmqi_node(int32_t op)
 {
-    struct mmqi_node node = {.op = op, .out = -1, .in = {-1, -1}};
+    struct mmqi_node node = {.op = op, .out = -1, .in = {-1, -1}, .index = MMQI_INDEX_PICK};
 
     node.weight = node.bias = node.act = node.layer = -1;
     return node;

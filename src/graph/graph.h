@@ -34,8 +34,8 @@ struct mmqi_extent {
 
 enum mmqi_op {
     MMQI_OP_EMBED,      /* out, weight; index IDS */
-    MMQI_OP_PLACE_ROWS, /* out (kept elsewhere), in[0]; index PLACE */
-    MMQI_OP_GATHER,     /* out = in[0] rows by index PICK (place_rows onto a fresh value) */
+    MMQI_OP_PLACE_ROWS, /* out (kept elsewhere), in[0], accumulate; index PLACE */
+    MMQI_OP_GATHER,     /* out = in[0] rows by `index` (place_rows onto a fresh value) */
     MMQI_OP_COPY,       /* out, in[0] */
     MMQI_OP_ADD,        /* out, in[0], in[1] */
     MMQI_OP_LAYER_NORM, /* out, in[0], weight, bias, eps */
@@ -48,18 +48,22 @@ enum mmqi_op {
     MMQI_OP_STORE_KV,   /* in[0] k, in[1] v; kv: layer of the cache, or out = a value that serves as
                            the one page; index SLOTS */
     MMQI_OP_ATTENTION,  /* out, in[0] q, in[1] = the page's value or -1 for the cache's layer;
-                           n_heads, n_kv_heads, head_dim, scale */
+                           n_heads, n_kv_heads, head_dim, scale, windows */
     MMQI_OP_PATCHES, /* out, in[0] pixels (rows of out, channels * patch * patch: as many numbers as
                         the picture has), channels, patch, frames, merge; the run's picture size */
+    MMQI_OP_INTERPOLATE, /* out (in place), in[0] = the table; index TAPS, weights of the run */
     MMQI_N_OPS
 };
 
 enum mmqi_index {
-    MMQI_INDEX_IDS = 0,   /* [MAIN] token ids */
+    MMQI_INDEX_IDS = 0,   /* [rows of embed's out] token ids, or rows of another table */
     MMQI_INDEX_POSITIONS, /* [rows of rope's out, n_axes] */
     MMQI_INDEX_SLOTS,     /* [rows of k] slots of the timeline, or rows of the page */
     MMQI_INDEX_PLACE,     /* [MAIN] row of the picture rows, or -1 */
     MMQI_INDEX_PICK,      /* [PICK] rows to keep for the head */
+    MMQI_INDEX_ORDER,     /* [IMAGE] which square of a picture's grid comes when: by windows */
+    MMQI_INDEX_UNDO,      /* [IMAGE] where each square of the grid came */
+    MMQI_INDEX_TAPS,      /* [rows of interpolate's out, MMQI_TAPS] rows of its table */
     MMQI_N_INDEX
 };
 
@@ -93,6 +97,9 @@ struct mmqi_node {
     float eps, scale;
     int32_t n_axes;
     int32_t channels, patch, frames, merge;
+    int32_t index;   /* GATHER: enum mmqi_index, PICK, ORDER or UNDO */
+    bool accumulate; /* PLACE_ROWS: add to what is there */
+    bool windows;    /* ATTENTION: by the run's window_spans */
 };
 
 struct mmqi_segment {
@@ -122,6 +129,8 @@ int32_t mmqi_graph_slice(struct mmqi_graph *graph, int32_t base, int64_t first_r
 int32_t mmqi_graph_columns(struct mmqi_graph *graph, int32_t base, int64_t first_col, int64_t cols);
 /* All of `base`, n consecutive rows as one. */
 int32_t mmqi_graph_join_rows(struct mmqi_graph *graph, int32_t base, int64_t n);
+/* All of `base`, each row as n, one after another. */
+int32_t mmqi_graph_split_rows(struct mmqi_graph *graph, int32_t base, int64_t n);
 void mmqi_graph_node(struct mmqi_graph *graph, const struct mmqi_node *node);
 /* A node with every reference -1, to be filled by the caller. */
 struct mmqi_node mmqi_node(int32_t op);
@@ -178,9 +187,12 @@ struct mmqi_run {
     void *arena;                  /* mmqi_plan_bytes() bytes on the device, aligned to 64 */
     float *bound[MMQI_MAX_BINDINGS];
     int32_t picture_height, picture_width; /* of the pixels that a tower reads */
+    int32_t picture_frames; /* planes of each channel, one a frame; 0: one plane is every frame */
     const int32_t *index[MMQI_N_INDEX];
-    const struct mmqi_span *spans; /* per row of the attention's q */
-    const struct mmqi_kv *kv;      /* [layers] of the cache; NULL for a tower */
+    const struct mmqi_span *spans;        /* per row of the attention's q */
+    const struct mmqi_span *window_spans; /* the same, for nodes with `windows` */
+    const float *tap_weights;             /* beside index TAPS */
+    const struct mmqi_kv *kv;             /* [layers] of the cache; NULL for a tower */
     const struct mmqi_run_weight *weights;
     /* After the last segment, whose first live-out is one row: pick next->id from it, and advance.
      * NULL: neither. */

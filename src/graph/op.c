@@ -23,6 +23,7 @@ static const struct mmqi_op_info ops[MMQI_N_OPS] = {
     [MMQI_OP_STORE_KV] = {"store_kv", 2, false, false, false, false, true},
     [MMQI_OP_ATTENTION] = {"attention", 1, false, false, false, false, false},
     [MMQI_OP_PATCHES] = {"patches", 1, false, false, false, false, false},
+    [MMQI_OP_INTERPOLATE] = {"interpolate", 1, false, false, true, false, false},
 };
 
 const struct mmqi_op_info *mmqi_op_info(int32_t op)
@@ -71,9 +72,11 @@ static bool rows_are(const struct mmqi_value *x, int32_t symbol, int64_t mul, in
     return x->rows.symbol == symbol && x->rows.mul == mul && x->rows.add == add;
 }
 
+/* Rows of tokens, or those of a tower; never rows beside them. */
 static bool check_embed(const struct operands *o)
 {
-    return rows_are(o->out, MMQI_ROWS_MAIN, 1, 0);
+    return o->out->rows.symbol != MMQI_ROWS_PICK &&
+           (o->out->rows.symbol == MMQI_ROWS_CONST || o->out->rows.add == 0);
 }
 
 static bool check_place_rows(const struct operands *o)
@@ -83,7 +86,11 @@ static bool check_place_rows(const struct operands *o)
 
 static bool check_gather(const struct operands *o)
 {
-    return rows_are(o->out, MMQI_ROWS_PICK, 1, 0) && o->out->cols == o->a->cols;
+    int32_t symbol = o->node->index == MMQI_INDEX_PICK ? MMQI_ROWS_PICK : MMQI_ROWS_IMAGE;
+
+    return (o->node->index == MMQI_INDEX_PICK || o->node->index == MMQI_INDEX_ORDER ||
+            o->node->index == MMQI_INDEX_UNDO) &&
+           rows_are(o->out, symbol, 1, 0) && o->out->cols == o->a->cols;
 }
 
 static bool check_same(const struct operands *o)
@@ -163,6 +170,11 @@ static bool check_patches(const struct operands *o)
            o->out->cols == o->a->cols * node->frames;
 }
 
+static bool check_interpolate(const struct operands *o)
+{
+    return o->a->rows.symbol == MMQI_ROWS_CONST && o->out->cols == o->a->cols;
+}
+
 static bool (*const shape_rules[MMQI_N_OPS])(const struct operands *) = {
     [MMQI_OP_EMBED] = check_embed,
     [MMQI_OP_PLACE_ROWS] = check_place_rows,
@@ -178,6 +190,7 @@ static bool (*const shape_rules[MMQI_N_OPS])(const struct operands *) = {
     [MMQI_OP_STORE_KV] = check_store_kv,
     [MMQI_OP_ATTENTION] = check_attention,
     [MMQI_OP_PATCHES] = check_patches,
+    [MMQI_OP_INTERPOLATE] = check_interpolate,
 };
 
 static bool in_range(const struct mmqi_graph *graph, int32_t value)

@@ -128,6 +128,58 @@ int32_t mmqi_image_from_pixels(struct mmqi_image **out, const uint8_t *pixels, i
     return MMQ_OK;
 }
 
+/* ---- videos ---- */
+
+static int32_t check_frames(struct mmqi_image *const *frames, size_t n, double fps)
+{
+    if (n < 1 || n > MMQI_MAX_FRAMES)
+        return mmqi_fail(MMQ_ERR_INVALID, "video: %zu frames, not 1..%d", n, MMQI_MAX_FRAMES);
+    if (!(fps >= 0.01 && fps <= 1000.0))
+        return mmqi_fail(MMQ_ERR_INVALID, "video: frames a second are not 0.01..1000");
+    for (size_t i = 0; i < n; i++) {
+        if (!frames[i] || frames[i]->frames)
+            return mmqi_fail(MMQ_ERR_INVALID, "video: frame %zu is %s", i,
+                             frames[i] ? "a video" : "NULL");
+        if (frames[i]->width != frames[0]->width || frames[i]->height != frames[0]->height)
+            return mmqi_fail(
+                MMQ_ERR_INVALID,
+                "video: frame %zu is %" PRId32 " x %" PRId32 ", frame 0 %" PRId32 " x %" PRId32, i,
+                frames[i]->width, frames[i]->height, frames[0]->width, frames[0]->height);
+    }
+    return MMQ_OK;
+}
+
+int32_t mmqi_image_from_frames(struct mmqi_image **out, struct mmqi_image *const *frames, size_t n,
+                               double fps)
+{
+    int32_t status = check_frames(frames, n, fps);
+    struct mmqi_image *video;
+
+    *out = NULL;
+    if (status != MMQ_OK)
+        return status;
+    video = mmqi_calloc(1, sizeof *video);
+    if (video)
+        video->frames = mmqi_alloc_array(n, sizeof *video->frames);
+    if (!video || !video->frames) {
+        mmqi_free(video);
+        return mmqi_fail(MMQ_ERR_NOMEM, "video: no memory for %zu frames", n);
+    }
+    video->n_users = 1;
+    video->width = frames[0]->width;
+    video->height = frames[0]->height;
+    video->fps = fps;
+    video->n_frames = (int32_t)n;
+    for (size_t i = 0; i < n; i++) {
+        video->frames[i] = mmqi_image_retain(frames[i]);
+        video->hash = video->hash * UINT64_C(0x9e3779b97f4a7c15) + frames[i]->hash;
+    }
+    *out = video;
+    return MMQ_OK;
+}
+
+/* ---- files ---- */
+
 static bool starts_with(const uint8_t *data, size_t size, size_t at, const char *text, size_t n)
 {
     return size >= at + n && memcmp(data + at, text, n) == 0;
@@ -174,10 +226,22 @@ struct mmqi_image *mmqi_image_retain(struct mmqi_image *image)
     return image;
 }
 
+static bool was_last_user(struct mmqi_image *image)
+{
+    return __atomic_sub_fetch(&image->n_users, 1, __ATOMIC_ACQ_REL) == 0;
+}
+
 void mmqi_image_release(struct mmqi_image *image)
 {
-    if (!image || __atomic_sub_fetch(&image->n_users, 1, __ATOMIC_ACQ_REL) > 0)
+    if (!image || !was_last_user(image))
         return;
+    for (int32_t i = 0; i < image->n_frames; i++) { /* pictures, with no frames of their own */
+        if (!was_last_user(image->frames[i]))
+            continue;
+        mmqi_free(image->frames[i]->rgb);
+        mmqi_free(image->frames[i]);
+    }
+    mmqi_free(image->frames);
     mmqi_free(image->rgb);
     mmqi_free(image);
 }
@@ -186,6 +250,14 @@ int mmqi_image_equal(const struct mmqi_image *a, const struct mmqi_image *b)
 {
     if (a == b)
         return 1;
-    return a->width == b->width && a->height == b->height && a->hash == b->hash &&
-           memcmp(a->rgb, b->rgb, pixel_bytes(a)) == 0;
+    if (a->width != b->width || a->height != b->height || a->hash != b->hash ||
+        a->n_frames != b->n_frames)
+        return 0;
+    if (!a->frames)
+        return memcmp(a->rgb, b->rgb, pixel_bytes(a)) == 0;
+    for (int32_t i = 0; i < a->n_frames; i++)
+        if (a->frames[i]->hash != b->frames[i]->hash ||
+            memcmp(a->frames[i]->rgb, b->frames[i]->rgb, pixel_bytes(a)) != 0)
+            return 0;
+    return a->fps == b->fps;
 }

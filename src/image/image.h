@@ -17,7 +17,13 @@ struct mmqi_image {
     uint64_t hash;   /* of size and pixels; equal pictures have equal hashes */
     uint8_t *rgb;    /* [height, width, 3], rows contiguous */
     int32_t n_users; /* changed with atomics only */
+    /* A video: pictures of this size, and rgb NULL. A picture has no frames. */
+    struct mmqi_image **frames;
+    int32_t n_frames;
+    double fps; /* frames a second */
 };
+
+enum { MMQI_MAX_FRAMES = 1 << 16 };
 
 /* Limits of a decode; zero fields mean the defaults: 2^28 pixels, sides of at most 65,535. */
 struct mmqi_image_limits {
@@ -32,6 +38,10 @@ int32_t mmqi_image_decode(struct mmqi_image **out, const char *name, const void 
 int32_t mmqi_image_from_pixels(struct mmqi_image **out, const uint8_t *pixels, int32_t width,
                                int32_t height, int32_t channels, size_t row_bytes,
                                const struct mmqi_image_limits *limits);
+/* A video of these pictures, which it keeps. MMQ_ERR_INVALID where they differ in size, are none or
+ * too many, or one is a video; for a rate that is not 0.01 .. 1000. */
+int32_t mmqi_image_from_frames(struct mmqi_image **out, struct mmqi_image *const *frames, size_t n,
+                               double fps);
 struct mmqi_image *mmqi_image_retain(struct mmqi_image *image); /* any thread */
 void mmqi_image_release(struct mmqi_image *image);              /* accepts NULL */
 int mmqi_image_equal(const struct mmqi_image *a,

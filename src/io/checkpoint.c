@@ -4,7 +4,8 @@
  * One file ("model.safetensors") or many, which model.safetensors.index.json
  * names: {"weight_map": {"tensor": "shard file"}}. The map is read first and
  * believed nothing: each shard's own header tells where its tensors lie, and
- * the two must name the same tensors.
+ * the two must name the same tensors. What torch saved is the same under
+ * other names; which container a shard is, its first bytes tell.
  */
 #include "io/checkpoint.h"
 
@@ -14,18 +15,31 @@
 
 #include "core/mem.h"
 #include "core/status.h"
+#include "core/text.h"
 #include "io/json.h"
 #include "io/safetensors.h"
+#include "io/torch.h"
 #include "io/util.h"
 
 enum { MAX_SHARDS = 1000, MAX_TENSORS = 1 << 20, MAX_INDEX = 100000000 };
 
-static const char single_name[] = "model.safetensors";
-static const char index_name[] = "model.safetensors.index.json";
+/* What a checkpoint may be called; the first that is there is taken. */
+static const struct {
+    const char *name;
+    bool is_index;
+} known_names[] = {
+    {"model.safetensors", false}, {"model.safetensors.index.json", true},
+    {"pytorch_model.bin", false}, {"pytorch_model.bin.index.json", true},
+    {"pytorch_model.pt", false},  {"pytorch_model.pt.index.json", true},
+    {"pytorch_model.pth", false}, {"pytorch_model.pth.index.json", true},
+    {"model.pt", false},          {"model.pth", false},
+};
 
 struct shard {
     struct mmqi_file *file;
-    struct mmqi_safetensors st; /* its entries are moved to the checkpoint, its names stay */
+    struct mmqi_entry *entries; /* until they are moved to the checkpoint */
+    size_t n_entries;
+    char *names; /* of the entries; they stay */
 };
 
 struct mmqi_checkpoint {
@@ -44,7 +58,8 @@ struct map_item {
 };
 
 struct map {
-    char *text; /* the block that the items point into */
+    const char *name; /* of the index file */
+    char *text;       /* the block that the items point into */
     size_t text_size;
     struct map_item *items;
     size_t n_items, capacity;
@@ -148,15 +163,15 @@ static int32_t read_map(struct map *map, struct mmqi_store *store)
     size_t size;
     int32_t status;
 
-    status = mmqi_file_read_all(&text, &size, store, index_name, MAX_INDEX);
+    status = mmqi_file_read_all(&text, &size, store, map->name, MAX_INDEX);
     if (status != MMQ_OK)
         return status;
     map->text = mmqi_alloc(size + 1);
     if (!map->text) {
-        status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for its %zu bytes", index_name, size);
+        status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for its %zu bytes", map->name, size);
         goto done;
     }
-    status = mmqi_json_open(&json, index_name, text, size);
+    status = mmqi_json_open(&json, map->name, text, size);
     if (status == MMQ_OK)
         status = read_members(map, json);
 done:
@@ -173,18 +188,49 @@ static void free_map(struct map *map)
 
 /* ---- shards ---- */
 
+/* Is `file` torch's? Safetensors have a '{' after eight bytes of length, where no zip archive has
+ * one; what is neither goes by its name. */
+static int32_t is_torch(bool *torch, struct mmqi_file *file)
+{
+    const char *name = mmqi_file_name(file);
+    char head[9] = "";
+    int32_t status = MMQ_OK;
+
+    if (mmqi_file_size(file) >= sizeof head)
+        status = mmqi_file_read_at(file, 0, head, sizeof head);
+    *torch = head[8] != '{' && (memcmp(head, "PK\3\4", 4) == 0 || mmqi_ends_with(name, ".bin") ||
+                                mmqi_ends_with(name, ".pt") || mmqi_ends_with(name, ".pth"));
+    return status;
+}
+
+static int32_t parse_shard(struct shard *shard)
+{
+    struct mmqi_safetensors st = {0};
+    struct mmqi_torch torch = {0};
+    bool is;
+    int32_t status = is_torch(&is, shard->file);
+
+    if (status != MMQ_OK)
+        return status;
+    status = is ? mmqi_torch_parse(&torch, shard->file) : mmqi_safetensors_parse(&st, shard->file);
+    shard->entries = is ? torch.entries : st.entries;
+    shard->n_entries = is ? torch.n_entries : st.n_entries;
+    shard->names = is ? torch.names : st.names;
+    return status;
+}
+
 static int32_t open_shard(struct mmqi_checkpoint *checkpoint, const char *name)
 {
     struct shard *const shard = &checkpoint->shards[checkpoint->n_shards++];
     int32_t status = mmqi_file_open(&shard->file, checkpoint->store, name);
 
     if (status == MMQ_OK)
-        status = mmqi_safetensors_parse(&shard->st, shard->file);
-    if (status == MMQ_OK && shard->st.n_entries > MAX_TENSORS - checkpoint->n_entries)
+        status = parse_shard(shard);
+    if (status == MMQ_OK && shard->n_entries > MAX_TENSORS - checkpoint->n_entries)
         status = mmqi_fail(MMQ_ERR_FORMAT, "%s: with this shard there are more than %d tensors",
                            mmqi_file_path(shard->file), MAX_TENSORS);
     if (status == MMQ_OK)
-        checkpoint->n_entries += shard->st.n_entries;
+        checkpoint->n_entries += shard->n_entries;
     return status;
 }
 
@@ -223,7 +269,7 @@ static int32_t number_shards(struct map *map, const uint32_t *order, uint32_t *f
 
         if (i == 0 || strcmp(item->file, map->items[order[i - 1]].file) != 0) {
             if (*n == MAX_SHARDS)
-                return mmqi_fail(MMQ_ERR_FORMAT, "%s: names more than %d shards", index_name,
+                return mmqi_fail(MMQ_ERR_FORMAT, "%s: names more than %d shards", map->name,
                                  MAX_SHARDS);
             first[(*n)++] = order[i];
         }
@@ -267,60 +313,75 @@ static void gather(struct mmqi_checkpoint *checkpoint, struct mmqi_entry *list)
     size_t i;
 
     for (shard = 0; shard < checkpoint->n_shards; shard++) {
-        struct mmqi_safetensors *const st = &checkpoint->shards[shard].st;
+        struct shard *const from = &checkpoint->shards[shard];
 
-        for (i = 0; i < st->n_entries; i++) {
-            *list = st->entries[i];
+        for (i = 0; i < from->n_entries; i++) {
+            *list = from->entries[i];
             list->shard = shard;
             list++;
         }
-        mmqi_free(st->entries);
-        st->entries = NULL;
+        mmqi_free(from->entries);
+        from->entries = NULL;
     }
 }
 
-/* The entries of all shards by name; each name may be in one shard only. */
-static int32_t sort_entries(struct mmqi_checkpoint *checkpoint)
+static int32_t fail_twice(const struct mmqi_checkpoint *checkpoint, const struct mmqi_entry *entry)
+{
+    return mmqi_fail(MMQ_ERR_FORMAT, "%s: tensor '%.*s' is in %s and %sin %s",
+                     mmqi_store_name(checkpoint->store),
+                     mmqi_clip(entry->name, strlen(entry->name)), entry->name,
+                     mmqi_checkpoint_shard_name(checkpoint, entry[-1].shard),
+                     entry->shard == entry[-1].shard ? "again " : "",
+                     mmqi_checkpoint_shard_name(checkpoint, entry->shard));
+}
+
+/* The entries by name; each name may be there once. */
+static int32_t order_entries(struct mmqi_checkpoint *checkpoint)
 {
     const size_t n = checkpoint->n_entries;
-    struct mmqi_entry *list = mmqi_alloc_array(n, sizeof *list);
+    struct mmqi_entry *sorted = mmqi_alloc_array(n, sizeof *sorted);
     uint32_t *order = mmqi_alloc_array(n, sizeof *order);
     int32_t status = MMQ_OK;
     size_t i;
 
-    checkpoint->entries = mmqi_alloc_array(n, sizeof *checkpoint->entries);
-    if (!list || !order || !checkpoint->entries) {
+    if (!sorted || !order) {
         status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the list of %zu tensors",
                            mmqi_store_name(checkpoint->store), n);
         goto done;
     }
-    gather(checkpoint, list);
     for (i = 0; i < n; i++)
         order[i] = (uint32_t)i;
-    mmqi_sort(order, n, name_before, list);
-    for (i = 0; i < n; i++) {
-        struct mmqi_entry *const entry = &checkpoint->entries[i];
-
-        *entry = list[order[i]];
-        if (i > 0 && strcmp(entry->name, entry[-1].name) == 0) {
-            status = mmqi_fail(MMQ_ERR_FORMAT, "%s: tensor '%.*s' is in %s and in %s",
-                               mmqi_store_name(checkpoint->store),
-                               mmqi_clip(entry->name, strlen(entry->name)), entry->name,
-                               mmqi_checkpoint_shard_name(checkpoint, entry[-1].shard),
-                               mmqi_checkpoint_shard_name(checkpoint, entry->shard));
-            goto done;
-        }
+    mmqi_sort(order, n, name_before, checkpoint->entries);
+    for (i = 0; i < n && status == MMQ_OK; i++) {
+        sorted[i] = checkpoint->entries[order[i]];
+        if (i > 0 && strcmp(sorted[i].name, sorted[i - 1].name) == 0)
+            status = fail_twice(checkpoint, &sorted[i]);
     }
+    if (status != MMQ_OK)
+        goto done;
+    mmqi_free(checkpoint->entries);
+    checkpoint->entries = sorted;
+    sorted = NULL;
 done:
-    mmqi_free(list);
+    mmqi_free(sorted);
     mmqi_free(order);
     return status;
 }
 
-static int32_t fail_map(const struct mmqi_checkpoint *checkpoint, const char *tensor, int32_t shard,
-                        const char *fault)
+static int32_t sort_entries(struct mmqi_checkpoint *checkpoint)
 {
-    return mmqi_fail(MMQ_ERR_FORMAT, "%s: tensor '%.*s' %s %s", index_name,
+    checkpoint->entries = mmqi_alloc_array(checkpoint->n_entries, sizeof *checkpoint->entries);
+    if (!checkpoint->entries)
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the list of %zu tensors",
+                         mmqi_store_name(checkpoint->store), checkpoint->n_entries);
+    gather(checkpoint, checkpoint->entries);
+    return order_entries(checkpoint);
+}
+
+static int32_t fail_map(const struct mmqi_checkpoint *checkpoint, const struct map *map,
+                        const char *tensor, int32_t shard, const char *fault)
+{
+    return mmqi_fail(MMQ_ERR_FORMAT, "%s: tensor '%.*s' %s %s", map->name,
                      mmqi_clip(tensor, strlen(tensor)), tensor, fault,
                      mmqi_checkpoint_shard_name(checkpoint, shard));
 }
@@ -340,29 +401,31 @@ static int32_t check_map(const struct mmqi_checkpoint *checkpoint, const struct 
         const int way = !item ? 1 : !entry ? -1 : strcmp(item->tensor, entry->name);
 
         if (way < 0)
-            return fail_map(checkpoint, item->tensor, item->shard, "is mapped to, but not in,");
+            return fail_map(checkpoint, map, item->tensor, item->shard,
+                            "is mapped to, but not in,");
         if (way > 0)
-            return fail_map(checkpoint, entry->name, entry->shard, "is not mapped, but in");
+            return fail_map(checkpoint, map, entry->name, entry->shard, "is not mapped, but in");
         if (item->shard != entry->shard)
-            return fail_map(checkpoint, item->tensor, item->shard, "is mapped to, but not in,");
+            return fail_map(checkpoint, map, item->tensor, item->shard,
+                            "is mapped to, but not in,");
     }
     return MMQ_OK;
 }
 
 /* ---- opening ---- */
 
-static int32_t open_single(struct mmqi_checkpoint *checkpoint)
+static int32_t open_single(struct mmqi_checkpoint *checkpoint, const char *name)
 {
     int32_t status = alloc_shards(checkpoint, 1);
 
     if (status == MMQ_OK)
-        status = open_shard(checkpoint, single_name);
+        status = open_shard(checkpoint, name);
     return status == MMQ_OK ? sort_entries(checkpoint) : status;
 }
 
-static int32_t open_sharded(struct mmqi_checkpoint *checkpoint)
+static int32_t open_sharded(struct mmqi_checkpoint *checkpoint, const char *name)
 {
-    struct map map = {0};
+    struct map map = {.name = name};
     uint32_t *order = NULL;
     int32_t status = read_map(&map, checkpoint->store);
 
@@ -370,8 +433,7 @@ static int32_t open_sharded(struct mmqi_checkpoint *checkpoint)
         goto done;
     order = mmqi_alloc_array(map.n_items, sizeof *order);
     if (!order) {
-        status =
-            mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for its %zu tensors", index_name, map.n_items);
+        status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for its %zu tensors", name, map.n_items);
         goto done;
     }
     status = open_shards(checkpoint, &map, order);
@@ -389,16 +451,24 @@ done:
 static int32_t open_files(struct mmqi_checkpoint *checkpoint)
 {
     struct mmqi_store *store = checkpoint->store;
-    bool exists;
-    int32_t status = mmqi_file_exists(&exists, store, single_name);
+    bool exists = false;
+    int32_t status;
+    size_t i;
 
-    if (status != MMQ_OK || exists)
-        return status == MMQ_OK ? open_single(checkpoint) : status;
-    status = mmqi_file_exists(&exists, store, index_name);
-    if (status != MMQ_OK || exists)
-        return status == MMQ_OK ? open_sharded(checkpoint) : status;
-    return mmqi_fail(MMQ_ERR_NOT_FOUND, "%s: holds neither %s nor %s", mmqi_store_name(store),
-                     single_name, index_name);
+    for (i = 0; i < sizeof known_names / sizeof known_names[0]; i++) {
+        const char *name = known_names[i].name;
+
+        status = mmqi_file_exists(&exists, store, name);
+        if (status != MMQ_OK)
+            return status;
+        if (exists)
+            return known_names[i].is_index ? open_sharded(checkpoint, name)
+                                           : open_single(checkpoint, name);
+    }
+    return mmqi_fail(MMQ_ERR_NOT_FOUND,
+                     "%s: holds neither model.safetensors nor pytorch_model.bin, whole or with an "
+                     "index of shards",
+                     mmqi_store_name(store));
 }
 
 int32_t mmqi_checkpoint_open(struct mmqi_checkpoint **out, struct mmqi_store *store)
@@ -421,6 +491,108 @@ int32_t mmqi_checkpoint_open(struct mmqi_checkpoint **out, struct mmqi_store *st
     return status;
 }
 
+/* ---- joining ---- */
+
+/* Does a name begin with `from`, and how long will it be with `to` instead? */
+static bool measure_name(const char *name, const char *from, const char *to, size_t *size)
+{
+    if (!mmqi_starts_with(name, from))
+        return false;
+    *size += strlen(name) - strlen(from) + strlen(to) + 1;
+    return true;
+}
+
+/* Room in both lists of `checkpoint` for the shards and entries of another one. */
+static int32_t make_room(struct mmqi_checkpoint *checkpoint, int32_t n_shards, size_t n_entries)
+{
+    const size_t shards = (size_t)(checkpoint->n_shards + n_shards);
+    const size_t entries = checkpoint->n_entries + n_entries;
+    struct shard *more_shards;
+    struct mmqi_entry *more_entries;
+
+    if (entries > MAX_TENSORS || shards > MAX_SHARDS)
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: more than %d tensors or %d shards, joined",
+                         mmqi_store_name(checkpoint->store), MAX_TENSORS, MAX_SHARDS);
+    more_shards = mmqi_realloc_array(checkpoint->shards, shards, sizeof *more_shards);
+    if (more_shards)
+        checkpoint->shards = more_shards;
+    more_entries = mmqi_realloc_array(checkpoint->entries, entries, sizeof *more_entries);
+    if (more_entries)
+        checkpoint->entries = more_entries;
+    if (!more_shards || !more_entries)
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the list of %zu tensors",
+                         mmqi_store_name(checkpoint->store), entries);
+    return MMQ_OK;
+}
+
+/* The entries of `other` that begin with `from`, by their new names, which `names` holds. */
+static void take_entries(struct mmqi_checkpoint *checkpoint, const struct mmqi_checkpoint *other,
+                         const char *from, const char *to, char *names)
+{
+    size_t i, size;
+
+    for (i = 0; i < other->n_entries; i++) {
+        struct mmqi_entry entry = other->entries[i];
+
+        size = 0;
+        if (!measure_name(entry.name, from, to, &size))
+            continue;
+        memcpy(names, to, strlen(to));
+        strcpy(names + strlen(to), entry.name + strlen(from));
+        entry.name = names;
+        entry.shard += checkpoint->n_shards;
+        checkpoint->entries[checkpoint->n_entries++] = entry;
+        names += size;
+    }
+}
+
+/* The shards of `other` become those of `checkpoint`; `names` goes with the first. */
+static void take_shards(struct mmqi_checkpoint *checkpoint, struct mmqi_checkpoint *other,
+                        char *names)
+{
+    int32_t i;
+
+    for (i = 0; i < other->n_shards; i++) {
+        mmqi_free(other->shards[i].names);
+        other->shards[i].names = i == 0 ? names : NULL;
+        checkpoint->shards[checkpoint->n_shards++] = other->shards[i];
+    }
+    other->n_shards = 0;
+}
+
+static int32_t join(struct mmqi_checkpoint *checkpoint, struct mmqi_checkpoint *other,
+                    const char *from, const char *to)
+{
+    size_t names_size = 0, n = 0, i;
+    char *names;
+    int32_t status;
+
+    for (i = 0; i < other->n_entries; i++)
+        n += measure_name(other->entries[i].name, from, to, &names_size);
+    status = make_room(checkpoint, other->n_shards, n);
+    if (status != MMQ_OK)
+        return status;
+    names = mmqi_alloc(names_size);
+    if (!names)
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the names of %zu tensors",
+                         mmqi_store_name(checkpoint->store), n);
+    take_entries(checkpoint, other, from, to, names);
+    take_shards(checkpoint, other, names);
+    return order_entries(checkpoint);
+}
+
+int32_t mmqi_checkpoint_join(struct mmqi_checkpoint *checkpoint, struct mmqi_store *store,
+                             const char *from, const char *to)
+{
+    struct mmqi_checkpoint *other;
+    int32_t status = mmqi_checkpoint_open(&other, store);
+
+    if (status == MMQ_OK)
+        status = join(checkpoint, other, from, to);
+    mmqi_checkpoint_release(other);
+    return status;
+}
+
 void mmqi_checkpoint_retain(struct mmqi_checkpoint *checkpoint)
 {
     atomic_fetch_add_explicit(&checkpoint->refs, 1, memory_order_relaxed);
@@ -433,7 +605,8 @@ void mmqi_checkpoint_release(struct mmqi_checkpoint *checkpoint)
     if (!checkpoint || atomic_fetch_sub_explicit(&checkpoint->refs, 1, memory_order_acq_rel) != 1)
         return;
     for (i = 0; i < checkpoint->n_shards; i++) {
-        mmqi_safetensors_clear(&checkpoint->shards[i].st);
+        mmqi_free(checkpoint->shards[i].entries);
+        mmqi_free(checkpoint->shards[i].names);
         mmqi_file_close(checkpoint->shards[i].file);
     }
     mmqi_free(checkpoint->shards);

@@ -2,9 +2,10 @@
  * One index of named tensors over the shards of a checkpoint.
  *
  * Opening reads headers only. Entries are sorted by name and immutable, so
- * any thread may look up and read. Now safetensors, single ("model.safetensors")
- * or sharded ("model.safetensors.index.json"); other containers add a parser
- * that fills the same entries.
+ * any thread may look up and read. Safetensors, single ("model.safetensors")
+ * or sharded ("model.safetensors.index.json"), come before what torch saved:
+ * "pytorch_model.bin", ".pt", ".pth", or an index of these, "model.pt",
+ * "model.pth". Another container adds a parser that fills the same entries.
  */
 #ifndef MMQI_IO_CHECKPOINT_H
 #define MMQI_IO_CHECKPOINT_H
@@ -26,10 +27,17 @@ struct mmqi_entry {
 struct mmqi_checkpoint;
 
 /*
- * model.safetensors, or else the shards of model.safetensors.index.json (at most 1000, each opened
- * once; what the map and the shards' headers name must be the same). Neither: MMQ_ERR_NOT_FOUND.
+ * The one file of tensors, or the shards of the index (at most 1000, each opened once; what the map
+ * and the shards' headers name must be the same). None of them: MMQ_ERR_NOT_FOUND.
  */
 int32_t mmqi_checkpoint_open(struct mmqi_checkpoint **out, struct mmqi_store *store);
+/*
+ * Take the tensors whose names begin with `from` of the checkpoint in another store, by names that
+ * begin with `to` instead; nobody else holds `checkpoint` yet. After a failure it can be released
+ * and nothing else.
+ */
+int32_t mmqi_checkpoint_join(struct mmqi_checkpoint *checkpoint, struct mmqi_store *store,
+                             const char *from, const char *to);
 void mmqi_checkpoint_retain(struct mmqi_checkpoint *checkpoint);  /* any thread */
 void mmqi_checkpoint_release(struct mmqi_checkpoint *checkpoint); /* accepts NULL */
 

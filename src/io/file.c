@@ -18,6 +18,7 @@ struct mmqi_store {
     bool folder;
     char *name; /* for messages; a folder's path */
     struct mmqi_reader reader;
+    char *prefix; /* of a reader's names, for a store inside another; or NULL */
 };
 
 struct mmqi_file {
@@ -93,6 +94,7 @@ void mmqi_store_release(struct mmqi_store *store)
 {
     if (!store || atomic_fetch_sub_explicit(&store->refs, 1, memory_order_acq_rel) != 1)
         return;
+    mmqi_free(store->prefix);
     mmqi_free(store->name);
     mmqi_free(store);
 }
@@ -145,6 +147,33 @@ static char *join(const char *store, const char *name, const char **tail)
     return path;
 }
 
+int32_t mmqi_store_open_inside(struct mmqi_store **out, struct mmqi_store *outer, const char *name)
+{
+    const char *tail;
+    char *path;
+    int32_t status;
+
+    *out = NULL;
+    if (!is_inside(name))
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: '%.*s' names no folder inside it", outer->name,
+                         mmqi_clip(name, strlen(name)), name);
+    path = join(outer->name, name, &tail);
+    if (!path)
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to open %s", outer->name, name);
+    status = outer->folder ? mmqi_store_open_folder(out, path)
+                           : mmqi_store_open_reader(out, path, &outer->reader);
+    if (status == MMQ_OK && !outer->folder) {
+        (*out)->prefix = outer->prefix ? join(outer->prefix, name, &tail) : mmqi_strdup(name);
+        if (!(*out)->prefix) {
+            status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to open it", path);
+            mmqi_store_release(*out);
+            *out = NULL;
+        }
+    }
+    mmqi_free(path);
+    return status;
+}
+
 /* ---- files ---- */
 
 /*
@@ -168,13 +197,21 @@ static int32_t reader_failed(int32_t status, const char *path, const char *verb)
 
 /* The host's callbacks, each with no hooks entered (see core/mem.h). */
 
-static int32_t call_open(const struct mmqi_reader *reader, const char *name, void **handle)
+/* *status is the reader's; what is returned fails before it is asked. */
+static int32_t call_open(int32_t *status, const struct mmqi_store *store, const char *name,
+                         void **handle)
 {
-    const struct mmqi_mem_hooks *hooks = mmqi_mem_enter(NULL);
-    int32_t status = reader->open(reader->user, name, handle);
+    const struct mmqi_mem_hooks *hooks;
+    const char *tail;
+    char *whole = store->prefix ? join(store->prefix, name, &tail) : NULL;
 
+    if (store->prefix && !whole)
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory to open %s", store->name, name);
+    hooks = mmqi_mem_enter(NULL);
+    *status = store->reader.open(store->reader.user, whole ? whole : name, handle);
     mmqi_mem_enter(hooks);
-    return status;
+    mmqi_free(whole);
+    return MMQ_OK;
 }
 
 static int32_t call_size(const struct mmqi_reader *reader, void *handle, uint64_t *size)
@@ -207,10 +244,10 @@ static void call_close(const struct mmqi_reader *reader, void *handle)
 static int32_t open_with_reader(struct mmqi_file *file)
 {
     const struct mmqi_reader *reader = &file->store->reader;
-    int32_t status = call_open(reader, file->name, &file->handle);
+    int32_t said = MMQ_OK, status = call_open(&said, file->store, file->name, &file->handle);
 
-    if (status != MMQ_OK)
-        return reader_failed(status, file->path, "open");
+    if (status != MMQ_OK || said != MMQ_OK)
+        return status != MMQ_OK ? status : reader_failed(said, file->path, "open");
     file->open = true;
     status = call_size(reader, file->handle, &file->size);
     if (status != MMQ_OK)
@@ -271,14 +308,15 @@ int32_t mmqi_file_open(struct mmqi_file **out, struct mmqi_store *store, const c
 static int32_t reader_has(bool *exists, const struct mmqi_store *store, const char *path,
                           const char *name)
 {
-    const struct mmqi_reader *reader = &store->reader;
     void *handle = NULL;
-    int32_t status = call_open(reader, name, &handle);
+    int32_t said = MMQ_OK, status = call_open(&said, store, name, &handle);
 
-    *exists = status == MMQ_OK;
+    if (status != MMQ_OK)
+        return status;
+    *exists = said == MMQ_OK;
     if (*exists)
-        call_close(reader, handle);
-    return *exists || status == MMQ_ERR_NOT_FOUND ? MMQ_OK : reader_failed(status, path, "open");
+        call_close(&store->reader, handle);
+    return *exists || said == MMQ_ERR_NOT_FOUND ? MMQ_OK : reader_failed(said, path, "open");
 }
 
 int32_t mmqi_file_exists(bool *exists, struct mmqi_store *store, const char *name)

@@ -29,6 +29,11 @@ struct mmqi_reader {
 int32_t mmqi_store_open_folder(struct mmqi_store **out, const char *path);
 int32_t mmqi_store_open_reader(struct mmqi_store **out, const char *name,
                                const struct mmqi_reader *reader);
+/*
+ * The folder `name` inside another store, whose file F is that store's "name/F". MMQ_ERR_NOT_FOUND:
+ * there is none, which a reader's store cannot know. MMQ_ERR_FORMAT: `name` leaves the store.
+ */
+int32_t mmqi_store_open_inside(struct mmqi_store **out, struct mmqi_store *outer, const char *name);
 void mmqi_store_retain(struct mmqi_store *store);            /* any thread */
 void mmqi_store_release(struct mmqi_store *store);           /* accepts NULL */
 const char *mmqi_store_name(const struct mmqi_store *store); /* the folder's path, for messages */

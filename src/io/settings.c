@@ -16,7 +16,7 @@
 #include "io/json.h"
 #include "io/util.h"
 
-enum { MAX_ENTRIES = 65536, MAX_TEXT = 1 << 20, MAX_KEPT = 4 << 20 };
+enum { MAX_ENTRIES = 65536, MAX_TEXT = 1 << 20, MAX_KEPT = 4 << 20, MAX_ASKED = 256 };
 
 struct entry {
     size_t path, text; /* offsets into the block */
@@ -253,8 +253,7 @@ const char *mmqi_settings_name(const struct mmqi_settings *settings)
 
 /* ---- asking ---- */
 
-/* NULL where the path is absent or null. */
-static const struct entry *find(const struct mmqi_settings *settings, const char *path)
+static const struct entry *find_any(const struct mmqi_settings *settings, const char *path)
 {
     size_t begin = 0, end = settings ? settings->n_paths : 0;
 
@@ -264,14 +263,21 @@ static const struct entry *find(const struct mmqi_settings *settings, const char
         const int way = strcmp(path, path_of(settings, index));
 
         if (way == 0)
-            return settings->entries[index].kind == MMQI_JSON_NULL ? NULL
-                                                                   : &settings->entries[index];
+            return &settings->entries[index];
         if (way < 0)
             end = middle;
         else
             begin = middle + 1;
     }
     return NULL;
+}
+
+/* NULL where the path is absent or null. */
+static const struct entry *find(const struct mmqi_settings *settings, const char *path)
+{
+    const struct entry *const entry = find_any(settings, path);
+
+    return entry && entry->kind != MMQI_JSON_NULL ? entry : NULL;
 }
 
 static int32_t fail_value(const struct mmqi_settings *settings, const struct entry *entry,
@@ -291,9 +297,39 @@ static int32_t fail_value(const struct mmqi_settings *settings, const struct ent
                      mmqi_clip(text, entry->text_size), text, quote, expected);
 }
 
+/* MMQ_OK for a path that is absent, unless what should hold it is there and cannot: a number in the
+ * place of an object would else mean every default. */
+static int32_t check_absent(const struct mmqi_settings *settings, const char *path)
+{
+    char parent[MAX_ASKED];
+    int32_t status = MMQ_OK;
+
+    for (const char *dot = strchr(path, '.'); dot && status == MMQ_OK; dot = strchr(dot + 1, '.')) {
+        const bool item = dot[1] >= '0' && dot[1] <= '9';
+        const size_t size = (size_t)(dot - path);
+        const struct entry *entry;
+
+        if (size >= sizeof parent)
+            break;
+        memcpy(parent, path, size);
+        parent[size] = '\0';
+        entry = find(settings, parent);
+        if (entry && entry->kind != (item ? MMQI_JSON_ARRAY : MMQI_JSON_OBJECT))
+            status = fail_value(settings, entry, item ? "an array" : "an object");
+    }
+    return status;
+}
+
 bool mmqi_settings_has(const struct mmqi_settings *settings, const char *path)
 {
     return find(settings, path) != NULL;
+}
+
+bool mmqi_settings_is_null(const struct mmqi_settings *settings, const char *path)
+{
+    const struct entry *const entry = find_any(settings, path);
+
+    return entry && entry->kind == MMQI_JSON_NULL;
 }
 
 int32_t mmqi_settings_int(const struct mmqi_settings *settings, const char *path, int64_t min,
@@ -303,7 +339,7 @@ int32_t mmqi_settings_int(const struct mmqi_settings *settings, const char *path
     char expected[96];
 
     if (!entry)
-        return MMQ_OK;
+        return check_absent(settings, path);
     if (!entry->integer || entry->whole < min || entry->whole > max) {
         snprintf(expected, sizeof expected, "an integer from %" PRId64 " to %" PRId64, min, max);
         return fail_value(settings, entry, expected);
@@ -320,7 +356,7 @@ int32_t mmqi_settings_number(const struct mmqi_settings *settings, const char *p
     int32_t status;
 
     if (!entry)
-        return MMQ_OK;
+        return check_absent(settings, path);
     if (entry->kind == MMQI_JSON_NUMBER && entry->number >= min && entry->number <= max) {
         *value = entry->number;
         return MMQ_OK;
@@ -339,7 +375,7 @@ int32_t mmqi_settings_bool(const struct mmqi_settings *settings, const char *pat
     const struct entry *const entry = find(settings, path);
 
     if (!entry)
-        return MMQ_OK;
+        return check_absent(settings, path);
     if (entry->kind != MMQI_JSON_TRUE && entry->kind != MMQI_JSON_FALSE)
         return fail_value(settings, entry, "true or false");
     *value = entry->kind == MMQI_JSON_TRUE;
@@ -352,7 +388,7 @@ int32_t mmqi_settings_string(const struct mmqi_settings *settings, const char *p
     const struct entry *const entry = find(settings, path);
 
     if (!entry)
-        return MMQ_OK;
+        return check_absent(settings, path);
     if (entry->kind != MMQI_JSON_STRING)
         return fail_value(settings, entry, "a string");
     if (strlen(settings->block.data + entry->text) != entry->text_size)

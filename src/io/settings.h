@@ -24,7 +24,10 @@ void mmqi_settings_free(struct mmqi_settings *settings); /* accepts NULL */
 
 bool mmqi_settings_has(const struct mmqi_settings *settings,
                        const char *path); /* null does not count */
-/* Each leaves *value as it is when the path is absent. NULL settings hold nothing. */
+/* Is it there, and null? For the few keys of which null says something else than absence. */
+bool mmqi_settings_is_null(const struct mmqi_settings *settings, const char *path);
+/* Each leaves *value as it is when the path is absent. NULL settings hold nothing. A path below
+ * what is neither object nor array, as the path needs it, is no absent one: MMQ_ERR_FORMAT. */
 int32_t mmqi_settings_int(const struct mmqi_settings *settings, const char *path, int64_t min,
                           int64_t max, int64_t *value);
 int32_t

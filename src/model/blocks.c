@@ -148,6 +148,14 @@ int32_t mmqi_build_mlp(struct mmqi_build *b, int32_t x, int32_t act, float eps)
     return mmqi_build_add(b, x, y);
 }
 
+int32_t mmqi_build_gated(struct mmqi_build *b, int32_t y, int32_t act)
+{
+    int32_t gate = mmqi_build_linear(b, "mlp.gate", y);
+
+    y = mmqi_build_gate(b, gate, mmqi_build_linear(b, "mlp.up", y), act);
+    return mmqi_build_linear(b, "mlp.down", y);
+}
+
 int32_t mmqi_build_page_attention(struct mmqi_build *b, int32_t q, int32_t k, int32_t v,
                                   int32_t n_heads)
 {
@@ -169,6 +177,7 @@ int32_t mmqi_build_page_attention(struct mmqi_build *b, int32_t q, int32_t k, in
     attend.in[0] = q;
     attend.out = mmqi_build_like(b, q, width);
     attend.scale = 1.0f / sqrtf((float)attend.head_dim);
+    attend.windows = b->windows;
     mmqi_build_node(b, &attend);
     return attend.out;
 }

@@ -14,6 +14,7 @@ struct mmqi_build {
     const struct mmqi_model *model;
     struct mmqi_graph *graph;
     const char *at; /* "language.layers.3"; also the name of the values made */
+    bool windows;   /* page attention goes by the spans of windows */
     int32_t status; /* the first failure that the graph itself does not know */
 };
 
@@ -35,6 +36,9 @@ int32_t mmqi_build_gate(struct mmqi_build *b, int32_t gate, int32_t up, int32_t 
 
 /* The second half of a tower's block: x + fc2(act(fc1(norm2(x)))), layer-normed with eps. */
 int32_t mmqi_build_mlp(struct mmqi_build *b, int32_t x, int32_t act, float eps);
+
+/* down(act(gate(y)) * up(y)), "mlp.gate" and so on. */
+int32_t mmqi_build_gated(struct mmqi_build *b, int32_t y, int32_t act);
 
 /* Attention in which every row sees the rows that the run's spans tell it of, all of this graph:
  * keys and values are one page. Returns rows as wide as q. */

@@ -1,9 +1,9 @@
 /*
  * The small files of a model folder.
  *
- * config.json and tokenizer.json are needed; the others are read where they
- * are. A chat template outside of what this build runs does not keep a model
- * from opening: its message is kept for whoever renders.
+ * config.json and a tokenizer are needed; the others are read where they are.
+ * A chat template outside of what this build runs does not keep a model from
+ * opening: its message is kept for whoever renders.
  */
 #include "model/config.h"
 
@@ -12,12 +12,13 @@
 
 #include "core/mem.h"
 #include "core/status.h"
+#include "text/tokenizer_folder.h"
 
 enum {
     MAX_KEY = 128,
+    MAX_LIST_KEY = 96,
     MAX_LABEL = 256,
     MAX_CONFIG_BYTES = 1 << 20,
-    MAX_TOKENIZER_BYTES = 1 << 28,
     MAX_TEMPLATE_BYTES = 1 << 18
 };
 
@@ -38,6 +39,28 @@ int32_t mmqi_config_int(const struct mmqi_settings *settings, const char *prefix
 
     if (status == MMQ_OK)
         *value = (int32_t)wide;
+    return status;
+}
+
+int32_t mmqi_config_ints(const struct mmqi_settings *settings, const char *prefix, const char *key,
+                         int32_t min, int32_t max, int32_t *values, int32_t room, int32_t *n)
+{
+    char path[MAX_LIST_KEY], item[16];
+    int64_t count;
+    int32_t status = MMQ_OK;
+
+    snprintf(path, sizeof path, "%s%s%s", prefix, prefix[0] ? "." : "", key);
+    if (!mmqi_settings_has(settings, path))
+        return MMQ_OK;
+    count = mmqi_settings_count(settings, path);
+    if (count < 0 || count > room)
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: %s is no list of at most %d numbers",
+                         mmqi_settings_name(settings), path, (int)room);
+    for (int32_t i = 0; i < count && status == MMQ_OK; i++) {
+        snprintf(item, sizeof item, "%d", (int)i);
+        status = mmqi_config_int(settings, path, item, min, max, &values[i]);
+    }
+    *n = (int32_t)count;
     return status;
 }
 
@@ -122,52 +145,39 @@ bool mmqi_config_is(const struct mmqi_settings *settings, const char *prefix, co
 
 /* ---- files ---- */
 
-/* How messages name a file: below the model's path, unless that would crowd out the message. */
-static const char *label_of(char label[MAX_LABEL], const struct mmqi_model *model, const char *name)
+/* How messages name a file: below its store's path, unless that would crowd out the message. */
+static const char *label_of(char label[MAX_LABEL], const struct mmqi_store *store, const char *name)
 {
-    int length = snprintf(label, MAX_LABEL, "%s/%s", model->path, name);
+    int length = snprintf(label, MAX_LABEL, "%s/%s", mmqi_store_name(store), name);
 
     return length >= 0 && length < MAX_LABEL ? label : name;
 }
 
-static int32_t read_settings(const struct mmqi_model *model, struct mmqi_settings **out,
-                             const char *name)
+int32_t mmqi_config_read_settings(struct mmqi_settings **out, struct mmqi_store *store,
+                                  const char *name)
 {
     char label[MAX_LABEL], *text = NULL;
     size_t size;
-    int32_t status = mmqi_file_read_all(&text, &size, model->store, name, MAX_CONFIG_BYTES);
+    int32_t status = mmqi_file_read_all(&text, &size, store, name, MAX_CONFIG_BYTES);
 
     if (status == MMQ_OK)
-        status = mmqi_settings_parse(out, label_of(label, model, name), text, size);
+        status = mmqi_settings_parse(out, label_of(label, store, name), text, size);
     mmqi_free(text);
     return status;
 }
 
-static int32_t read_settings_if_there(const struct mmqi_model *model, struct mmqi_settings **out,
-                                      const char *name)
+int32_t mmqi_config_read_settings_if_there(struct mmqi_settings **out, struct mmqi_store *store,
+                                           const char *name)
 {
     bool exists;
-    int32_t status = mmqi_file_exists(&exists, model->store, name);
+    int32_t status = mmqi_file_exists(&exists, store, name);
 
-    return status == MMQ_OK && exists ? read_settings(model, out, name) : status;
+    return status == MMQ_OK && exists ? mmqi_config_read_settings(out, store, name) : status;
 }
 
 int32_t mmqi_config_read(struct mmqi_model *model)
 {
-    return read_settings(model, &model->config, "config.json");
-}
-
-static int32_t read_tokenizer(struct mmqi_model *model)
-{
-    static const char name[] = "tokenizer.json";
-    char label[MAX_LABEL], *text = NULL;
-    size_t size;
-    int32_t status = mmqi_file_read_all(&text, &size, model->store, name, MAX_TOKENIZER_BYTES);
-
-    if (status == MMQ_OK)
-        status = mmqi_tokenizer_parse(&model->tokenizer, label_of(label, model, name), text, size);
-    mmqi_free(text);
-    return status;
+    return mmqi_config_read_settings(&model->config, model->store, "config.json");
 }
 
 static int32_t compile_template(struct mmqi_model *model, const char *name, const char *source,
@@ -190,83 +200,93 @@ static int32_t read_jinja(struct mmqi_model *model)
     int32_t status = mmqi_file_read_all(&text, &size, model->store, name, MAX_TEMPLATE_BYTES);
 
     if (status == MMQ_OK)
-        status = compile_template(model, label_of(label, model, name), text, size);
+        status = compile_template(model, label_of(label, model->store, name), text, size);
     mmqi_free(text);
     return status;
 }
 
-/* "chat_template" of a config: the text itself, or the "default" one of a list of named templates.
- */
-static int32_t find_template(const struct mmqi_settings *settings, const char **source)
+/* The template named "default" of a list [{"name": .., "template": ..}] of `n`. */
+static int32_t find_default(const struct mmqi_settings *settings, int64_t n, const char **source)
 {
-    int64_t n = mmqi_settings_count(settings, "chat_template");
     const char *name;
     char path[MAX_KEY];
-    int32_t status;
+    int32_t status = MMQ_OK;
 
-    if (n < 0)
-        return mmqi_settings_string(settings, "chat_template", source);
-    for (int32_t i = 0; i < n; i++) {
+    for (int32_t i = 0; i < n && status == MMQ_OK && !*source; i++) {
         name = "";
         snprintf(path, sizeof path, "chat_template.%d.name", (int)i);
         status = mmqi_settings_string(settings, path, &name);
-        if (status != MMQ_OK)
-            return status;
-        if (strcmp(name, "default") != 0)
-            continue;
         snprintf(path, sizeof path, "chat_template.%d.template", (int)i);
-        return mmqi_settings_string(settings, path, source);
+        if (status == MMQ_OK && strcmp(name, "default") == 0)
+            status = mmqi_settings_string(settings, path, source);
     }
-    return MMQ_OK;
-}
-
-static int32_t read_template_of(struct mmqi_model *model, const struct mmqi_settings *settings)
-{
-    const char *source = NULL;
-    int32_t status = find_template(settings, &source);
-
-    if (status == MMQ_OK && source)
-        status = compile_template(model, mmqi_settings_name(settings), source, strlen(source));
     return status;
 }
 
-/* chat_template.jinja, else chat_template.json, else tokenizer_config.json. */
+/* "chat_template" of a config: the text itself, or several by name, of which the "default" one
+ * counts. */
+static int32_t find_template(const struct mmqi_settings *settings, const char **source)
+{
+    int64_t n = mmqi_settings_count(settings, "chat_template");
+
+    if (n >= 0)
+        return find_default(settings, n, source);
+    if (mmqi_settings_has(settings, "chat_template.default"))
+        return mmqi_settings_string(settings, "chat_template.default", source);
+    return mmqi_settings_string(settings, "chat_template", source);
+}
+
+/* The first of these files that has a template: chat_template.jinja, chat_template.json,
+ * processor_config.json, tokenizer_config.json. */
 static int32_t read_template(struct mmqi_model *model)
 {
     struct mmqi_settings *settings = NULL;
+    const struct mmqi_settings *all[3] = {NULL, model->processor, model->tokenizer_config};
+    const char *source = NULL;
     bool exists;
     int32_t status = mmqi_file_exists(&exists, model->store, "chat_template.jinja");
+    int i;
 
     if (status == MMQ_OK && exists)
         return read_jinja(model);
     if (status == MMQ_OK)
-        status = read_settings_if_there(model, &settings, "chat_template.json");
-    if (status == MMQ_OK)
-        status = read_template_of(model, settings ? settings : model->tokenizer_config);
+        status = mmqi_config_read_settings_if_there(&settings, model->store, "chat_template.json");
+    all[0] = settings;
+    for (i = 0; i < 3 && status == MMQ_OK && !source; i++)
+        status = find_template(all[i], &source);
+    if (status == MMQ_OK && source)
+        status = compile_template(model, mmqi_settings_name(all[i - 1]), source, strlen(source));
     mmqi_settings_free(settings);
     return status;
 }
 
 int32_t mmqi_config_read_files(struct mmqi_model *model)
 {
-    int32_t status = read_settings_if_there(model, &model->generation, "generation_config.json");
+    int32_t status = mmqi_config_read_settings_if_there(&model->generation, model->store,
+                                                        "generation_config.json");
 
     if (status == MMQ_OK)
-        status = read_settings_if_there(model, &model->preprocessor, "preprocessor_config.json");
+        status = mmqi_config_read_settings_if_there(&model->preprocessor, model->store,
+                                                    "preprocessor_config.json");
     if (status == MMQ_OK)
-        status = read_settings_if_there(model, &model->processor, "processor_config.json");
+        status = mmqi_config_read_settings_if_there(&model->video_preprocessor, model->store,
+                                                    "video_preprocessor_config.json");
     if (status == MMQ_OK)
-        status = read_settings_if_there(model, &model->tokenizer_config, "tokenizer_config.json");
+        status = mmqi_config_read_settings_if_there(&model->processor, model->store,
+                                                    "processor_config.json");
     if (status == MMQ_OK)
-        status = read_tokenizer(model);
+        status = mmqi_config_read_settings_if_there(&model->tokenizer_config, model->store,
+                                                    "tokenizer_config.json");
+    if (status == MMQ_OK)
+        status = mmqi_tokenizer_open(&model->tokenizer, model->store);
     return status == MMQ_OK ? read_template(model) : status;
 }
 
 /* ---- token ids ---- */
 
 /* The one id, or the list of ids, at `path`; *n stays as it is where there is none. */
-static int32_t read_ids(const struct mmqi_settings *settings, const char *path, int32_t ids[8],
-                        int32_t *n)
+static int32_t read_ids(const struct mmqi_settings *settings, const char *path, int32_t least,
+                        int32_t ids[8], int32_t *n)
 {
     int64_t count = mmqi_settings_count(settings, path);
     char item[MAX_KEY];
@@ -279,30 +299,33 @@ static int32_t read_ids(const struct mmqi_settings *settings, const char *path, 
         return MMQ_OK;
     if (count < 0) {
         *n = 1;
-        return mmqi_config_int(settings, "", path, 0, MMQI_MAX_VOCAB, &ids[0]);
+        return mmqi_config_int(settings, "", path, least, MMQI_MAX_VOCAB, &ids[0]);
     }
     for (int32_t i = 0; i < count && status == MMQ_OK; i++) {
         snprintf(item, sizeof item, "%s.%d", path, (int)i);
-        status = mmqi_config_int(settings, "", item, 0, MMQI_MAX_VOCAB, &ids[i]);
+        status = mmqi_config_int(settings, "", item, least, MMQI_MAX_VOCAB, &ids[i]);
     }
     *n = (int32_t)count;
     return status;
 }
 
-/* In the order in which the first that has the key decides. */
-static int32_t read_tokens_of(struct mmqi_model *model, const char *name, int32_t ids[8],
-                              int32_t *n)
+/* Where more than one file tells them, the last of these decides; the others must make sense all
+ * the same. */
+static int32_t read_tokens_of(struct mmqi_model *model, const char *name, int32_t least,
+                              int32_t ids[8], int32_t *n)
 {
     char text_key[MAX_KEY];
-    int32_t status = MMQ_OK;
+    int32_t status = read_ids(model->config, name, least, ids, n);
 
-    path_of(text_key, "text_config", name);
-    if (mmqi_settings_has(model->generation, name))
-        status = read_ids(model->generation, name, ids, n);
-    else if (mmqi_settings_has(model->config, text_key))
-        status = read_ids(model->config, text_key, ids, n);
-    else
-        status = read_ids(model->config, name, ids, n);
+    if (status == MMQ_OK)
+        status = read_ids(model->config, path_of(text_key, "text_config", name), least, ids, n);
+    if (status == MMQ_OK)
+        status = read_ids(model->generation, name, least, ids, n);
+    for (int32_t i = 0; i < *n && status == MMQ_OK; i++)
+        if (least == 0 && model->spec.vocab_size > 0 && ids[i] >= model->spec.vocab_size)
+            status = mmqi_fail(MMQ_ERR_FORMAT, "%s: %s %d is outside the vocabulary of %d",
+                               mmqi_settings_name(model->config), name, (int)ids[i],
+                               (int)model->spec.vocab_size);
     return status;
 }
 
@@ -310,12 +333,12 @@ int32_t mmqi_config_read_tokens(struct mmqi_model *model)
 {
     struct mmqi_spec *spec = &model->spec;
     int32_t bos[8] = {spec->bos}, pad[8] = {spec->pad}, n_bos = 1, n_pad = 1;
-    int32_t status = read_tokens_of(model, "eos_token_id", spec->eos, &spec->n_eos);
+    int32_t status = read_tokens_of(model, "eos_token_id", 0, spec->eos, &spec->n_eos);
 
     if (status == MMQ_OK)
-        status = read_tokens_of(model, "bos_token_id", bos, &n_bos);
+        status = read_tokens_of(model, "bos_token_id", 0, bos, &n_bos);
     if (status == MMQ_OK)
-        status = read_tokens_of(model, "pad_token_id", pad, &n_pad);
+        status = read_tokens_of(model, "pad_token_id", -1, pad, &n_pad); /* -1 means none */
     spec->bos = n_bos > 0 ? bos[0] : -1;
     spec->pad = n_pad > 0 ? pad[0] : -1;
     return status;
@@ -338,7 +361,7 @@ int32_t mmqi_config_read_image_token(struct mmqi_model *model, const char *const
                          (int)spec->image_token, (int)spec->vocab_size);
     spec->image_marker = mmqi_tokenizer_content(model->tokenizer, spec->image_token);
     if (!spec->image_marker)
-        return mmqi_fail(MMQ_ERR_FORMAT, "%s: image token %d is no token of tokenizer.json", file,
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: image token %d is no token of the tokenizer", file,
                          (int)spec->image_token);
     return MMQ_OK;
 }
@@ -359,4 +382,16 @@ int32_t mmqi_config_processor(const struct mmqi_model *model, const struct mmqi_
                               "%s: neither preprocessor_config.json nor an image_processor in "
                               "processor_config.json",
                               model->path);
+}
+
+bool mmqi_config_video_processor(const struct mmqi_model *model,
+                                 const struct mmqi_settings **settings, const char **prefix)
+{
+    bool nested = mmqi_settings_has(model->processor, "video_processor");
+
+    *prefix = nested ? "video_processor" : "";
+    *settings = nested                      ? model->processor
+                : model->video_preprocessor ? model->video_preprocessor
+                                            : model->preprocessor;
+    return *settings != NULL;
 }

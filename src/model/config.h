@@ -23,6 +23,10 @@ int32_t mmqi_config_int(const struct mmqi_settings *settings, const char *prefix
                         int32_t min, int32_t max, int32_t *value);
 int32_t mmqi_config_number(const struct mmqi_settings *settings, const char *prefix,
                            const char *key, double min, double max, double *value);
+/* The whole numbers of the list at the key, at most `room`; *n and `values` stay as they are where
+ * it is absent. */
+int32_t mmqi_config_ints(const struct mmqi_settings *settings, const char *prefix, const char *key,
+                         int32_t min, int32_t max, int32_t *values, int32_t room, int32_t *n);
 int32_t mmqi_config_bool(const struct mmqi_settings *settings, const char *prefix, const char *key,
                          bool *value);
 int32_t mmqi_config_string(const struct mmqi_settings *settings, const char *prefix,
@@ -38,6 +42,12 @@ int32_t mmqi_config_only(const struct mmqi_settings *settings, const char *prefi
 bool mmqi_config_is(const struct mmqi_settings *settings, const char *prefix, const char *key,
                     const char *wanted, bool if_absent);
 
+/* A small JSON file; *out is freed with mmqi_settings_free(). */
+int32_t mmqi_config_read_settings(struct mmqi_settings **out, struct mmqi_store *store,
+                                  const char *name);
+/* The same; *out stays as it is where there is no such file. */
+int32_t mmqi_config_read_settings_if_there(struct mmqi_settings **out, struct mmqi_store *store,
+                                           const char *name);
 /* config.json into model->config. */
 int32_t mmqi_config_read(struct mmqi_model *model);
 /* The other files: generation, preprocessor, processor and tokenizer configs where they are, the
@@ -55,5 +65,9 @@ int32_t mmqi_config_read_image_token(struct mmqi_model *model, const char *const
  * processor_config.json, prefix "image_processor". */
 int32_t mmqi_config_processor(const struct mmqi_model *model, const struct mmqi_settings **settings,
                               const char **prefix);
+/* The same of the video processor: processor_config.json, prefix "video_processor", else
+ * video_preprocessor_config.json, else preprocessor_config.json; false where there is none. */
+bool mmqi_config_video_processor(const struct mmqi_model *model,
+                                 const struct mmqi_settings **settings, const char **prefix);
 
 #endif

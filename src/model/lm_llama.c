@@ -161,6 +161,24 @@ static int32_t read_tied(struct mmqi_llama *llama, const struct mmqi_settings *s
     return status;
 }
 
+/* transformers 5 says of every layer what it attends to; windows are not run. */
+static int32_t check_layer_types(const struct mmqi_settings *settings, const char *prefix)
+{
+    char path[96], item[16];
+    int64_t n;
+    int32_t status = MMQ_OK;
+
+    snprintf(path, sizeof path, "%s%slayer_types", prefix, prefix[0] ? "." : "");
+    n = mmqi_settings_count(settings, path);
+    if (n < 0) /* absent, null, or no list */
+        return mmqi_config_only(settings, path, "0", "full_attention");
+    for (int64_t i = 0; i < n && status == MMQ_OK; i++) {
+        snprintf(item, sizeof item, "%d", (int)i);
+        status = mmqi_config_only(settings, path, item, "full_attention");
+    }
+    return status;
+}
+
 int32_t mmqi_llama_configure(struct mmqi_llama *llama, const struct mmqi_settings *settings,
                              const char *prefix)
 {
@@ -171,10 +189,47 @@ int32_t mmqi_llama_configure(struct mmqi_llama *llama, const struct mmqi_setting
     if (status == MMQ_OK)
         status = read_rope(llama, settings, prefix);
     if (status == MMQ_OK)
+        status = check_layer_types(settings, prefix);
+    if (status == MMQ_OK)
         status = mmqi_config_number(settings, prefix, "rms_norm_eps", 1e-12, 1.0, &llama->eps);
     if (status == MMQ_OK)
         status = mmqi_config_activation(settings, prefix, "hidden_act", &llama->act);
     return status == MMQ_OK ? read_tied(llama, settings, prefix) : status;
+}
+
+int32_t mmqi_llama_configure_plain(struct mmqi_llama *llama, const struct mmqi_settings *settings,
+                                   const char *prefix)
+{
+    int32_t status = mmqi_config_only(settings, prefix, "model_type", "llama");
+
+    if (status == MMQ_OK)
+        status = mmqi_config_bool(settings, prefix, "attention_bias", &llama->qkv_bias);
+    llama->o_bias = llama->qkv_bias;
+    if (status == MMQ_OK)
+        status = mmqi_config_bool(settings, prefix, "mlp_bias", &llama->mlp_bias);
+    return status == MMQ_OK ? mmqi_llama_configure(llama, settings, prefix) : status;
+}
+
+static bool is_null(const struct mmqi_settings *settings, const char *prefix, const char *key)
+{
+    char path[128];
+
+    snprintf(path, sizeof path, "%s%s%s", prefix, prefix[0] ? "." : "", key);
+    return mmqi_settings_is_null(settings, path);
+}
+
+int32_t mmqi_llama_configure_mistral(struct mmqi_llama *llama, const struct mmqi_settings *settings,
+                                     const char *prefix)
+{
+    if (!is_null(settings, prefix, "sliding_window"))
+        return mmqi_fail(MMQ_ERR_UNSUPPORTED,
+                         "%s: %s%ssliding_window is not null (absent: 4096); windows are not run "
+                         "by this build",
+                         mmqi_settings_name(settings), prefix, prefix[0] ? "." : "");
+    llama->inner = 14336;
+    llama->n_kv_heads = is_null(settings, prefix, "num_key_value_heads") ? 0 : 8; /* 0: all */
+    llama->max_positions = 131072;
+    return mmqi_llama_configure(llama, settings, prefix);
 }
 
 void mmqi_llama_fill_spec(const struct mmqi_llama *llama, struct mmqi_spec *spec)
@@ -187,6 +242,7 @@ void mmqi_llama_fill_spec(const struct mmqi_llama *llama, struct mmqi_spec *spec
     spec->head_dim = llama->head_dim;
     spec->max_positions = llama->max_positions;
     spec->rope_axes = has_sections(llama) ? 3 : 1;
+    spec->image_width = llama->hidden * (1 + llama->n_deepstack);
 }
 
 /* 1 / theta^(2i / head_dim), rounded to f32 at the exponent, the power and the quotient. */
@@ -207,6 +263,15 @@ static void declare_frequencies(struct mmqi_declare *d, const struct mmqi_llama 
     mmqi_free(values);
 }
 
+/* The axis of frequency i where axes take turns: row and column have as many turns as their
+ * sections say. */
+static int32_t axis_in_turn(const struct mmqi_llama *llama, int32_t i)
+{
+    int32_t axis = i % 3;
+
+    return axis > 0 && i / 3 < llama->sections[axis] ? axis : 0;
+}
+
 /* Which axis each frequency reads. */
 static void declare_axes(struct mmqi_declare *d, const struct mmqi_llama *llama)
 {
@@ -220,7 +285,7 @@ static void declare_axes(struct mmqi_declare *d, const struct mmqi_llama *llama)
     for (int32_t i = 0; i < n; i++, left--) {
         while (left == 0)
             left = llama->sections[++axis];
-        values[i] = axis;
+        values[i] = llama->interleaved ? axis_in_turn(llama, i) : axis;
     }
     mmqi_declare_indices(d, "rope.axis", values, n);
     mmqi_free(values);
@@ -239,6 +304,10 @@ static void declare_layer(struct mmqi_declare *d, const struct mmqi_llama *llama
     mmqi_declare_linear(d, "attn.k", kv, llama->hidden, llama->qkv_bias);
     mmqi_declare_linear(d, "attn.v", kv, llama->hidden, llama->qkv_bias);
     mmqi_declare_linear(d, "attn.o", llama->hidden, q, llama->o_bias);
+    if (llama->qk_norm) {
+        mmqi_declare_norm(d, "attn.q_norm", llama->head_dim, false);
+        mmqi_declare_norm(d, "attn.k_norm", llama->head_dim, false);
+    }
     mmqi_declare_norm(d, "norm2", llama->hidden, false);
     mmqi_declare_linear(d, "mlp.gate", llama->inner, llama->hidden, llama->mlp_bias);
     mmqi_declare_linear(d, "mlp.up", llama->inner, llama->hidden, llama->mlp_bias);
@@ -268,21 +337,36 @@ int32_t mmqi_llama_declare(struct mmqi_model *model, const struct mmqi_llama *ll
 
 /* ---- the graph ---- */
 
+/* Part k of the pictures' rows onto x: in its place, or added. */
+static void build_place(struct mmqi_build *b, const struct mmqi_llama *llama, int32_t x, int32_t k,
+                        bool accumulate)
+{
+    struct mmqi_extent rows = {MMQI_ROWS_IMAGE, 1, 0};
+    struct mmqi_node place = mmqi_node(MMQI_OP_PLACE_ROWS);
+    int64_t width = llama->hidden;
+    int32_t image = mmqi_graph_input(b->graph, "image", MMQI_BIND_IMAGE, rows,
+                                     width * (1 + llama->n_deepstack));
+
+    place.out = x;
+    place.in[0] = image < 0 ? -1 : mmqi_graph_columns(b->graph, image, k * width, width);
+    place.accumulate = accumulate;
+    mmqi_build_node(b, &place);
+}
+
 /* Token rows, and over them the rows of pictures. */
 static int32_t build_embed(struct mmqi_build *b, const struct mmqi_llama *llama)
 {
-    struct mmqi_extent image = {MMQI_ROWS_IMAGE, 1, 0}, tokens = {MMQI_ROWS_MAIN, 1, 0};
-    struct mmqi_node embed = mmqi_node(MMQI_OP_EMBED), place = mmqi_node(MMQI_OP_PLACE_ROWS);
+    struct mmqi_extent tokens = {MMQI_ROWS_MAIN, 1, 0};
+    struct mmqi_node embed = mmqi_node(MMQI_OP_EMBED);
     int32_t x;
 
     b->at = "language";
     mmqi_graph_begin_segment(b->graph, "language.embed");
     x = mmqi_graph_value(b->graph, "language.embed", tokens, llama->hidden);
-    embed.out = place.out = x;
+    embed.out = x;
     embed.weight = mmqi_build_weight(b, "embed");
     mmqi_build_node(b, &embed);
-    place.in[0] = mmqi_graph_input(b->graph, "image", MMQI_BIND_IMAGE, image, llama->hidden);
-    mmqi_build_node(b, &place);
+    build_place(b, llama, x, 0, false);
     mmqi_graph_end_segment(b->graph, &x, 1);
     return x;
 }
@@ -301,6 +385,18 @@ static void build_rope(struct mmqi_build *b, const struct mmqi_llama *llama, int
     mmqi_build_node(b, &node);
 }
 
+/* Each head of x by itself, where it lies. */
+static void build_head_norm(struct mmqi_build *b, const struct mmqi_llama *llama, const char *name,
+                            int32_t x, int32_t n_heads)
+{
+    struct mmqi_node node = mmqi_node(MMQI_OP_RMS_NORM);
+
+    node.in[0] = node.out = x < 0 ? -1 : mmqi_graph_split_rows(b->graph, x, n_heads);
+    node.weight = mmqi_build_weight(b, name);
+    node.eps = (float)llama->eps;
+    mmqi_build_node(b, &node);
+}
+
 static int32_t build_attention(struct mmqi_build *b, const struct mmqi_llama *llama, int32_t layer,
                                int32_t in)
 {
@@ -309,6 +405,10 @@ static int32_t build_attention(struct mmqi_build *b, const struct mmqi_llama *ll
     attend.in[0] = mmqi_build_linear(b, "attn.q", in);
     store.in[0] = mmqi_build_linear(b, "attn.k", in);
     store.in[1] = mmqi_build_linear(b, "attn.v", in);
+    if (llama->qk_norm) {
+        build_head_norm(b, llama, "attn.q_norm", attend.in[0], llama->n_heads);
+        build_head_norm(b, llama, "attn.k_norm", store.in[0], llama->n_kv_heads);
+    }
     build_rope(b, llama, attend.in[0], llama->n_heads);
     build_rope(b, llama, store.in[0], llama->n_kv_heads);
     store.layer = attend.layer = layer;
@@ -322,21 +422,28 @@ static int32_t build_attention(struct mmqi_build *b, const struct mmqi_llama *ll
     return mmqi_build_linear(b, "attn.o", attend.out);
 }
 
+/* What `layer` layers have made, before the next reads it: a layer's own rows are its live-out. */
+static void add_deepstack(struct mmqi_build *b, const struct mmqi_llama *llama, int32_t layer,
+                          int32_t x)
+{
+    if (layer > 0 && layer <= llama->n_deepstack)
+        build_place(b, llama, x, layer, true);
+}
+
 static int32_t build_layer(struct mmqi_build *b, const struct mmqi_llama *llama, int32_t layer,
                            int32_t x)
 {
     char at[MMQI_MAX_WEIGHT_NAME];
-    int32_t y, gate;
+    int32_t y;
 
     snprintf(at, sizeof at, "language.layers.%d", (int)layer);
     b->at = at;
     mmqi_graph_begin_segment(b->graph, at);
+    add_deepstack(b, llama, layer, x);
     y = mmqi_build_rms_norm(b, "norm1", x, (float)llama->eps);
     x = mmqi_build_add(b, x, build_attention(b, llama, layer, y));
     y = mmqi_build_rms_norm(b, "norm2", x, (float)llama->eps);
-    gate = mmqi_build_linear(b, "mlp.gate", y);
-    y = mmqi_build_gate(b, gate, mmqi_build_linear(b, "mlp.up", y), llama->act);
-    x = mmqi_build_add(b, x, mmqi_build_linear(b, "mlp.down", y));
+    x = mmqi_build_add(b, x, mmqi_build_gated(b, y, llama->act));
     mmqi_graph_end_segment(b->graph, &x, 1);
     b->at = "language";
     return x;
@@ -350,6 +457,7 @@ static void build_head(struct mmqi_build *b, const struct mmqi_llama *llama, int
     int32_t logits;
 
     mmqi_graph_begin_segment(b->graph, "language.head");
+    add_deepstack(b, llama, llama->n_layers, x);
     logits = mmqi_graph_output(b->graph, "logits", MMQI_BIND_LOGITS, picked, llama->vocab);
     gather.in[0] = x;
     gather.out = mmqi_graph_value(b->graph, "picked", picked, llama->hidden);

@@ -1,7 +1,9 @@
 /*
  * The Llama decoder: RMS norms, rotary positions by halves, grouped keys and
  * values, gated MLP; with picture rows placed among the token rows. Qwen2 is
- * one, with biases on q, k and v and, in Qwen-VL, positions on three axes.
+ * one, with biases on q, k and v and, in Qwen-VL, positions on three axes;
+ * Qwen3 norms the heads of q and k, and adds more rows of the picture after
+ * its first layers (DeepStack).
  */
 #ifndef MMQI_MODEL_LM_LLAMA_H
 #define MMQI_MODEL_LM_LLAMA_H
@@ -16,7 +18,10 @@ struct mmqi_llama {
     bool qkv_bias, o_bias, mlp_bias;
     /* M-RoPE: how many frequencies read time, row and column, one after another; all 0: plain. */
     int32_t sections[3];
-    int32_t tied; /* 0 no, 1 yes, -1 the settings disagree: only where no head is stored */
+    bool interleaved; /* M-RoPE: the axes take turns; time has what is left over */
+    bool qk_norm;
+    int32_t n_deepstack; /* layers after which rows of the picture are added */
+    int32_t tied;        /* 0 no, 1 yes, -1 the settings disagree: only where no head is stored */
 };
 
 /* clang-format off */
@@ -42,6 +47,10 @@ struct mmqi_llama {
     {MMQI_LLAMA_LAYER(p, "mlp.up_proj.bias"), "language.layers.{}.mlp.up.bias"},              \
     {MMQI_LLAMA_LAYER(p, "mlp.down_proj.weight"), "language.layers.{}.mlp.down"},             \
     {MMQI_LLAMA_LAYER(p, "mlp.down_proj.bias"), "language.layers.{}.mlp.down.bias"}
+/* With qk_norm. */
+#define MMQI_LLAMA_QK_NORM_ALIASES(p)                                                         \
+    {MMQI_LLAMA_LAYER(p, "self_attn.q_norm.weight"), "language.layers.{}.attn.q_norm"},       \
+    {MMQI_LLAMA_LAYER(p, "self_attn.k_norm.weight"), "language.layers.{}.attn.k_norm"}
 /* clang-format on */
 
 extern const struct mmqi_llama mmqi_llama_defaults; /* LlamaConfig's */
@@ -51,6 +60,14 @@ extern const struct mmqi_llama mmqi_llama_defaults; /* LlamaConfig's */
  * run. */
 int32_t mmqi_llama_configure(struct mmqi_llama *llama, const struct mmqi_settings *settings,
                              const char *prefix);
+/* The same of a decoder whose class is Llama's own: only that model_type, with the biases that its
+ * settings tell. */
+int32_t mmqi_llama_configure_plain(struct mmqi_llama *llama, const struct mmqi_settings *settings,
+                                   const char *prefix);
+/* The same of a Mistral: a Llama with a window, a class default that only null takes away; it is
+ * refused. */
+int32_t mmqi_llama_configure_mistral(struct mmqi_llama *llama, const struct mmqi_settings *settings,
+                                     const char *prefix);
 /* What the runtime asks of any decoder. */
 void mmqi_llama_fill_spec(const struct mmqi_llama *llama, struct mmqi_spec *spec);
 int32_t mmqi_llama_declare(struct mmqi_model *model, const struct mmqi_llama *llama);

@@ -7,6 +7,8 @@
 #include "core/mem.h"
 #include "core/status.h"
 #include "model/config.h"
+#include "model/templates.h"
+#include "model/tower_folder.h"
 #include "model/weights.h"
 
 static int32_t begin(struct mmqi_model *model, struct mmqi_store *store)
@@ -29,9 +31,6 @@ static int32_t find_family(struct mmqi_model *model)
 
     if (status != MMQ_OK)
         return status;
-    model->family = mmqi_family_detect(model->config);
-    if (model->family)
-        return MMQ_OK;
     status = mmqi_config_string(model->config, "architectures", "0", &architecture);
     if (status == MMQ_OK)
         status = mmqi_config_string(model->config, "", "model_type", &type);
@@ -39,10 +38,13 @@ static int32_t find_family(struct mmqi_model *model)
         status = mmqi_config_string(model->config, "vision_config", "model_type", &vision);
     if (status != MMQ_OK)
         return status;
+    model->family = mmqi_family_detect(model->config);
+    if (model->family)
+        return MMQ_OK;
     return mmqi_fail(MMQ_ERR_UNSUPPORTED,
                      "%s: no family of this build runs architectures '%s', model_type '%s'%s%s%s",
-                     model->path, architecture, type, vision[0] ? ", vision '" : "", vision,
-                     vision[0] ? "'" : "");
+                     mmqi_settings_name(model->config), architecture, type,
+                     vision[0] ? ", vision '" : "", vision, vision[0] ? "'" : "");
 }
 
 static int32_t build_graphs(struct mmqi_model *model)
@@ -62,6 +64,12 @@ static int32_t build_graphs(struct mmqi_model *model)
 
 int32_t mmqi_model_open(struct mmqi_model **out, struct mmqi_store *store)
 {
+    return mmqi_model_open_with_tower(out, store, NULL);
+}
+
+int32_t mmqi_model_open_with_tower(struct mmqi_model **out, struct mmqi_store *store,
+                                   const char *tower_path)
+{
     struct mmqi_model *model = mmqi_calloc(1, sizeof *model);
     int32_t status;
 
@@ -72,11 +80,19 @@ int32_t mmqi_model_open(struct mmqi_model **out, struct mmqi_store *store)
     if (status == MMQ_OK)
         status = find_family(model);
     if (status == MMQ_OK)
+        status = mmqi_tower_open(model, tower_path);
+    if (status == MMQ_OK)
         status = mmqi_config_read_files(model);
     if (status == MMQ_OK)
         status = model->family->configure(model);
     if (status == MMQ_OK)
+        status = mmqi_template_build_in(model);
+    if (model->spec.image_width == 0)
+        model->spec.image_width = model->spec.hidden;
+    if (status == MMQ_OK)
         status = mmqi_checkpoint_open(&model->checkpoint, store);
+    if (status == MMQ_OK)
+        status = mmqi_tower_join(model);
     if (status == MMQ_OK)
         status = mmqi_weights_bind(model);
     if (status == MMQ_OK)
@@ -122,8 +138,12 @@ static void free_shared(struct mmqi_model *model)
     mmqi_settings_free(model->config);
     mmqi_settings_free(model->generation);
     mmqi_settings_free(model->preprocessor);
+    mmqi_settings_free(model->video_preprocessor);
     mmqi_settings_free(model->processor);
     mmqi_settings_free(model->tokenizer_config);
+    mmqi_settings_free(model->tower_config);
+    mmqi_settings_free(model->tower_preprocessor);
+    mmqi_store_release(model->tower_store);
     mmqi_checkpoint_release(model->checkpoint);
     mmqi_store_release(model->store);
     mmqi_free(model->path);

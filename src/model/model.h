@@ -67,27 +67,62 @@ struct mmqi_weight_name {
     int32_t weight;
 };
 
-/* One picture, once preprocessed, as tower and timeline see it. */
-struct mmqi_picture {
-    int32_t width, height; /* in pixels */
-    int32_t across, down;  /* the grid of its rows in the timeline, but for extra rows */
+/* What a tower makes of one view. */
+struct mmqi_view_rows {
+    int32_t across, down; /* squares of patches: the grid of its rows, but for extra rows */
     int32_t patches;
     int32_t tower_rows; /* that the tower works on: patches, and a class row beside them */
-    int32_t rows;       /* that it takes in the timeline */
+    int32_t rows;       /* that it leaves */
 };
 
 /*
- * What the runtime needs to know of any family. The rows of a picture follow from its pixels: one
- * for every square of merge x merge patches of patch x patch pixels, and extra_rows.
+ * One picture as tower and timeline see it. The tower reads its views one after another and leaves
+ * the rows of each behind those of the one before: the picture's block. In the timeline stand rows
+ * of that block, in an order that the family tells, as n_runs runs of the same length with text
+ * between them.
+ */
+struct mmqi_picture {
+    struct mmqi_views views;
+    int32_t across, down; /* the grid of its rows, where it is one view, but for extra rows */
+    int32_t made_rows;    /* of the block */
+    int32_t rows;         /* that it takes in the timeline */
+    int32_t n_runs;
+    /* A video: every view is `frames` of it, and has the same grid; from one to the next the time
+     * axis of its positions goes on by time_step. 0 frames: a picture. */
+    int32_t frames, time_step;
+};
+
+/* What a session has room for: the most that any view of any picture needs, and any picture. */
+struct mmqi_greatest {
+    struct mmqi_view_rows view;
+    int64_t pixels;    /* of a view, all its frames */
+    int32_t made_rows; /* of a picture */
+};
+
+/*
+ * What the runtime needs to know of any family. The rows of a view follow from its pixels: one for
+ * every square of merge x merge patches of patch x patch pixels, and extra_rows.
  */
 struct mmqi_spec {
     int32_t vocab_size, hidden, n_layers, n_heads, n_kv_heads, head_dim;
     int32_t max_positions;
     int32_t image_token;      /* id that stands for picture rows */
     const char *image_marker; /* its text: "<image>" */
-    int32_t image_rows;       /* of the greatest picture: in the timeline, extra rows counted */
+    /* The marker is no token: what stands before and behind it is tokenized by itself, and
+     * image_token is vocab_size. */
+    bool marker_splits;
+    int32_t image_rows; /* of the greatest picture: in the timeline, extra rows counted */
+    int32_t made_rows;  /* of the greatest block; 0: a block has no more rows than stand in
+                                 the timeline */
+    int32_t view_rows;  /* of the greatest view; 0: image_rows */
     int32_t patch, merge;
-    int32_t extra_rows, extra_tower_rows; /* beside the grid: a class row */
+    int32_t view_width, view_height;      /* of every view; 0: views have any size */
+    int32_t extra_rows, extra_tower_rows; /* of a view, beside the grid: a class row */
+    int32_t
+        image_width; /* numbers of a picture's row: `hidden`, or more of them side by side, to be
+                            added after layers (DeepStack); 0: hidden */
+    int32_t window;  /* side of the tower's attention windows in squares; 0: none */
+    int32_t position_side; /* of the learned grid of positions that is interpolated; 0: none */
     /* Axes of a rope position: of a token (1: its place in the timeline; 3: M-RoPE, time, row and
      * column), and of a tower's row (0: none; 2: row and column of its patch). */
     int32_t rope_axes, tower_axes;
@@ -95,6 +130,12 @@ struct mmqi_spec {
     int32_t eos[8];
     int32_t bos, pad; /* -1: none */
     struct mmqi_recipe recipe;
+    /* Videos: the id that stands for their rows and its text, NULL for a model that takes none; how
+     * much time one second is, 0: every view counts 1, whatever its seconds. */
+    int32_t video_token;
+    const char *video_marker;
+    int32_t tokens_per_second;
+    struct mmqi_recipe video_recipe;
 };
 
 struct mmqi_family;
@@ -125,10 +166,13 @@ struct mmqi_model {
     char *path; /* as given, for messages */
     struct mmqi_store *store;
     struct mmqi_checkpoint *checkpoint;
-    struct mmqi_settings *config, *generation, *preprocessor, *processor,
+    struct mmqi_settings *config, *generation, *preprocessor, *video_preprocessor, *processor,
         *tokenizer_config; /* NULL when absent */
+    /* Of a tower in a folder of its own (mmqi_tower_open()); NULL where the model's has it. */
+    struct mmqi_store *tower_store;
+    struct mmqi_settings *tower_config, *tower_preprocessor;
     struct mmqi_tokenizer *tokenizer;
-    struct mmqi_chat *chat; /* NULL when the folder has no template that this build runs */
+    struct mmqi_chat *chat; /* NULL when neither folder nor family has a template that runs */
     char *chat_error;       /* why its template does not run; NULL when there is none or it does */
     struct mmqi_graph *vision, *language;
     struct mmqi_split split; /* all at place 0, unless mmqi_model_split() says otherwise */
@@ -144,12 +188,16 @@ struct mmqi_model {
 /* Bindings of the two graphs. */
 enum {
     MMQI_BIND_PIXELS = 0, /* vision in: [3, height, width], seen as [patches, 3 * patch * patch] */
-    MMQI_BIND_IMAGE = 1,  /* vision out, language in: [rows of the picture, hidden] */
+    MMQI_BIND_IMAGE = 1,  /* vision out: [rows of the view, image_width]; language in: the block */
     MMQI_BIND_LOGITS = 2  /* language out: [PICK, vocab] */
 };
 
 /* Index the folder, detect the family, bind every tensor, build both graphs. Nothing is placed. */
 int32_t mmqi_model_open(struct mmqi_model **out, struct mmqi_store *store);
+/* The same, told where the folder of the tower is, if the model is of a family that keeps it apart:
+ * a path, or a folder of the store's reader; NULL: found as mmqi_tower_open() does. */
+int32_t mmqi_model_open_with_tower(struct mmqi_model **out, struct mmqi_store *store,
+                                   const char *tower_path);
 /* A model with the same family, files and graphs whose weights all still come from the files; for
  * quantizing in memory. */
 int32_t mmqi_model_clone(struct mmqi_model **out, const struct mmqi_model *source);
@@ -159,8 +207,17 @@ void mmqi_model_close(struct mmqi_model *model); /* accepts NULL and the half-bu
  * model's preprocessing cannot take. */
 int32_t mmqi_model_measure(struct mmqi_picture *out, const struct mmqi_model *model, int32_t width,
                            int32_t height);
-/* Some picture of `rows` rows: no picture of at most as many needs more of anything. */
-void mmqi_model_greatest(struct mmqi_picture *out, const struct mmqi_model *model, int32_t rows);
+/* The same of a picture or a video. MMQ_ERR_UNSUPPORTED for a video where none is taken. */
+int32_t mmqi_model_measure_image(struct mmqi_picture *out, const struct mmqi_model *model,
+                                 const struct mmqi_image *image);
+void mmqi_view_count(struct mmqi_view_rows *out, const struct mmqi_spec *spec,
+                     const struct mmqi_view *view);
+/* *order, freed with mmqi_free(), tells for each of the picture's rows in the timeline which row of
+ * its block stands there; NULL where that is 0, 1, 2, ... */
+int32_t mmqi_model_order(int32_t **order, const struct mmqi_model *model,
+                         const struct mmqi_picture *picture);
+/* No picture of at most `rows` rows in the timeline needs more of anything. */
+void mmqi_model_greatest(struct mmqi_greatest *out, const struct mmqi_model *model, int32_t rows);
 
 int32_t mmqi_model_find(const struct mmqi_model *model,
                         const char *name); /* index by canonical name; -1 */

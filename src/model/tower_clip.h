@@ -5,24 +5,28 @@
 #ifndef MMQI_MODEL_TOWER_CLIP_H
 #define MMQI_MODEL_TOWER_CLIP_H
 
-#include "model/blocks.h"
+#include "model/tower_vit.h"
 
-struct mmqi_clip {
-    int32_t hidden, inner, n_layers, n_heads;
-    int32_t image, patch; /* sides in pixels */
-    int32_t act;          /* enum mmqi_activation */
-    double eps;
-    int32_t n_run; /* layers that run, 0..n_layers; the others are known and unused */
-};
+/* clang-format off */
+/* The names of its tensors in files, below a prefix that ends with a dot. */
+#define MMQI_CLIP_ALIASES(p)                                         \
+    {p "embeddings.patch_embedding.weight", "vision.patch"},         \
+    {p "embeddings.class_embedding", "vision.class"},                \
+    {p "embeddings.position_embedding.weight", "vision.positions"},  \
+    {p "embeddings.position_ids", NULL},                             \
+    {p "pre_layrnorm.weight", "vision.pre_norm"},                    \
+    {p "pre_layrnorm.bias", "vision.pre_norm.bias"},                 \
+    {p "post_layernorm.weight", "vision.post_norm"},                 \
+    {p "post_layernorm.bias", "vision.post_norm.bias"},              \
+    MMQI_VIT_ALIASES(p)
+/* clang-format on */
 
-/* Patches of one picture; the tower has one row more. */
-int32_t mmqi_clip_patches(const struct mmqi_clip *clip);
-/* Read the keys below `prefix` over what *clip holds; n_run is the caller's. */
-int32_t mmqi_clip_configure(struct mmqi_clip *clip, const struct mmqi_settings *settings,
+/* mmqi_vit_configure(), of an image that is whole patches; the tower has one row more. */
+int32_t mmqi_clip_configure(struct mmqi_vit *clip, const struct mmqi_settings *settings,
                             const char *prefix);
-int32_t mmqi_clip_declare(struct mmqi_model *model, const struct mmqi_clip *clip);
+int32_t mmqi_clip_declare(struct mmqi_model *model, const struct mmqi_vit *clip);
 /* Segments "vision.embed" and "vision.blocks.N"; the value [patches + 1, hidden] that the last one
  * leaves, or -1. */
-int32_t mmqi_clip_build(struct mmqi_build *b, const struct mmqi_clip *clip);
+int32_t mmqi_clip_build(struct mmqi_build *b, const struct mmqi_vit *clip);
 
 #endif

@@ -11,10 +11,13 @@
 #include "core/os.h"
 #include "core/status.h"
 #include "io/file.h"
+#include "model/tower_folder.h"
 #include "quant/export_bnb.h"
 #include "quant/save.h"
 
 enum { MAX_CONFIG = 1 << 20 };
+
+static const char preprocessor_name[] = "preprocessor_config.json";
 
 /* Files of a checkpoint folder that are copied as they are. */
 static const char *const small_files[] = {
@@ -28,7 +31,7 @@ static const char *const small_files[] = {
     "chat_template.json",
     "chat_template.jinja",
     "generation_config.json",
-    "preprocessor_config.json",
+    preprocessor_name,
     "processor_config.json",
     "video_preprocessor_config.json",
 };
@@ -306,6 +309,20 @@ static int32_t *find_formats(const struct mmqi_folder *folder, bool *anew)
     return formats;
 }
 
+/* The source's config.json, with the settings of a tower from a folder of its own. */
+static int32_t read_config(char **text, size_t *size, const struct mmqi_model *source)
+{
+    char *own;
+    int32_t status = mmqi_file_read_all(text, size, source->store, "config.json", MAX_CONFIG);
+
+    if (status != MMQ_OK || !source->tower_store)
+        return status;
+    own = *text;
+    status = mmqi_tower_config(text, size, source, own, *size);
+    mmqi_free(own);
+    return status;
+}
+
 /* A source that has all that is packed already says so itself. */
 static int32_t write_config(const struct copying *c)
 {
@@ -316,18 +333,32 @@ static int32_t write_config(const struct copying *c)
     int32_t *formats = find_formats(c->folder, &anew);
     int32_t status = formats ? MMQ_OK : no_memory();
 
-    if (status == MMQ_OK && !anew)
-        status = mmqi_save_copy(c->folder->save, source->store, "config.json", c->buffer,
-                                c->buffer_bytes);
-    if (status == MMQ_OK && anew)
-        status = mmqi_file_read_all(&text, &size, source->store, "config.json", MAX_CONFIG);
+    if (status == MMQ_OK)
+        status = read_config(&text, &size, source);
     if (status == MMQ_OK && anew)
         status = mmqi_bnb_config(&config, &config_size, text, size, source, formats);
-    if (status == MMQ_OK && anew)
-        status = mmqi_save_text(c->folder->save, "config.json", config, config_size);
+    if (status == MMQ_OK)
+        status = mmqi_save_text(c->folder->save, "config.json", anew ? config : text,
+                                anew ? config_size : size);
     mmqi_free(formats);
     mmqi_free(config);
     mmqi_free(text);
+    return status;
+}
+
+/* Files that are copied as they are; a tower's folder tells how pictures are read. */
+static int32_t copy_small_files(const struct copying *c)
+{
+    const struct mmqi_model *source = c->folder->source;
+    int32_t status = MMQ_OK;
+
+    for (size_t i = 0; i < sizeof small_files / sizeof *small_files && status == MMQ_OK; i++) {
+        const bool of_tower =
+            source->tower_preprocessor && strcmp(small_files[i], preprocessor_name) == 0;
+
+        status = mmqi_save_copy(c->folder->save, of_tower ? source->tower_store : source->store,
+                                small_files[i], c->buffer, c->buffer_bytes);
+    }
     return status;
 }
 
@@ -346,10 +377,7 @@ int32_t mmqi_folder_copy(struct mmqi_folder *folder, void *buffer, size_t buffer
             status = write_block(&c, i);
     if (status == MMQ_OK)
         status = write_config(&c);
-    for (size_t i = 0; i < sizeof small_files / sizeof *small_files && status == MMQ_OK; i++)
-        status = mmqi_save_copy(folder->save, folder->source->store, small_files[i], buffer,
-                                buffer_bytes);
-    return status;
+    return status == MMQ_OK ? copy_small_files(&c) : status;
 }
 
 int32_t mmqi_folder_commit(struct mmqi_folder *folder)

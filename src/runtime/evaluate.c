@@ -59,7 +59,7 @@ static int32_t add_targets(struct mmqi_tokens *tokens, const struct mmqi_model *
                              "evaluate: target %zu is %d, outside the vocabulary of %d", i, (int)id,
                              (int)model->spec.vocab_size);
         if (i + 1 < options->n_targets)
-            status = mmqi_tokens_add(tokens, id);
+            status = mmqi_tokens_answer(tokens, id);
     }
     return status;
 }

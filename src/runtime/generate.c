@@ -222,7 +222,7 @@ static int32_t decode_here(struct generation *g)
     int32_t status = MMQ_OK;
 
     while (status == MMQ_OK && !g->ended) {
-        status = mmqi_tokens_add(&g->tokens, g->next);
+        status = mmqi_tokens_answer(&g->tokens, g->next);
         if (status == MMQ_OK)
             status = step(g);
         if (status == MMQ_OK)

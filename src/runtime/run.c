@@ -10,6 +10,7 @@
 #include "core/os.h"
 #include "core/status.h"
 #include "graph/op.h"
+#include "model/family.h"
 #include "runtime/session.h"
 
 /* ---- moving ---- */
@@ -62,14 +63,16 @@ struct course {
     const struct mmqi_plan *plan;
     const struct mmqi_route *route;
     struct mmqi_run run; /* rows and pictures; the rest is that of the leg in hand */
+    size_t image_first;  /* number of the picture's block where its IMAGE begins */
     bool is_decoder;
 };
 
-static float *bound_at(const struct mmqi_session_part *part, int32_t binding)
+static float *bound_at(const struct course *course, const struct mmqi_session_part *part,
+                       int32_t binding)
 {
     float *const bound[] = {
         [MMQI_BIND_PIXELS] = part->pixels,
-        [MMQI_BIND_IMAGE] = part->image,
+        [MMQI_BIND_IMAGE] = part->image ? part->image + course->image_first : NULL,
         [MMQI_BIND_LOGITS] = part->logits,
     };
 
@@ -84,13 +87,18 @@ static void enter_place(struct course *course, const struct mmqi_session *sessio
 
     run->arena = part->arena;
     for (int32_t i = MMQI_BIND_PIXELS; i <= MMQI_BIND_LOGITS; i++)
-        run->bound[i] = bound_at(part, i);
+        run->bound[i] = bound_at(course, part, i);
     run->index[MMQI_INDEX_IDS] = index->ids;
     run->index[MMQI_INDEX_POSITIONS] = index->positions;
     run->index[MMQI_INDEX_SLOTS] = index->slots;
     run->index[MMQI_INDEX_PLACE] = index->place;
     run->index[MMQI_INDEX_PICK] = index->pick;
+    run->index[MMQI_INDEX_ORDER] = index->order;
+    run->index[MMQI_INDEX_UNDO] = index->undo;
+    run->index[MMQI_INDEX_TAPS] = index->taps;
+    run->tap_weights = index->tap_weights;
     run->spans = index->spans;
+    run->window_spans = index->window_spans;
     run->kv = course->is_decoder ? part->kv_layers : NULL;
     run->weights = session->model->placed[place].weights;
 }
@@ -102,7 +110,7 @@ static void *value_at(const struct course *course, const struct mmqi_session_par
 
     if (v->kind == MMQI_VALUE_ARENA)
         return (char *)part->arena + mmqi_plan_offset(course->plan, value);
-    return bound_at(part, v->binding);
+    return bound_at(course, part, v->binding);
 }
 
 static int32_t bring(const struct course *course, struct mmqi_session *session, int32_t place,
@@ -169,62 +177,133 @@ static int32_t move_pixels(struct mmqi_session *session, const float *pixels, si
     return status;
 }
 
-/* Pixels onto the device; session->picture tells their size. */
-static int32_t upload_pixels(struct mmqi_session *session, const struct mmqi_image *image)
+/* What becomes of the picture, into session->picture, ready for its views to be drawn; of a video
+ * no drawing is made. */
+static int32_t open_picture(struct mmqi_drawing **drawing, struct mmqi_session *session,
+                            const struct mmqi_image *image)
 {
     struct mmqi_picture *picture = &session->picture;
-    int32_t width, height, status;
-    float *pixels = NULL;
+    int32_t status = mmqi_model_measure_image(picture, session->model, image);
 
-    status = mmqi_model_measure(picture, session->model, image->width, image->height);
-    if (status == MMQ_OK && picture->rows > session->layout.image_rows)
+    *drawing = NULL;
+    if (status == MMQ_OK && (picture->rows > session->layout.image_rows ||
+                             picture->made_rows > session->layout.greatest.made_rows))
         status = mmqi_fail(MMQ_ERR_INTERNAL, "session: a picture of %d rows went by",
                            (int)picture->rows);
+    if (status != MMQ_OK || image->frames)
+        return status;
+    return mmqi_drawing_create(drawing, &picture->views, &session->model->spec.recipe, image);
+}
+
+static int32_t upload_tower_index(struct mmqi_session *session, const struct mmqi_view *view,
+                                  const struct mmqi_view_rows *count)
+{
+    const struct mmqi_model *model = session->model;
+    const struct mmqi_index_shape shape = mmqi_tower_index_shape(&model->spec, count);
+    size_t begin, size = mmqi_session_place_index(session, &shape, &begin);
+
+    mmqi_tower_fill_index(&session->host_index, &model->spec, count);
+    if (model->family->patch_ids)
+        model->family->patch_ids(session->host_index.ids, model, view);
+    return upload_index(session, model->vision, model->split.vision, begin, size);
+}
+
+/* Numbers that the pixels of a view are. */
+static size_t view_numbers(const struct mmqi_picture *picture, const struct mmqi_view *view)
+{
+    size_t planes = picture->frames > 0 ? 3 * (size_t)picture->frames : 3;
+
+    return planes * (size_t)view->width * (size_t)view->height;
+}
+
+/* One view through the tower, to row `first` of the picture's block. */
+static int32_t run_view(struct mmqi_session *session, const struct mmqi_view *view,
+                        const float *pixels, int32_t first, const struct mmqi_watch *watch)
+{
+    const struct mmqi_model *model = session->model;
+    struct mmqi_view_rows count;
+    struct course course = {
+        .graph = model->vision,
+        .plan = session->layout.vision,
+        .route = &session->layout.vision_route,
+        .image_first = (size_t)first * (size_t)model->spec.image_width,
+    };
+    int32_t status;
+
+    mmqi_view_count(&count, &model->spec, view);
+    status = move_pixels(session, pixels, view_numbers(&session->picture, view) * sizeof *pixels);
+    if (status == MMQ_OK)
+        status = upload_tower_index(session, view, &count);
     if (status != MMQ_OK)
         return status;
-    status = mmqi_preprocess(&pixels, &width, &height, &session->model->spec.recipe, image);
-    if (status == MMQ_OK)
-        status = move_pixels(session, pixels, (size_t)width * (size_t)height * 3 * sizeof *pixels);
-    mmqi_free(pixels);
+    course.run.rows[MMQI_ROWS_MAIN] = count.patches;
+    course.run.rows[MMQI_ROWS_IMAGE] = count.rows;
+    course.run.picture_height = view->height;
+    course.run.picture_width = view->width;
+    course.run.picture_frames = session->picture.frames;
+    return run_course(&course, session, mmqi_graph_n_segments(model->vision), watch);
+}
+
+/* Of the greatest view. */
+static size_t most_pixels(const struct mmqi_views *views)
+{
+    size_t most = 0;
+
+    for (int32_t k = 0; k < views->n; k++) {
+        size_t pixels = (size_t)views->view[k].width * (size_t)views->view[k].height;
+
+        most = pixels > most ? pixels : most;
+    }
+    return most;
+}
+
+/* A video, view after view: only the frames of one are pixels at a time. */
+static int32_t run_groups(struct mmqi_session *session, const struct mmqi_image *video,
+                          const struct mmqi_watch *watch)
+{
+    const struct mmqi_spec *spec = &session->model->spec;
+    const struct mmqi_views *views = &session->picture.views;
+    int32_t rows = session->picture.made_rows / views->n, status = MMQ_OK;
+    float *pixels;
+
+    for (int32_t k = 0; k < views->n && status == MMQ_OK; k++) {
+        status = mmqi_preprocess_group(&pixels, views, k, &spec->video_recipe, video);
+        if (status == MMQ_OK)
+            status = run_view(session, &views->view[k], pixels, k * rows, watch);
+        mmqi_free(pixels);
+    }
     return status;
 }
 
-/* Row and column of each patch, in the order in which the patches op cuts them. */
-static void fill_patch_positions(int32_t *positions, const struct mmqi_spec *spec,
-                                 const struct mmqi_picture *picture)
+/* View after view. */
+static int32_t run_views(struct mmqi_session *session, const struct mmqi_drawing *drawing,
+                         const struct mmqi_watch *watch)
 {
-    int32_t merge = spec->merge, in_square = merge * merge, square, inside;
+    const struct mmqi_views *views = &session->picture.views;
+    size_t most = most_pixels(views);
+    float *values = mmqi_alloc_array(most, 3 * sizeof *values);
+    struct mmqi_view_rows count;
+    int32_t first = 0, status = MMQ_OK;
 
-    for (int32_t i = 0; i < picture->patches; i++) {
-        square = i / in_square;
-        inside = i % in_square;
-        positions[2 * i] = square / picture->across * merge + inside / merge;
-        positions[2 * i + 1] = square % picture->across * merge + inside % merge;
+    if (!values)
+        status = mmqi_fail(MMQ_ERR_NOMEM, "session: no memory for 3 x %zu values", most);
+    for (int32_t k = 0; k < views->n && status == MMQ_OK; k++) {
+        status = mmqi_drawing_view(drawing, k, values);
+        if (status == MMQ_OK)
+            status = run_view(session, &views->view[k], values, first, watch);
+        mmqi_view_count(&count, &session->model->spec, &views->view[k]);
+        first += count.rows;
     }
+    mmqi_free(values);
+    return status;
 }
 
-/* Every row of the tower sees every row of its picture. */
-static int32_t upload_tower_index(struct mmqi_session *session)
-{
-    const struct mmqi_spec *spec = &session->model->spec;
-    int32_t rows = session->picture.tower_rows;
-    size_t begin, size = mmqi_session_place_index(session, rows, spec->tower_axes, &begin);
-
-    for (int32_t i = 0; i < rows; i++) {
-        session->host_index.slots[i] = i;
-        session->host_index.spans[i] = (struct mmqi_span){0, rows};
-    }
-    if (spec->tower_axes == 2)
-        fill_patch_positions(session->host_index.positions, spec, &session->picture);
-    return upload_index(session, session->model->vision, session->model->split.vision, begin, size);
-}
-
-/* The picture's rows, from where the tower made them to where they are placed. */
+/* The picture's block, from where the tower made it to where its rows are placed. */
 static int32_t move_image(struct mmqi_session *session)
 {
     int32_t from = session->layout.image_from, status = MMQ_OK;
-    size_t size =
-        (size_t)session->picture.rows * (size_t)session->model->spec.hidden * sizeof(float);
+    size_t size = (size_t)session->picture.made_rows * (size_t)session->model->spec.image_width *
+                  sizeof(float);
 
     for (int32_t i = 0; i < session->layout.n_places && status == MMQ_OK; i++)
         if (i != from && session->parts[i].image)
@@ -239,37 +318,27 @@ int32_t mmqi_session_read_image(struct mmqi_session *session, float *dst)
     const struct mmqi_place *at = &session->host->place[from].at;
 
     return at->backend->download(at->device, dst, session->parts[from].image,
-                                 (size_t)session->picture.rows *
-                                     (size_t)session->model->spec.hidden * sizeof *dst);
+                                 (size_t)session->picture.made_rows *
+                                     (size_t)session->model->spec.image_width * sizeof *dst);
 }
 
 int32_t mmqi_session_encode(struct mmqi_session *session, int32_t picture,
                             const struct mmqi_watch *watch)
 {
-    const struct mmqi_model *model = session->model;
-    struct course course = {
-        .graph = model->vision,
-        .plan = session->layout.vision,
-        .route = &session->layout.vision_route,
-    };
-    int32_t status;
     uint64_t begin = mmqi_os_nanoseconds();
+    struct mmqi_drawing *drawing;
+    int32_t status;
 
     if (session->encoded == picture)
         return MMQ_OK;
     session->encoded = -1;
-    status = upload_pixels(session, session->pictures[picture]);
+    status = open_picture(&drawing, session, session->pictures[picture]);
     if (status == MMQ_OK)
-        status = upload_tower_index(session);
-    if (status != MMQ_OK)
-        return status;
-    course.run.rows[MMQI_ROWS_MAIN] = session->picture.patches;
-    course.run.rows[MMQI_ROWS_IMAGE] = session->picture.rows;
-    course.run.picture_height = session->picture.height;
-    course.run.picture_width = session->picture.width;
-    status = run_course(&course, session, mmqi_graph_n_segments(model->vision), watch);
+        status = drawing ? run_views(session, drawing, watch)
+                         : run_groups(session, session->pictures[picture], watch);
     if (status == MMQ_OK)
         status = move_image(session);
+    mmqi_drawing_free(drawing);
     if (status != MMQ_OK)
         return status;
     session->encoded = picture;
@@ -311,10 +380,11 @@ static int32_t upload_chunk_index(struct mmqi_session *session, const struct mmq
 {
     struct mmqi_session_index *index = &session->host_index;
     int32_t n_axes = session->model->spec.rope_axes, n = session->n_tokens, i;
-    size_t begin, size = mmqi_session_place_index(session, rows, n_axes, &begin);
+    const struct mmqi_index_shape shape = {.rows = rows, .n_axes = n_axes};
+    size_t begin, size = mmqi_session_place_index(session, &shape, &begin);
 
     for (i = 0; i < rows; i++) {
-        index->ids[i] = tokens[i].id;
+        index->ids[i] = tokens[i].picture < 0 ? tokens[i].id : 0; /* rows of pictures replace it */
         memcpy(index->positions + (size_t)i * (size_t)n_axes, tokens[i].position,
                (size_t)n_axes * sizeof(int32_t));
         index->slots[i] = n + i;
@@ -340,7 +410,7 @@ static struct course decoder_course(const struct mmqi_session *session, int32_t 
 
     course.run.rows[MMQI_ROWS_MAIN] = rows;
     course.run.rows[MMQI_ROWS_PICK] = n_pick;
-    course.run.rows[MMQI_ROWS_IMAGE] = session->encoded >= 0 ? session->picture.rows : 0;
+    course.run.rows[MMQI_ROWS_IMAGE] = session->encoded >= 0 ? session->picture.made_rows : 0;
     return course;
 }
 

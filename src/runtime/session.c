@@ -47,11 +47,11 @@ static int32_t plan_graphs(struct mmqi_session_layout *layout, const struct mmqi
     int64_t tower[MMQI_N_SYMBOLS] = {0}, decoder[MMQI_N_SYMBOLS] = {0};
     int32_t status;
 
-    tower[MMQI_ROWS_MAIN] = layout->greatest.patches;
-    tower[MMQI_ROWS_IMAGE] = layout->greatest.rows;
+    tower[MMQI_ROWS_MAIN] = layout->greatest.view.patches;
+    tower[MMQI_ROWS_IMAGE] = layout->greatest.view.rows;
     decoder[MMQI_ROWS_MAIN] = layout->chunk;
     decoder[MMQI_ROWS_PICK] = layout->chunk < MMQI_MAX_PICK ? layout->chunk : MMQI_MAX_PICK;
-    decoder[MMQI_ROWS_IMAGE] = layout->greatest.rows;
+    decoder[MMQI_ROWS_IMAGE] = layout->greatest.made_rows;
     status = mmqi_plan_create(&layout->vision, model->vision, tower);
     if (status == MMQ_OK)
         status = mmqi_plan_create(&layout->language, model->language, decoder);
@@ -62,25 +62,41 @@ static int32_t plan_graphs(struct mmqi_session_layout *layout, const struct mmqi
     return status;
 }
 
-/* int32 elements of the index block for a run of `n_rows` rows, and where each array begins in
- * `base` (NULL: sizes only). */
-static uint64_t place_index(struct mmqi_session_index *index, int32_t *base,
-                            const struct mmqi_session_layout *layout, int32_t n_rows,
-                            int32_t n_axes)
+/* An array of n elements at *at of the block, which goes on behind it; NULL for none. */
+static int32_t *next_array(int32_t *base, uint64_t *at, uint64_t n)
 {
-    uint64_t rows = (uint64_t)round_up(n_rows, 16), at = 0;
+    int32_t *array = n > 0 && base ? base + *at : NULL;
 
-    index->table = base + at, at += (uint64_t)round_up(layout->n_pages, 16);
-    index->ids = base + at, at += rows;
-    index->positions = base + at, at += rows * (uint64_t)n_axes;
-    index->slots = base + at, at += rows;
-    index->place = base + at, at += rows;
-    index->spans = (struct mmqi_span *)(base + at), at += 2 * rows;
-    index->pick = base + at, at += MMQI_MAX_PICK;
+    *at += n;
+    return array;
+}
+
+/* int32 elements of the index block for a run, and where each array begins in `base` (NULL: sizes
+ * only). */
+static uint64_t place_index(struct mmqi_session_index *index, int32_t *base,
+                            const struct mmqi_session_layout *layout,
+                            const struct mmqi_index_shape *shape)
+{
+    uint64_t rows = (uint64_t)round_up(shape->rows, 16), at = 0;
+    uint64_t squares = (uint64_t)round_up(shape->squares, 16);
+    uint64_t taps = (uint64_t)round_up(shape->taps, 16) * MMQI_TAPS;
+
+    index->table = next_array(base, &at, (uint64_t)round_up(layout->n_pages, 16));
+    index->ids = next_array(base, &at, rows);
+    index->positions = next_array(base, &at, rows * (uint64_t)shape->n_axes);
+    index->slots = next_array(base, &at, rows);
+    index->place = next_array(base, &at, rows);
+    index->spans = (struct mmqi_span *)next_array(base, &at, 2 * rows);
+    index->window_spans = (struct mmqi_span *)next_array(base, &at, squares > 0 ? 2 * rows : 0);
+    index->order = next_array(base, &at, squares);
+    index->undo = next_array(base, &at, squares);
+    index->taps = next_array(base, &at, taps);
+    index->tap_weights = (float *)(void *)next_array(base, &at, taps);
+    index->pick = next_array(base, &at, MMQI_MAX_PICK);
     return at;
 }
 
-size_t mmqi_session_place_index(struct mmqi_session *session, int32_t rows, int32_t n_axes,
+size_t mmqi_session_place_index(struct mmqi_session *session, const struct mmqi_index_shape *shape,
                                 size_t *begin)
 {
     const struct mmqi_session_layout *layout = &session->layout;
@@ -88,9 +104,8 @@ size_t mmqi_session_place_index(struct mmqi_session *session, int32_t rows, int3
 
     for (int32_t i = 0; i < layout->n_places; i++)
         if (session->parts[i].index_block)
-            place_index(&session->parts[i].index, session->parts[i].index_block, layout, rows,
-                        n_axes);
-    end = place_index(&session->host_index, session->host_block, layout, rows, n_axes);
+            place_index(&session->parts[i].index, session->parts[i].index_block, layout, shape);
+    end = place_index(&session->host_index, session->host_block, layout, shape);
     *begin = 4 * (size_t)(session->host_index.ids - session->host_index.table);
     return 4 * (size_t)end - *begin;
 }
@@ -118,6 +133,9 @@ struct sizes {
 static void find_sizes(struct sizes *s, const struct mmqi_session_layout *layout,
                        const struct mmqi_spec *spec)
 {
+    const struct mmqi_greatest *greatest = &layout->greatest;
+    const struct mmqi_index_shape rows = {.rows = layout->chunk, .n_axes = spec->rope_axes};
+    const struct mmqi_index_shape tower = mmqi_tower_index_shape(spec, &greatest->view);
     struct mmqi_session_index index;
     uint64_t chunk;
 
@@ -125,12 +143,12 @@ static void find_sizes(struct sizes *s, const struct mmqi_session_layout *layout
     s->layer = product(2 * MMQI_PAGE_ROWS, (uint64_t)spec->n_kv_heads, (uint64_t)spec->head_dim, 4,
                        &s->wrapped);
     s->layer = product(s->layer, (uint64_t)layout->n_pages, 1, 1, &s->wrapped);
-    s->pixels = product(3 * (uint64_t)layout->greatest.patches, (uint64_t)spec->patch,
-                        (uint64_t)spec->patch, 4, &s->wrapped);
-    s->image = product((uint64_t)layout->greatest.rows, (uint64_t)spec->hidden, 4, 1, &s->wrapped);
+    s->pixels = product(3, (uint64_t)greatest->pixels, 4, 1, &s->wrapped);
+    s->image =
+        product((uint64_t)greatest->made_rows, (uint64_t)spec->image_width, 4, 1, &s->wrapped);
     s->logits = product(MMQI_MAX_PICK, (uint64_t)spec->vocab_size, 4, 1, &s->wrapped);
-    s->index = 4 * place_index(&index, NULL, layout, layout->greatest.tower_rows, spec->tower_axes);
-    chunk = 4 * place_index(&index, NULL, layout, layout->chunk, spec->rope_axes);
+    s->index = 4 * place_index(&index, NULL, layout, &tower);
+    chunk = 4 * place_index(&index, NULL, layout, &rows);
     if (chunk > s->index)
         s->index = chunk;
 }
@@ -427,6 +445,7 @@ static void total_bytes(uint64_t bytes[MMQI_MAX_PLACES], const struct mmqi_sessi
 /* Device memory, and what lies in it from the beginning. */
 static int32_t make_parts(struct mmqi_session *session)
 {
+    const struct mmqi_index_shape one = {.rows = 1, .n_axes = session->model->spec.rope_axes};
     int32_t n = session->layout.n_places, status = take_host_memory(session);
     size_t begin;
 
@@ -434,7 +453,7 @@ static int32_t make_parts(struct mmqi_session *session)
         status = take_device_memory(session, i);
     if (status != MMQ_OK)
         return status;
-    mmqi_session_place_index(session, 1, session->model->spec.rope_axes, &begin);
+    mmqi_session_place_index(session, &one, &begin);
     for (int32_t i = 0; i < n && status == MMQ_OK; i++)
         status = fill_table(session, i);
     return status;
@@ -511,14 +530,20 @@ void mmqi_session_truncate(struct mmqi_session *session, int32_t length)
     drop_pictures(session);
 }
 
+/* Both lists count their pictures from 0 in order of appearance. `n_same` pictures are known to be
+ * the same; the first row of one more compares its pixels. */
 static bool tokens_equal(const struct mmqi_session *session, struct mmqi_token have,
-                         struct mmqi_token want, struct mmqi_image *const *images)
+                         struct mmqi_token want, struct mmqi_image *const *images, int32_t *n_same)
 {
-    if (have.id != want.id || have.row != want.row || (have.picture < 0) != (want.picture < 0))
+    if (have.id != want.id || have.row != want.row || have.picture != want.picture ||
+        memcmp(have.position, want.position, sizeof have.position) != 0)
         return false;
-    /* Row 0 compared the pixels; later rows of a picture follow it in both. */
-    return want.picture < 0 || want.row > 0 ||
-           mmqi_image_equal(session->pictures[have.picture], images[want.picture]);
+    if (want.picture < *n_same)
+        return true;
+    if (!mmqi_image_equal(session->pictures[have.picture], images[want.picture]))
+        return false;
+    *n_same = want.picture + 1;
+    return true;
 }
 
 /* Hold the prompt's pictures from `first` on; their index in the session is n_pictures before + i.
@@ -552,7 +577,7 @@ int32_t mmqi_session_tokens(struct mmqi_tokens *tokens, const struct mmqi_sessio
 
     for (size_t i = 0; i < prompt->n_images; i++) {
         image = prompt->images[i];
-        status = mmqi_model_measure(&picture, session->model, image->width, image->height);
+        status = mmqi_model_measure_image(&picture, session->model, image);
         if (status != MMQ_OK)
             return status;
         if (picture.rows > layout->context)
@@ -578,6 +603,7 @@ int32_t mmqi_session_match(struct mmqi_session *session, struct mmqi_tokens *tok
                            int32_t *kept)
 {
     size_t n = 0, i, most = (size_t)session->n_tokens;
+    int32_t n_same = 0;
 
     *kept = 0;
     if (tokens->n > (size_t)session->layout.context)
@@ -587,11 +613,11 @@ int32_t mmqi_session_match(struct mmqi_session *session, struct mmqi_tokens *tok
         most = tokens->n;
     if (most > max_keep)
         most = max_keep;
-    while (n < most && tokens_equal(session, session->tokens[n], tokens->data[n], images))
+    while (n < most && tokens_equal(session, session->tokens[n], tokens->data[n], images, &n_same))
         n++;
     mmqi_session_truncate(session, (int32_t)n);
     *kept = (int32_t)n;
-    /* Kept pictures have the same index in both: both lists count from 0 in order of appearance. */
+    /* Kept pictures have the same index in both lists. */
     if (n_images <= (size_t)session->n_pictures)
         return MMQ_OK;
     i = (size_t)session->n_pictures;

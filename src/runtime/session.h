@@ -47,7 +47,7 @@ struct mmqi_session_layout {
     int32_t context, chunk, n_pages;
     int32_t mode;       /* enum mmqi_mode: fast where any place has it */
     int32_t image_rows; /* pictures of more are refused */
-    struct mmqi_picture greatest;
+    struct mmqi_greatest greatest;
     struct mmqi_plan *vision, *language;
     struct mmqi_route vision_route, language_route;
     int32_t n_places;
@@ -64,11 +64,21 @@ int32_t mmqi_session_layout(struct mmqi_session_layout *layout, const struct mmq
                             const struct mmqi_session_options *options);
 void mmqi_session_layout_clear(struct mmqi_session_layout *layout);
 
+/* What the arrays of a run are for. */
+struct mmqi_index_shape {
+    int32_t rows, n_axes;
+    int32_t squares; /* of a tower with windows; else 0 */
+    int32_t taps;    /* rows with taps: all of a tower's that interpolates positions; else 0 */
+};
+
 /* Index arrays in one device block; the same order in the host's copy. The page table comes first
- * and stays; the others lie close together for the rows of one run, which uploads them alone. */
+ * and stays; the others lie close together for the rows of one run, which uploads them alone.
+ * NULL for those that a run of this shape has not. */
 struct mmqi_session_index {
     int32_t *ids, *positions, *slots, *place, *pick, *table;
-    struct mmqi_span *spans;
+    int32_t *order, *undo, *taps;
+    struct mmqi_span *spans, *window_spans;
+    float *tap_weights;
 };
 
 /* At one place, in memory of its device; NULL where the layout has no bytes. */
@@ -95,7 +105,7 @@ struct mmqi_session {
     struct mmqi_image **pictures; /* that tokens refer to; counted */
     int32_t n_pictures, pictures_capacity;
     int32_t encoded;             /* the picture whose rows lie in the parts' `image`; -1: none */
-    struct mmqi_picture picture; /* its sizes */
+    struct mmqi_picture picture; /* what it is */
     int32_t n_encoded;           /* pictures that went through the tower, ever */
     uint64_t encode_ns;          /* that they took, preprocessing included */
 };
@@ -118,10 +128,16 @@ void mmqi_session_truncate(struct mmqi_session *session, int32_t length);
 int32_t mmqi_session_tokens(struct mmqi_tokens *tokens, const struct mmqi_session *session,
                             const struct mmqi_prompt *prompt);
 
-/* Where the arrays of a run of `rows` rows with positions on `n_axes` axes lie, in every block; the
- * bytes to upload from *begin of the block on. */
-size_t mmqi_session_place_index(struct mmqi_session *session, int32_t rows, int32_t n_axes,
+/* Where the arrays of a run lie, in every block; the bytes to upload from *begin of the block
+ * on. */
+size_t mmqi_session_place_index(struct mmqi_session *session, const struct mmqi_index_shape *shape,
                                 size_t *begin);
+
+/* tower.c: of a view through the tower, and what its arrays say. */
+struct mmqi_index_shape mmqi_tower_index_shape(const struct mmqi_spec *spec,
+                                               const struct mmqi_view_rows *view);
+void mmqi_tower_fill_index(const struct mmqi_session_index *index, const struct mmqi_spec *spec,
+                           const struct mmqi_view_rows *view);
 
 /* How a run of rows is watched; zero: not at all. */
 struct mmqi_watch {
@@ -147,7 +163,8 @@ int32_t mmqi_session_match(struct mmqi_session *session, struct mmqi_tokens *tok
 int32_t mmqi_session_encode(struct mmqi_session *session, int32_t picture,
                             const struct mmqi_watch *watch);
 
-/* The rows that mmqi_session_encode() made last, to `dst` [picture.rows, hidden] on the host. */
+/* The block that mmqi_session_encode() made last, to `dst` [picture.made_rows, image_width] on the
+ * host. */
 int32_t mmqi_session_read_image(struct mmqi_session *session, float *dst);
 
 /*

@@ -4,6 +4,7 @@
 
 #include "core/mem.h"
 #include "core/status.h"
+#include "text/mark.h"
 #include "text/utf8.h"
 
 int32_t mmqi_added_add(struct mmqi_added *added, const char *name, const char *text, size_t size,
@@ -128,12 +129,16 @@ static int32_t take_match(const struct mmqi_added *added, struct mmqi_segments *
 }
 
 int32_t mmqi_added_split(const struct mmqi_added *added, const struct mmqi_matcher *matcher,
-                         struct mmqi_segments *segments, const char *text, size_t size, bool plain)
+                         struct mmqi_segments *segments, const char *text, size_t size, bool plain,
+                         const struct mmqi_marks *marks)
 {
     size_t end = 0, spaces_end = 0, i;
-    int32_t status = mmqi_matcher_find(matcher, &segments->matches, text, size);
+    int32_t status = mmqi_matcher_find_all(matcher, &segments->matches, text, size);
     const struct mmqi_match *match = segments->matches.list;
 
+    if (status == MMQ_OK && marks)
+        mmqi_marks_drop(marks, &segments->matches);
+    mmqi_matches_keep_leftmost(&segments->matches);
     segments->n = 0;
     for (i = 0; i < segments->matches.n && status == MMQ_OK; i++, match++)
         if (!plain || !(added->flags[match->value] & MMQI_ADDED_SPECIAL))
@@ -158,5 +163,6 @@ void mmqi_added_free(struct mmqi_added *added)
     mmqi_free(added->flags);
     mmqi_matcher_free(&added->raw);
     mmqi_matcher_free(&added->normalized);
+    mmqi_matcher_free(&added->special);
     memset(added, 0, sizeof *added);
 }

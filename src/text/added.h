@@ -25,7 +25,10 @@ struct mmqi_added {
     uint8_t *flags; /* by id, as many as `vocab` has capacity for; NULL before the first token */
     size_t n_flags;
     struct mmqi_matcher raw, normalized;
+    struct mmqi_matcher special; /* the special ones of both kinds, as they are spelled */
 };
+
+struct mmqi_marks;
 
 /* Part of a text: an added token, or what lies between two of them (id -1; never empty). */
 struct mmqi_segment {
@@ -44,10 +47,11 @@ int32_t mmqi_added_add(struct mmqi_added *added, const char *name, const char *t
                        int64_t id, uint8_t flags);
 uint8_t mmqi_added_flags(const struct mmqi_added *added, int32_t id); /* 0 for other ids */
 
-/* Cut `text` at the tokens that `matcher` (one of the two) finds; `plain`: special ones stay text.
- */
+/* Cut `text` at the tokens that `matcher` (one of the first two) finds. `plain`: special ones stay
+ * text; so does a place with a mark (`marks` may be NULL). */
 int32_t mmqi_added_split(const struct mmqi_added *added, const struct mmqi_matcher *matcher,
-                         struct mmqi_segments *segments, const char *text, size_t size, bool plain);
+                         struct mmqi_segments *segments, const char *text, size_t size, bool plain,
+                         const struct mmqi_marks *marks);
 void mmqi_segments_free(struct mmqi_segments *segments);
 void mmqi_added_free(struct mmqi_added *added);
 

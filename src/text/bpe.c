@@ -1,5 +1,6 @@
 #include "text/bpe.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/mem.h"
@@ -26,16 +27,6 @@ static struct mmqi_bpe_pair *pair_slot(const struct mmqi_bpe *bpe, int32_t left,
            (bpe->pairs[at].left != left || bpe->pairs[at].right != right))
         at = (at + 1) & (bpe->n_slots - 1);
     return &bpe->pairs[at];
-}
-
-static uint32_t pair_rank(const struct mmqi_bpe *bpe, int32_t left, int32_t right)
-{
-    const struct mmqi_bpe_pair *pair;
-
-    if (bpe->n_slots == 0)
-        return MMQI_NO_RANK;
-    pair = pair_slot(bpe, left, right);
-    return pair->left >= 0 ? pair->rank : MMQI_NO_RANK;
 }
 
 /* The slot for a new pair or the one it has already; NULL when its chain is too long. */
@@ -97,21 +88,25 @@ static int32_t find_union(const struct mmqi_bpe *bpe, const char *left, size_t l
     return id;
 }
 
-static int32_t next_rank(struct mmqi_bpe *bpe, const char *name, int32_t id)
+static int32_t add_pair(struct mmqi_bpe *bpe, const char *name, int32_t left, int32_t right,
+                        int32_t joined, uint32_t rank)
 {
-    size_t capacity = bpe->capacity ? bpe->capacity * 2 : 1024;
-    int32_t *merged;
+    struct mmqi_bpe_pair *slot;
+    int32_t status = MMQ_OK;
 
-    if (bpe->n_ranks > MMQI_MAX_ID)
+    if (rank > MMQI_MAX_ID)
         return mmqi_fail(MMQ_ERR_LIMIT, "%s: more than %d merges", name, MMQI_MAX_ID);
-    if (bpe->n_ranks == bpe->capacity) {
-        merged = mmqi_realloc_array(bpe->merged, capacity, sizeof *merged);
-        if (!merged)
-            return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the merges", name);
-        bpe->merged = merged;
-        bpe->capacity = capacity;
-    }
-    bpe->merged[bpe->n_ranks++] = id;
+    if ((bpe->n_pairs + 1) * 2 > bpe->n_slots)
+        status = grow_pairs(bpe, name);
+    if (status != MMQ_OK)
+        return status;
+    slot = bounded_slot(bpe, left, right);
+    if (!slot)
+        return mmqi_fail(MMQ_ERR_LIMIT, "%s: the merges collide", name);
+    bpe->n_pairs += slot->left < 0;
+    *slot = (struct mmqi_bpe_pair){left, right, rank, joined}; /* of two the last counts */
+    if (rank >= bpe->n_ranks)
+        bpe->n_ranks = (size_t)rank + 1;
     return MMQ_OK;
 }
 
@@ -119,8 +114,7 @@ int32_t mmqi_bpe_add_merge(struct mmqi_bpe *bpe, const char *name, const char *l
                            size_t left_size, const char *right, size_t right_size)
 {
     int32_t left_id = mmqi_vocab_find(&bpe->vocab, left, left_size);
-    int32_t right_id = mmqi_vocab_find(&bpe->vocab, right, right_size), id, status;
-    struct mmqi_bpe_pair *slot;
+    int32_t right_id = mmqi_vocab_find(&bpe->vocab, right, right_size), id;
     bool no_memory = false;
 
     if (left_id < 0 || right_id < 0)
@@ -133,19 +127,18 @@ int32_t mmqi_bpe_add_merge(struct mmqi_bpe *bpe, const char *name, const char *l
     if (id < 0)
         return mmqi_fail(MMQ_ERR_FORMAT, "%s: merge %zu: '%.*s%.*s' is not in the vocabulary", name,
                          bpe->n_ranks, (int)left_size, left, (int)right_size, right);
-    status = next_rank(bpe, name, id);
-    if (status == MMQ_OK && (bpe->n_pairs + 1) * 2 > bpe->n_slots)
-        status = grow_pairs(bpe, name);
-    if (status != MMQ_OK)
-        return status;
-    slot = bounded_slot(bpe, left_id, right_id);
-    if (!slot)
-        return mmqi_fail(MMQ_ERR_LIMIT, "%s: the merges collide", name);
-    bpe->n_pairs += slot->left < 0;
-    slot->left = left_id;
-    slot->right = right_id;
-    slot->rank = (uint32_t)bpe->n_ranks - 1; /* of a pair given twice the last counts */
-    return MMQ_OK;
+    return add_pair(bpe, name, left_id, right_id, id, (uint32_t)bpe->n_ranks);
+}
+
+/* The id of a character's symbol, by its text. */
+static int32_t look_up(const struct mmqi_bpe *bpe, const char *text, size_t size)
+{
+    int32_t id = mmqi_vocab_find(&bpe->vocab, text, size);
+
+    if (id >= 0 || bpe->lone.n_ids == 0)
+        return id;
+    id = mmqi_vocab_find(&bpe->lone, text, size);
+    return id < 0 ? -1 : bpe->first_lone + id;
 }
 
 void mmqi_bpe_seal(struct mmqi_bpe *bpe)
@@ -156,7 +149,7 @@ void mmqi_bpe_seal(struct mmqi_bpe *bpe)
     int i;
 
     for (code = 0; code < MMQI_BPE_DIRECT; code++)
-        bpe->direct[code] = mmqi_vocab_find(&bpe->vocab, text, mmqi_utf8_encode(text, code));
+        bpe->direct[code] = look_up(bpe, text, mmqi_utf8_encode(text, code));
     for (i = 0; i < 256; i++) {
         byte[3] = digits[i >> 4];
         byte[4] = digits[i & 15];
@@ -167,8 +160,8 @@ void mmqi_bpe_seal(struct mmqi_bpe *bpe)
 void mmqi_bpe_free(struct mmqi_bpe *bpe)
 {
     mmqi_vocab_free(&bpe->vocab);
+    mmqi_vocab_free(&bpe->lone);
     mmqi_free(bpe->pairs);
-    mmqi_free(bpe->merged);
     memset(bpe, 0, sizeof *bpe);
 }
 
@@ -185,19 +178,20 @@ static void add_symbol(struct mmqi_bpe_work *work, int32_t id)
     work->n++;
 }
 
-/* The bytes of a character that has no token, as byte tokens; false unless there are all of them.
- */
-static bool add_bytes(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work, const char *text,
-                      size_t size)
+/* Is there a token for each byte of a character that has none? */
+static bool has_bytes(const struct mmqi_bpe *bpe, const char *text, size_t size)
 {
-    size_t i;
-
-    for (i = 0; i < size; i++)
+    for (size_t i = 0; i < size; i++)
         if (bpe->bytes[(unsigned char)text[i]] < 0)
             return false;
-    for (i = 0; i < size; i++)
-        add_symbol(work, bpe->bytes[(unsigned char)text[i]]);
-    return true;
+    return bpe->byte_fallback;
+}
+
+/* The id of a character's symbol, -1 when it has none. */
+static int32_t find_character(const struct mmqi_bpe *bpe, int32_t code, const char *text,
+                              size_t size)
+{
+    return code >= 0 && code < MMQI_BPE_DIRECT ? bpe->direct[code] : look_up(bpe, text, size);
 }
 
 /*
@@ -210,16 +204,18 @@ static int32_t split_word(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work
                           size_t size)
 {
     bool pending = false;
-    size_t at, length;
+    size_t at, length, i;
     int32_t code, id;
 
     work->n = 0;
     for (at = 0; at < size; at += length) {
         code = mmqi_utf8_decode(text + at, size - at, &length);
-        id = code >= 0 && code < MMQI_BPE_DIRECT ? bpe->direct[code]
-                                                 : mmqi_vocab_find(&bpe->vocab, text + at, length);
-        if (id < 0 && bpe->byte_fallback && add_bytes(bpe, work, text + at, length))
+        id = find_character(bpe, code, text + at, length);
+        if (id < 0 && has_bytes(bpe, text + at, length)) {
+            for (i = 0; i < length; i++)
+                add_symbol(work, bpe->bytes[(unsigned char)text[at + i]]);
             continue;
+        }
         if (id < 0 && bpe->unk == MMQI_BPE_NO_UNK)
             continue;
         if (id < 0 && bpe->unk == MMQI_BPE_LOST_UNK)
@@ -244,23 +240,26 @@ static int32_t split_word(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work
 static bool requeue(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work, int32_t at)
 {
     struct mmqi_symbol *symbols = work->symbols;
-    uint32_t rank;
+    const struct mmqi_bpe_pair *pair;
 
     mmqi_merge_queue_drop(work->queue, symbols, at);
     if (symbols[at].next < 0)
         return true;
-    rank = pair_rank(bpe, symbols[at].id, symbols[symbols[at].next].id);
-    return rank == MMQI_NO_RANK || mmqi_merge_queue_put(work->queue, symbols, at, rank);
+    pair = pair_slot(bpe, symbols[at].id, symbols[symbols[at].next].id);
+    if (pair->left < 0)
+        return true;
+    symbols[at].joined = pair->joined;
+    return mmqi_merge_queue_put(work->queue, symbols, at, pair->rank);
 }
 
-/* Join the symbol at `at` with the one on its right under `id`. */
-static bool merge_at(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work, int32_t at, int32_t id)
+/* Join the symbol at `at` with the one on its right. */
+static bool merge_at(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work, int32_t at)
 {
     struct mmqi_symbol *symbols = work->symbols;
     int32_t right = symbols[at].next;
 
     mmqi_merge_queue_drop(work->queue, symbols, right);
-    symbols[at].id = id;
+    symbols[at].id = symbols[at].joined;
     symbols[at].next = symbols[right].next;
     if (symbols[at].next >= 0)
         symbols[symbols[at].next].previous = at;
@@ -283,7 +282,7 @@ static int32_t merge_word(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work
         if (!requeue(bpe, work, (int32_t)i))
             goto no_memory;
     while ((at = mmqi_merge_queue_take(work->queue, work->symbols, &rank)) >= 0)
-        if (!merge_at(bpe, work, at, bpe->merged[rank]))
+        if (!merge_at(bpe, work, at))
             goto no_memory;
     return MMQ_OK;
 no_memory:
@@ -312,6 +311,53 @@ static int32_t reserve_symbols(const struct mmqi_bpe *bpe, struct mmqi_bpe_work 
                : mmqi_fail(MMQ_ERR_NOMEM, "tokenizer: no memory for a word of %zu bytes", size);
 }
 
+/* The symbols that a word becomes: a list from symbols[0] on, unless work->n is 0. */
+static int32_t make_symbols(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work,
+                            const char *text, size_t size)
+{
+    int32_t status = reserve_symbols(bpe, work, text, size);
+
+    if (status == MMQ_OK)
+        status = split_word(bpe, work, text, size);
+    return status == MMQ_OK && work->n > 1 && bpe->n_pairs > 0 ? merge_word(bpe, work) : status;
+}
+
+/* A character that became part of nothing: bytes, or the unknown token, one for a run of them. */
+static int32_t append_lone(const struct mmqi_bpe *bpe, struct mmqi_ids *ids, int32_t id, bool first)
+{
+    size_t size = 0, i;
+    const char *text = mmqi_vocab_text(&bpe->lone, id - bpe->first_lone, &size);
+    int32_t status = MMQ_OK;
+
+    if (has_bytes(bpe, text, size)) {
+        for (i = 0; i < size && status == MMQ_OK; i++)
+            status = mmqi_ids_append(ids, &bpe->bytes[(unsigned char)text[i]], 1);
+        return status;
+    }
+    if (bpe->unk < 0 || (!first && ids->data[ids->n - 1] == bpe->unk))
+        return MMQ_OK;
+    return mmqi_ids_append(ids, &bpe->unk, 1);
+}
+
+/* The same with lone characters among the symbols. */
+static int32_t append_with_lone(const struct mmqi_bpe *bpe, const struct mmqi_bpe_work *work,
+                                struct mmqi_ids *ids)
+{
+    size_t n_before = ids->n;
+    int32_t status = MMQ_OK, at, id;
+    bool first;
+
+    for (at = 0; at >= 0 && status == MMQ_OK; at = work->symbols[at].next) {
+        id = work->symbols[at].id;
+        first = ids->n == n_before;
+        if (id >= bpe->first_lone)
+            status = append_lone(bpe, ids, id, first);
+        else if (first || id != bpe->unk || ids->data[ids->n - 1] != id)
+            status = mmqi_ids_append(ids, &id, 1);
+    }
+    return status;
+}
+
 int32_t mmqi_bpe_encode(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work,
                         struct mmqi_ids *ids, const char *text, size_t size)
 {
@@ -322,16 +368,116 @@ int32_t mmqi_bpe_encode(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work,
         if (id >= 0)
             return mmqi_ids_append(ids, &id, 1);
     }
-    status = reserve_symbols(bpe, work, text, size);
-    if (status != MMQ_OK)
-        return status;
-    status = split_word(bpe, work, text, size);
+    status = make_symbols(bpe, work, text, size);
     if (status != MMQ_OK || work->n == 0)
         return status;
-    if (work->n > 1)
-        status = merge_word(bpe, work);
+    if (bpe->lone.n_ids > 0)
+        return append_with_lone(bpe, work, ids);
     for (at = 0; at >= 0 && status == MMQ_OK; at = work->symbols[at].next)
         status = mmqi_ids_append(ids, &work->symbols[at].id, 1);
+    return status;
+}
+
+/* ---- merges that a vocabulary implies ---- */
+
+/* A token that waits for its turn. */
+struct whole {
+    size_t size;
+    int32_t id;
+};
+
+static int compare_wholes(const void *a, const void *b)
+{
+    const struct whole *x = a, *y = b;
+
+    if (x->size != y->size)
+        return x->size < y->size ? -1 : 1;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* Mergeable tokens, the shorter ones first; *n of them. */
+static struct whole *sort_wholes(const struct mmqi_bpe *bpe, const uint8_t *mergeable, size_t *n)
+{
+    struct whole *wholes = mmqi_alloc_array(bpe->vocab.n_ids + 1, sizeof *wholes);
+
+    *n = 0;
+    for (size_t id = 0; wholes && id < bpe->vocab.n_ids; id++) {
+        if (mergeable && !mergeable[id])
+            continue;
+        wholes[*n].id = (int32_t)id;
+        if (mmqi_vocab_text(&bpe->vocab, (int32_t)id, &wholes[*n].size))
+            ++*n;
+    }
+    if (wholes)
+        qsort(wholes, *n, sizeof *wholes, compare_wholes);
+    return wholes;
+}
+
+/*
+ * What is merged inside of a token does not depend on what is around it, as
+ * long as nothing is merged across its ends. So there is one pair that can
+ * become it: what the merges of shorter tokens leave of its text. If they
+ * leave more than two, nothing ever becomes it.
+ */
+static int32_t add_whole(struct mmqi_bpe *bpe, const char *name, struct mmqi_bpe_work *work,
+                         int32_t id, uint32_t rank, const uint8_t *mergeable)
+{
+    size_t size = 0;
+    const char *text = mmqi_vocab_text(&bpe->vocab, id, &size);
+    int32_t status = make_symbols(bpe, work, text, size), parts[2], at;
+
+    if (status != MMQ_OK || work->n < 2)
+        return status;
+    at = work->symbols[0].next;
+    if (at < 0 || work->symbols[at].next >= 0)
+        return MMQ_OK;
+    parts[0] = work->symbols[0].id;
+    parts[1] = work->symbols[at].id;
+    for (int i = 0; i < 2; i++)
+        if (mergeable && parts[i] < bpe->first_lone && !mergeable[parts[i]])
+            return MMQ_OK;
+    return add_pair(bpe, name, parts[0], parts[1], id, rank);
+}
+
+/* The characters of a token that have no symbol yet. */
+static int32_t add_lone(struct mmqi_bpe *bpe, const char *name, int32_t whole)
+{
+    size_t size = 0, at, length;
+    const char *text = mmqi_vocab_text(&bpe->vocab, whole, &size);
+    int32_t status = MMQ_OK, code, id;
+
+    for (at = 0; at < size && status == MMQ_OK; at += length) {
+        code = mmqi_utf8_decode(text + at, size - at, &length);
+        if (find_character(bpe, code, text + at, length) >= 0)
+            continue;
+        id = (int32_t)bpe->lone.n_ids;
+        status = mmqi_vocab_add(&bpe->lone, name, "characters", text + at, length, id);
+        if (code >= 0 && code < MMQI_BPE_DIRECT)
+            bpe->direct[code] = bpe->first_lone + id;
+    }
+    return status;
+}
+
+int32_t mmqi_bpe_add_wholes(struct mmqi_bpe *bpe, const char *name, const uint32_t *ranks,
+                            const uint8_t *mergeable)
+{
+    struct mmqi_bpe_work work = {0};
+    int32_t status = MMQ_OK;
+    size_t n, i;
+    struct whole *wholes = sort_wholes(bpe, mergeable, &n);
+
+    if (!wholes)
+        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the merges", name);
+    for (i = 0; i < n; i++) /* the queue of the work is made for all ranks */
+        if (ranks[wholes[i].id] >= bpe->n_ranks)
+            bpe->n_ranks = (size_t)ranks[wholes[i].id] + 1;
+    bpe->first_lone = (int32_t)bpe->vocab.n_ids;
+    for (i = 0; i < n && status == MMQ_OK; i++)
+        status = add_lone(bpe, name, wholes[i].id);
+    for (i = 0; i < n && status == MMQ_OK; i++)
+        status = add_whole(bpe, name, &work, wholes[i].id, ranks[wholes[i].id], mergeable);
+    mmqi_bpe_work_free(&work);
+    mmqi_free(wholes);
     return status;
 }
 

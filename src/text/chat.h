@@ -14,6 +14,7 @@
 
 struct mmqi_chat_part {
     int32_t is_image; /* else text */
+    bool is_video;    /* of what is_image */
     const char *text;
 };
 

@@ -181,7 +181,7 @@ static struct mmqi_chat_value member(const struct mmqi_chat_value *value,
     if (value->kind == MMQI_VALUE_MESSAGE && is_text(key, "content"))
         return value->message->parts;
     if (value->kind == MMQI_VALUE_PART && is_text(key, "type")) {
-        text = value->part->is_image ? "image" : "text";
+        text = !value->part->is_image ? "text" : value->part->is_video ? "video" : "image";
         return mmqi_chat_string(text, strlen(text));
     }
     if (value->kind == MMQI_VALUE_PART && is_text(key, "text") && !value->part->is_image) {
@@ -460,9 +460,12 @@ int32_t mmqi_chat_binary(struct mmqi_chat_budget *budget, int32_t operation,
 
 /* ---- filters and methods ---- */
 
-/* A copy of the text with each character mapped to one other (so "ß" stays as it is in upper). */
+typedef utf8proc_int32_t (*map_fn)(utf8proc_int32_t);
+
+/* A copy of the text with each character mapped to one other (so "ß" stays as it is in upper), the
+ * first by a map of its own. */
 static int32_t map_text(struct mmqi_chat_budget *budget, struct mmqi_chat_value *value,
-                        utf8proc_int32_t (*map)(utf8proc_int32_t))
+                        map_fn first, map_fn others)
 {
     size_t at, length, n = 0;
     int32_t status = mmqi_chat_charge(budget, value->size * 2), code;
@@ -479,7 +482,7 @@ static int32_t map_text(struct mmqi_chat_budget *budget, struct mmqi_chat_value 
             memcpy((char *)out + n, value->text + at, length);
             n += length;
         } else {
-            n += mmqi_utf8_encode((char *)out + n, map(code));
+            n += mmqi_utf8_encode((char *)out + n, (at == 0 ? first : others)(code));
         }
     }
     *value = mmqi_chat_string(out, n);
@@ -527,7 +530,7 @@ static int32_t filter_upper(struct mmqi_chat_budget *budget, struct mmqi_chat_va
     int32_t status = mmqi_chat_to_string(budget, value, value);
 
     (void)arguments, (void)n;
-    return status == MMQ_OK ? map_text(budget, value, utf8proc_toupper) : status;
+    return status == MMQ_OK ? map_text(budget, value, utf8proc_toupper, utf8proc_toupper) : status;
 }
 
 static int32_t filter_lower(struct mmqi_chat_budget *budget, struct mmqi_chat_value *value,
@@ -536,7 +539,16 @@ static int32_t filter_lower(struct mmqi_chat_budget *budget, struct mmqi_chat_va
     int32_t status = mmqi_chat_to_string(budget, value, value);
 
     (void)arguments, (void)n;
-    return status == MMQ_OK ? map_text(budget, value, utf8proc_tolower) : status;
+    return status == MMQ_OK ? map_text(budget, value, utf8proc_tolower, utf8proc_tolower) : status;
+}
+
+static int32_t filter_capitalize(struct mmqi_chat_budget *budget, struct mmqi_chat_value *value,
+                                 const struct mmqi_chat_value *arguments, int32_t n)
+{
+    int32_t status = mmqi_chat_to_string(budget, value, value);
+
+    (void)arguments, (void)n;
+    return status == MMQ_OK ? map_text(budget, value, utf8proc_totitle, utf8proc_tolower) : status;
 }
 
 static int32_t filter_trim(struct mmqi_chat_budget *budget, struct mmqi_chat_value *value,
@@ -634,6 +646,8 @@ static const struct {
                {".upper", 0, 0, filter_upper},
                {"lower", 0, 0, filter_lower},
                {".lower", 0, 0, filter_lower},
+               {"capitalize", 0, 0, filter_capitalize},
+               {".capitalize", 0, 0, filter_capitalize},
                {"trim", 0, 0, filter_trim},
                {".strip", 0, 0, filter_trim},
                {"length", 0, 0, filter_length},

@@ -8,7 +8,7 @@
 #include "text/tokenizer_parts.h"
 #include "text/utf8.h"
 
-static void pass_on(struct mmqi_decode_step *step, const char *text, size_t size, int32_t end)
+void mmqi_pass_on(struct mmqi_decode_step *step, const char *text, size_t size, int32_t end)
 {
     if (size == 0 && end == 0)
         return;
@@ -24,23 +24,23 @@ static void decode_join(struct mmqi_decode_step *step, const char *text, size_t 
 {
     if (end & MMQI_END_TEXT) {
         step->inside = false;
-        pass_on(step, "", 0, end);
+        mmqi_pass_on(step, "", 0, end);
         return;
     }
     if (step->inside)
-        pass_on(step, " ", 1, 0);
+        mmqi_pass_on(step, " ", 1, 0);
     step->inside = true;
-    pass_on(step, text, size, end);
+    mmqi_pass_on(step, text, size, end);
 }
 
 /* ---- Fuse: all tokens become one ---- */
 
 static void decode_fuse(struct mmqi_decode_step *step, const char *text, size_t size, int32_t end)
 {
-    pass_on(step, text, size, 0);
+    mmqi_pass_on(step, text, size, 0);
     if (end & MMQI_END_TEXT) {
-        pass_on(step, "", 0, MMQI_END_TOKEN);
-        pass_on(step, "", 0, MMQI_END_TEXT);
+        mmqi_pass_on(step, "", 0, MMQI_END_TOKEN);
+        mmqi_pass_on(step, "", 0, MMQI_END_TEXT);
     }
 }
 
@@ -54,7 +54,7 @@ static void decode_replace(struct mmqi_decode_step *step, const char *text, size
     if (end)
         mmqi_replace_finish(&step->stage->replace, &step->held, &step->token);
     step->failed |= mmqi_buf_failed(&step->token);
-    pass_on(step, step->token.data, step->token.size, end);
+    mmqi_pass_on(step, step->token.data, step->token.size, end);
 }
 
 /* ---- Strip: one character, a number of times, from both ends of each token ---- */
@@ -87,7 +87,7 @@ static int32_t read_strip(struct mmqi_stage *stage, struct mmqi_fields *fields)
 static void release_end(struct mmqi_decode_step *step)
 {
     for (; step->n_end > 0; step->n_end--)
-        pass_on(step, step->stage->letter, step->stage->letter_size, 0);
+        mmqi_pass_on(step, step->stage->letter, step->stage->letter_size, 0);
 }
 
 /* A character that is the one to strip. */
@@ -101,7 +101,7 @@ static void strip_letter(struct mmqi_decode_step *step)
     if (step->n_end < (size_t)step->stage->stop)
         step->n_end++;
     else
-        pass_on(step, step->stage->letter, step->stage->letter_size, 0);
+        mmqi_pass_on(step, step->stage->letter, step->stage->letter_size, 0);
 }
 
 static void decode_strip(struct mmqi_decode_step *step, const char *text, size_t size, int32_t end)
@@ -116,7 +116,7 @@ static void decode_strip(struct mmqi_decode_step *step, const char *text, size_t
         if (run > 0) {
             step->inside = true;
             release_end(step);
-            pass_on(step, text + at, run, 0);
+            mmqi_pass_on(step, text + at, run, 0);
         }
         at += run;
         if (hit) {
@@ -127,7 +127,7 @@ static void decode_strip(struct mmqi_decode_step *step, const char *text, size_t
     if (end) {
         step->n_start = step->n_end = 0;
         step->inside = false;
-        pass_on(step, "", 0, end);
+        mmqi_pass_on(step, "", 0, end);
     }
 }
 
@@ -159,10 +159,10 @@ static void release_run(struct mmqi_decode_step *step)
     size_t i, n = step->bytes.size;
 
     if (n > 0 && mmqi_utf8_valid(step->bytes.data, n)) {
-        pass_on(step, step->bytes.data, n, MMQI_END_TOKEN);
+        mmqi_pass_on(step, step->bytes.data, n, MMQI_END_TOKEN);
     } else {
         for (i = 0; i < n; i++)
-            pass_on(step, MMQI_REPLACEMENT, 3, MMQI_END_TOKEN);
+            mmqi_pass_on(step, MMQI_REPLACEMENT, 3, MMQI_END_TOKEN);
     }
     step->failed |= mmqi_buf_failed(&step->bytes);
     mmqi_buf_clear(&step->bytes);
@@ -182,7 +182,7 @@ static void decode_byte_fallback(struct mmqi_decode_step *step, const char *text
         mmqi_buf_append(&step->bytes, &byte, 1);
     } else if (end || step->token.size > 6) { /* no byte: the run ends, the token goes on */
         release_run(step);
-        pass_on(step, step->token.data, step->token.size, end);
+        mmqi_pass_on(step, step->token.data, step->token.size, end);
         step->inside = !end;
     } else {
         return;
@@ -233,7 +233,7 @@ static void release_bytes(struct mmqi_decode_step *step, bool end)
     }
     mmqi_utf8_repair(&text, bytes->data, bytes->size - tail);
     step->failed |= mmqi_buf_failed(&text) || mmqi_buf_failed(bytes);
-    pass_on(step, text.data, text.size, 0);
+    mmqi_pass_on(step, text.data, text.size, 0);
     memmove(bytes->data, bytes->data + bytes->size - tail, tail);
     bytes->size = tail;
     mmqi_buf_free(&text);
@@ -259,13 +259,14 @@ static void decode_byte_level(struct mmqi_decode_step *step, const char *text, s
     mmqi_buf_clear(&step->token);
     release_bytes(step, end & MMQI_END_TEXT);
     if (end & MMQI_END_TEXT) {
-        pass_on(step, "", 0, MMQI_END_TOKEN);
-        pass_on(step, "", 0, MMQI_END_TEXT);
+        mmqi_pass_on(step, "", 0, MMQI_END_TOKEN);
+        mmqi_pass_on(step, "", 0, MMQI_END_TEXT);
     }
 }
 
 const struct mmqi_stage_kind mmqi_decoder_kinds[] = {
     {.type = "Replace", .read = mmqi_stage_read_replace, .decode = decode_replace},
+    {.type = "Metaspace", .read = mmqi_read_metaspace, .decode = mmqi_decode_metaspace},
     {.type = "ByteFallback", .decode = decode_byte_fallback},
     {.type = "Fuse", .decode = decode_fuse},
     {.type = "Strip", .read = read_strip, .decode = decode_strip},
@@ -289,7 +290,7 @@ struct mmqi_decoder {
 int32_t mmqi_decoder_create(struct mmqi_decoder **out, const struct mmqi_tokenizer *tokenizer,
                             bool skip_special)
 {
-    const struct mmqi_stages *stages = &tokenizer->decoder;
+    const struct mmqi_stages *stages = &tokenizer->sections[MMQI_DECODER];
     struct mmqi_decoder *decoder = mmqi_calloc(1, sizeof *decoder);
     size_t i;
 

@@ -31,4 +31,7 @@ struct mmqi_decode_step {
     bool failed;                   /* no memory */
 };
 
+/* Hand text on to the next step, and that a token or everything ends. */
+void mmqi_pass_on(struct mmqi_decode_step *step, const char *text, size_t size, int32_t end);
+
 #endif

@@ -132,18 +132,24 @@ static int32_t push_match(struct mmqi_matches *matches, size_t begin,
     return MMQ_OK;
 }
 
-/* `matches` holds one match per start, the last start first: turn it round, keep what does not
- * overlap. */
-static void keep_leftmost(struct mmqi_matches *matches)
+/* The last start is first: turn it round. */
+static void reverse(struct mmqi_matches *matches)
 {
     struct mmqi_match *list = matches->list, swap;
-    size_t i, n = 0, end = 0;
+    size_t i;
 
     for (i = 0; i < matches->n / 2; i++) {
         swap = list[i];
         list[i] = list[matches->n - 1 - i];
         list[matches->n - 1 - i] = swap;
     }
+}
+
+void mmqi_matches_keep_leftmost(struct mmqi_matches *matches)
+{
+    struct mmqi_match *list = matches->list;
+    size_t i, n = 0, end = 0;
+
     for (i = 0; i < matches->n; i++) {
         if (list[i].begin < end)
             continue;
@@ -153,8 +159,8 @@ static void keep_leftmost(struct mmqi_matches *matches)
     matches->n = n;
 }
 
-int32_t mmqi_matcher_find(const struct mmqi_matcher *matcher, struct mmqi_matches *matches,
-                          const char *text, size_t size)
+int32_t mmqi_matcher_find_all(const struct mmqi_matcher *matcher, struct mmqi_matches *matches,
+                              const char *text, size_t size)
 {
     int32_t node = 0, status;
     size_t at;
@@ -170,8 +176,18 @@ int32_t mmqi_matcher_find(const struct mmqi_matcher *matcher, struct mmqi_matche
         if (status != MMQ_OK)
             return status;
     }
-    keep_leftmost(matches);
+    reverse(matches);
     return MMQ_OK;
+}
+
+int32_t mmqi_matcher_find(const struct mmqi_matcher *matcher, struct mmqi_matches *matches,
+                          const char *text, size_t size)
+{
+    int32_t status = mmqi_matcher_find_all(matcher, matches, text, size);
+
+    if (status == MMQ_OK)
+        mmqi_matches_keep_leftmost(matches);
+    return status;
 }
 
 void mmqi_matcher_free(struct mmqi_matcher *matcher)

@@ -35,6 +35,11 @@ int32_t mmqi_matcher_seal(struct mmqi_matcher *matcher); /* after the last patte
 /* The matches in `text` from left to right, in place of what `matches` held. */
 int32_t mmqi_matcher_find(const struct mmqi_matcher *matcher, struct mmqi_matches *matches,
                           const char *text, size_t size);
+/* The longest match at each place where one begins, from left to right; they may overlap. */
+int32_t mmqi_matcher_find_all(const struct mmqi_matcher *matcher, struct mmqi_matches *matches,
+                              const char *text, size_t size);
+/* What mmqi_matcher_find() would have kept of those. */
+void mmqi_matches_keep_leftmost(struct mmqi_matches *matches);
 void mmqi_matcher_free(struct mmqi_matcher *matcher);
 
 #endif

@@ -21,6 +21,7 @@ struct mmqi_symbol {
     int32_t previous, next; /* neighbours in the word, -1 at its ends */
     uint32_t rank;          /* MMQI_NO_RANK: the pair is not waiting */
     int32_t before, after;  /* neighbours in the list of the rank, -1 at its ends */
+    int32_t joined;         /* the id that the pair becomes; the queue's user keeps it */
 };
 
 struct mmqi_merge_queue;

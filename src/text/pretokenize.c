@@ -224,60 +224,135 @@ static int32_t compile_split(struct mmqi_stage *stage, const struct mmqi_fields 
                : mmqi_fields_fail(fields, status, "Regex, before byte %zu: %s", at, why);
 }
 
-/* Only {"Regex"} patterns whose matches, like what lies between them, become pieces. */
+static int32_t read_behavior(struct mmqi_stage *stage, const struct mmqi_fields *fields)
+{
+    static const char *const names[] = {[MMQI_SPLIT_ISOLATED] = "Isolated",
+                                        [MMQI_SPLIT_REMOVED] = "Removed",
+                                        [MMQI_SPLIT_PREVIOUS] = "MergedWithPrevious",
+                                        [MMQI_SPLIT_NEXT] = "MergedWithNext",
+                                        [MMQI_SPLIT_CONTIGUOUS] = "Contiguous"};
+    const struct mmqi_field *behavior;
+    int32_t status = mmqi_field_need(fields, "behavior", MMQI_FIELD_TEXT, &behavior);
+    size_t i;
+
+    for (i = 0; i < sizeof names / sizeof *names && status == MMQ_OK; i++) {
+        if (strcmp(behavior->text, names[i]) != 0)
+            continue;
+        stage->behavior = (enum mmqi_behavior)i;
+        return mmqi_field_bool(fields, "invert", false, &stage->invert);
+    }
+    return status == MMQ_OK ? mmqi_fields_fail(fields, MMQ_ERR_UNSUPPORTED, "'%s' is not supported",
+                                               behavior->text)
+                            : status;
+}
+
+/* The pattern: {"Regex": ..} or {"String": ..}. */
+static int32_t read_pattern(struct mmqi_stage *stage, struct mmqi_fields *pattern)
+{
+    const struct mmqi_field *text;
+    bool regex = mmqi_field_find(pattern, "Regex") != NULL;
+    int32_t status;
+
+    if (!regex && !mmqi_field_find(pattern, "String"))
+        return mmqi_fields_fail(pattern, MMQ_ERR_UNSUPPORTED, "'%s' is not supported",
+                                pattern->n > 0 ? pattern->list[0].key : "{}");
+    status = mmqi_field_need(pattern, regex ? "Regex" : "String", MMQI_FIELD_TEXT, &text);
+    if (status != MMQ_OK || regex)
+        return status == MMQ_OK ? compile_split(stage, pattern, text) : status;
+    status = mmqi_replace_init(&stage->replace, text->text, text->size, "", 0);
+    if (status == MMQ_ERR_INVALID)
+        return mmqi_fields_fail(pattern, MMQ_ERR_FORMAT, "the pattern is empty");
+    return status == MMQ_OK ? MMQ_OK
+                            : mmqi_fields_fail(pattern, status, "no memory for the pattern");
+}
+
 static int32_t read_split(struct mmqi_stage *stage, struct mmqi_fields *fields)
 {
-    const struct mmqi_field *pattern, *behavior, *regex;
+    const struct mmqi_field *pattern;
     struct mmqi_fields inner = {.name = fields->name};
-    bool invert;
     int32_t status = mmqi_field_need(fields, "pattern", MMQI_FIELD_OTHER, &pattern);
 
     if (status == MMQ_OK)
-        status = mmqi_field_need(fields, "behavior", MMQI_FIELD_TEXT, &behavior);
-    if (status == MMQ_OK)
-        status = mmqi_field_bool(fields, "invert", false, &invert);
-    if (status == MMQ_OK && (invert || strcmp(behavior->text, "Isolated") != 0))
-        status = mmqi_fields_fail(fields, MMQ_ERR_UNSUPPORTED, "%s'%s' is not supported",
-                                  invert ? "inverted " : "", behavior->text);
+        status = read_behavior(stage, fields);
     if (status != MMQ_OK)
         return status;
     snprintf(inner.where, sizeof inner.where, "%.80s.pattern", fields->where);
     status = mmqi_fields_read(&inner, pattern->json, pattern->size);
-    if (status == MMQ_OK && !mmqi_field_find(&inner, "Regex"))
-        status = mmqi_fields_fail(&inner, MMQ_ERR_UNSUPPORTED, "'%s' is not supported",
-                                  inner.n > 0 ? inner.list[0].key : "{}");
     if (status == MMQ_OK)
-        status = mmqi_field_need(&inner, "Regex", MMQI_FIELD_TEXT, &regex);
-    if (status == MMQ_OK)
-        status = compile_split(stage, &inner, regex);
+        status = read_pattern(stage, &inner);
     mmqi_fields_clear(&inner);
     return status;
 }
 
-/* A pattern that looks far ahead and takes little would need the square of the text's length. One
- * look at all of it is always within the bound. */
-static void cut_piece(const struct mmqi_regex *regex, struct mmqi_pieces *out, const char *text,
+/* A piece while it is cut into spans, matches and what lies between them. */
+struct splitting {
+    const struct mmqi_stage *stage;
+    struct mmqi_pieces *out;
+    bool any, match; /* there was a span; it was a match */
+};
+
+/* Put out the next span, joined with the one before or not. */
+static void put_span(struct splitting *splitting, const char *text, size_t size, bool match)
+{
+    enum mmqi_behavior behavior = splitting->stage->behavior;
+    bool joined;
+
+    match = match != splitting->stage->invert;
+    if (size == 0)
+        return;
+    joined = splitting->any && ((behavior == MMQI_SPLIT_PREVIOUS && match && !splitting->match) ||
+                                (behavior == MMQI_SPLIT_NEXT && !match && splitting->match) ||
+                                (behavior == MMQI_SPLIT_CONTIGUOUS && match == splitting->match));
+    if (!joined)
+        mmqi_pieces_cut(splitting->out);
+    if (!match || behavior != MMQI_SPLIT_REMOVED)
+        mmqi_buf_append(&splitting->out->text, text, size);
+    splitting->any = true;
+    splitting->match = match;
+}
+
+/* Where the next match in text[at, size) begins, and its length; `size` for nowhere. A pattern that
+ * looks far ahead and takes little would need the square of the text's length; one look at all of
+ * it is always within the bound. */
+static size_t find_match(struct splitting *splitting, const char *text, size_t size, size_t at,
+                         size_t *length, uint64_t *work)
+{
+    const struct mmqi_replace *literal = &splitting->stage->replace;
+    const uint64_t most = MMQI_REGEX_STEP * ((uint64_t)size + 1);
+    const char *found;
+
+    if (!splitting->stage->regex) {
+        found = memmem(text + at, size - at, literal->pattern, literal->pattern_size);
+        *length = literal->pattern_size;
+        return found ? (size_t)(found - text) : size;
+    }
+    while (at < size) {
+        bool matches =
+            mmqi_regex_match(splitting->stage->regex, text + at, size - at, length, work);
+
+        splitting->out->slow = *work > most;
+        if ((matches && *length > 0) || splitting->out->slow)
+            break;
+        mmqi_utf8_decode(text + at, size - at, length);
+        at += *length; /* belongs to what lies between matches */
+    }
+    return at;
+}
+
+static void cut_piece(const struct mmqi_stage *stage, struct mmqi_pieces *out, const char *text,
                       size_t size)
 {
-    size_t at = 0, begin = 0, length;
-    bool found;
-    uint64_t work = 0, most = MMQI_REGEX_STEP * ((uint64_t)size + 1);
+    struct splitting splitting = {.stage = stage, .out = out};
+    size_t at, begin = 0, length = 0;
+    uint64_t work = 0;
 
-    while (at < size && !out->slow) {
-        found = mmqi_regex_match(regex, text + at, size - at, &length, &work);
-        out->slow = work > most;
-        if (!found || length == 0) {
-            mmqi_utf8_decode(text + at, size - at, &length);
-            at += length; /* belongs to what lies between matches */
-            continue;
-        }
-        mmqi_buf_append(&out->text, text + begin, at - begin);
-        mmqi_pieces_cut(out);
-        mmqi_buf_append(&out->text, text + at, length);
-        mmqi_pieces_cut(out);
-        begin = at += length;
+    while (begin < size && !out->slow) {
+        at = find_match(&splitting, text, size, begin, &length, &work);
+        put_span(&splitting, text + begin, at - begin, false);
+        if (at < size)
+            put_span(&splitting, text + at, length, true);
+        begin = at < size ? at + length : size;
     }
-    mmqi_buf_append(&out->text, text + begin, size - begin);
     mmqi_pieces_cut(out);
 }
 
@@ -287,12 +362,13 @@ static void cut_split(const struct mmqi_stage *stage, struct mmqi_pieces *out,
     size_t i, begin = 0;
 
     for (i = 0; i < in->n && !out->slow; begin = in->ends[i++])
-        cut_piece(stage->regex, out, in->text.data + begin, in->ends[i] - begin);
+        cut_piece(stage, out, in->text.data + begin, in->ends[i] - begin);
 }
 
 const struct mmqi_stage_kind mmqi_pre_tokenizer_kinds[] = {
     {.type = "Digits", .read = read_digits, .cut = cut_digits},
     {.type = "ByteLevel", .read = read_byte_level, .cut = cut_byte_level},
+    {.type = "Metaspace", .read = mmqi_read_metaspace, .cut = mmqi_cut_metaspace},
     {.type = "Split", .read = read_split, .cut = cut_split},
     {.type = NULL},
 };

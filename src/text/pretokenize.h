@@ -16,6 +16,7 @@ struct mmqi_pieces {
     struct mmqi_buf text;
     size_t *ends;
     size_t n, capacity;
+    bool begins; /* the first piece is the beginning of all that is encoded */
     bool failed; /* no memory: the pieces are good for nothing */
     bool slow;   /* neither are they here: a pattern went over the text too often */
 };

@@ -292,6 +292,19 @@ int32_t mmqi_stages_read(struct mmqi_stages *stages, const struct mmqi_stage_kin
     return status;
 }
 
+struct mmqi_stage *mmqi_stages_add(struct mmqi_stages *stages, const struct mmqi_stage_kind *kind)
+{
+    struct mmqi_stage *stage;
+
+    if (!stages->list)
+        stages->list = mmqi_calloc(MMQI_MAX_STAGES, sizeof *stages->list);
+    if (!stages->list || stages->n == MMQI_MAX_STAGES)
+        return NULL;
+    stage = &stages->list[stages->n++];
+    stage->kind = kind;
+    return stage;
+}
+
 void mmqi_stages_free(struct mmqi_stages *stages)
 {
     size_t i;
@@ -299,6 +312,7 @@ void mmqi_stages_free(struct mmqi_stages *stages)
     for (i = 0; i < stages->n; i++) {
         mmqi_replace_free(&stages->list[i].replace);
         mmqi_regex_free(stages->list[i].regex);
+        mmqi_spell_free(stages->list[i].spell);
         mmqi_free(stages->list[i].before.data);
         mmqi_free(stages->list[i].after.data);
     }

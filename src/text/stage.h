@@ -17,6 +17,7 @@
 #include "core/buf.h"
 #include "text/regex.h"
 #include "text/replace.h"
+#include "text/spell.h"
 #include "text/tokenizer.h"
 
 enum {
@@ -38,9 +39,26 @@ struct mmqi_stage_kind {
     /* Runs the stage: the one of its section; a post-processor is data alone. */
     void (*normalize)(const struct mmqi_stage *stage, struct mmqi_buf *out, const char *text,
                       size_t size);
+    /* In its place where the text goes on behind an added token; NULL: the same. */
+    void (*normalize_inside)(const struct mmqi_stage *stage, struct mmqi_buf *out, const char *text,
+                             size_t size);
     void (*cut)(const struct mmqi_stage *stage, struct mmqi_pieces *out,
                 const struct mmqi_pieces *in);
     void (*decode)(struct mmqi_decode_step *step, const char *text, size_t size, int32_t end);
+};
+
+/* Which texts a Metaspace marks at their beginning. */
+enum mmqi_prepend { MMQI_PREPEND_ALWAYS, MMQI_PREPEND_FIRST, MMQI_PREPEND_NEVER };
+
+/* What a Split does with its matches: pieces of their own, left out, joined with the text before or
+ * behind, joined with their like; or nothing at all. */
+enum mmqi_behavior {
+    MMQI_SPLIT_ISOLATED,
+    MMQI_SPLIT_REMOVED,
+    MMQI_SPLIT_PREVIOUS,
+    MMQI_SPLIT_NEXT,
+    MMQI_SPLIT_CONTIGUOUS,
+    MMQI_SPLIT_NONE
 };
 
 extern const struct mmqi_stage_kind mmqi_normalizer_kinds[];
@@ -50,14 +68,19 @@ extern const struct mmqi_stage_kind mmqi_decoder_kinds[];
 
 struct mmqi_stage {
     const struct mmqi_stage_kind *kind;
-    struct mmqi_replace replace; /* Replace; of Prepend, `content` alone */
-    char letter[4];              /* Strip: the character, UTF-8 */
+    struct mmqi_replace replace; /* Replace; of Prepend, `content` alone; of Split, the pattern */
+    char letter[4];              /* Strip, Metaspace: the character, UTF-8 */
     size_t letter_size;
     int64_t start, stop;           /* Strip: how many at most */
+    bool strip_left, strip_right;  /* Strip of white space */
     bool individual;               /* Digits */
+    enum mmqi_prepend prepend;     /* Metaspace */
+    enum mmqi_behavior behavior;   /* Split; Metaspace: MMQI_SPLIT_NEXT or MMQI_SPLIT_NONE */
+    bool invert;                   /* Split */
     bool prefix_space, use_regex;  /* ByteLevel */
     struct mmqi_regex *regex;      /* Split */
     struct mmqi_ids before, after; /* TemplateProcessing */
+    struct mmqi_spell *spell;      /* SentencePiece */
 };
 
 struct mmqi_stages {
@@ -71,6 +94,8 @@ struct mmqi_stages {
  */
 int32_t mmqi_stages_read(struct mmqi_stages *stages, const struct mmqi_stage_kind *kinds,
                          const char *name, const char *section, const char *json, size_t size);
+/* Add a stage of this kind to a section that no file's JSON describes; NULL: no memory, or full. */
+struct mmqi_stage *mmqi_stages_add(struct mmqi_stages *stages, const struct mmqi_stage_kind *kind);
 void mmqi_stages_free(struct mmqi_stages *stages);
 
 /* ---- for the functions that read a stage ---- */
@@ -110,6 +135,16 @@ int32_t mmqi_field_bool(const struct mmqi_fields *fields, const char *key, bool 
 /* mmqi_fail() that names the file and the place. */
 int32_t mmqi_fields_fail(const struct mmqi_fields *fields, int32_t status, const char *format, ...)
     __attribute__((format(printf, 3, 4), cold));
+
+/* Stages that lie in files of their own: Unicode's forms (forms.c), Metaspace (metaspace.c). */
+typedef void mmqi_normalize_fn(const struct mmqi_stage *stage, struct mmqi_buf *out,
+                               const char *text, size_t size);
+mmqi_normalize_fn mmqi_normalize_nfc, mmqi_normalize_nfd, mmqi_normalize_nfkc, mmqi_normalize_nfkd;
+int32_t mmqi_read_metaspace(struct mmqi_stage *stage, struct mmqi_fields *fields);
+void mmqi_cut_metaspace(const struct mmqi_stage *stage, struct mmqi_pieces *out,
+                        const struct mmqi_pieces *in);
+void mmqi_decode_metaspace(struct mmqi_decode_step *step, const char *text, size_t size,
+                           int32_t end);
 
 /* Replace's fields, {"pattern": {"String": ..}, "content": ..}; normalizers and decoders have it.
  */

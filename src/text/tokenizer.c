@@ -8,6 +8,7 @@
 
 #include "core/mem.h"
 #include "core/status.h"
+#include "text/mark.h"
 #include "text/pretokenize.h"
 #include "text/tokenizer_parts.h"
 #include "text/utf8.h"
@@ -17,10 +18,15 @@ struct encoder {
     const struct mmqi_tokenizer *tokenizer;
     struct mmqi_ids *ids;
     bool plain;
+    bool inside; /* what comes next goes on behind an added token; else it is a beginning */
     struct mmqi_segments outer, inner; /* cut at the raw, at the normalized added tokens */
+    struct mmqi_marks marks;           /* of the whole text */
+    struct mmqi_marks normal_marks;    /* of the normalized part in hand */
+    struct mmqi_buf marked, unmarked;
     struct mmqi_buf normal[2];
     struct mmqi_pieces pieces[2];
     struct mmqi_bpe_work work;
+    struct mmqi_unigram_path path;
 };
 
 int32_t mmqi_ids_append(struct mmqi_ids *ids, const int32_t *data, size_t n)
@@ -84,10 +90,11 @@ static int32_t check_size(size_t size)
     return MMQ_OK;
 }
 
-int32_t mmqi_tokenizer_normalize(const struct mmqi_tokenizer *tokenizer, struct mmqi_buf pair[2],
-                                 const char **text, size_t *size)
+int32_t mmqi_tokenizer_normalize(const struct mmqi_tokenizer *tokenizer, bool inside,
+                                 struct mmqi_buf pair[2], const char **text, size_t *size)
 {
-    const struct mmqi_stages *stages = &tokenizer->normalizer;
+    const struct mmqi_stages *stages = &tokenizer->sections[MMQI_NORMALIZER];
+    const struct mmqi_stage *stage;
     struct mmqi_buf *out;
     int32_t status = MMQ_OK;
     size_t i;
@@ -95,7 +102,11 @@ int32_t mmqi_tokenizer_normalize(const struct mmqi_tokenizer *tokenizer, struct 
     for (i = 0; i < stages->n && status == MMQ_OK; i++) {
         out = &pair[i % 2];
         mmqi_buf_clear(out);
-        stages->list[i].kind->normalize(&stages->list[i], out, *text, *size);
+        stage = &stages->list[i];
+        if (inside && stage->kind->normalize_inside)
+            stage->kind->normalize_inside(stage, out, *text, *size);
+        else
+            stage->kind->normalize(stage, out, *text, *size);
         if (mmqi_buf_failed(out))
             return mmqi_fail(MMQ_ERR_NOMEM, "tokenizer: no memory for a normalized text");
         *text = out->size > 0 ? out->data : "";
@@ -105,21 +116,33 @@ int32_t mmqi_tokenizer_normalize(const struct mmqi_tokenizer *tokenizer, struct 
     return status;
 }
 
-/* Normalized text without added tokens, to the end. */
-static int32_t encode_words(struct encoder *encoder, const char *text, size_t size)
+/* One word by the model. */
+static int32_t encode_word(struct encoder *encoder, const char *text, size_t size)
 {
-    const struct mmqi_stages *stages = &encoder->tokenizer->pre_tokenizer;
+    const struct mmqi_tokenizer *tokenizer = encoder->tokenizer;
+
+    if (tokenizer->unigram)
+        return mmqi_unigram_encode(tokenizer->unigram, &encoder->path, encoder->ids, text, size);
+    return mmqi_bpe_encode(&tokenizer->bpe, &encoder->work, encoder->ids, text, size);
+}
+
+/* Normalized text without added tokens, to the end. */
+static int32_t encode_words(struct encoder *encoder, const char *text, size_t size, bool begins)
+{
+    const struct mmqi_stages *stages = &encoder->tokenizer->sections[MMQI_PRE_TOKENIZER];
     struct mmqi_pieces *now = &encoder->pieces[0], *next = &encoder->pieces[1], *swap;
     int32_t status = MMQ_OK;
     size_t i, begin = 0;
 
     if (stages->n == 0)
-        return mmqi_bpe_encode(&encoder->tokenizer->bpe, &encoder->work, encoder->ids, text, size);
+        return encode_word(encoder, text, size);
     mmqi_pieces_clear(now);
     mmqi_buf_append(&now->text, text, size);
     mmqi_pieces_cut(now);
+    now->begins = begins;
     for (i = 0; i < stages->n && status == MMQ_OK && !mmqi_pieces_failed(now); i++) {
         mmqi_pieces_clear(next);
+        next->begins = begins;
         stages->list[i].kind->cut(&stages->list[i], next, now);
         status = next->slow ? mmqi_fail(MMQ_ERR_LIMIT,
                                         "tokenizer: its pattern goes over a text of %zu bytes too "
@@ -133,27 +156,59 @@ static int32_t encode_words(struct encoder *encoder, const char *text, size_t si
     if (status == MMQ_OK && mmqi_pieces_failed(now))
         status = mmqi_fail(MMQ_ERR_NOMEM, "tokenizer: no memory to cut a text into words");
     for (i = 0; status == MMQ_OK && i < now->n; begin = now->ends[i++])
-        status = mmqi_bpe_encode(&encoder->tokenizer->bpe, &encoder->work, encoder->ids,
-                                 now->text.data + begin, now->ends[i] - begin);
+        status = encode_word(encoder, now->text.data + begin, now->ends[i] - begin);
     return status;
 }
 
-/* Raw text between two added tokens. */
-static int32_t encode_text(struct encoder *encoder, const char *text, size_t size)
+/* Normalize text[begin, end) with its marks in it, then take them out again. */
+static int32_t normalize_marked(struct encoder *encoder, const char **text, size_t *size,
+                                size_t begin, size_t end)
+{
+    int32_t status;
+
+    mmqi_buf_clear(&encoder->marked);
+    mmqi_buf_clear(&encoder->unmarked);
+    mmqi_marks_put(&encoder->marks, &encoder->marked, *text, begin, end);
+    if (mmqi_buf_failed(&encoder->marked))
+        return mmqi_fail(MMQ_ERR_NOMEM, "tokenizer: no memory for %zu bytes", end - begin);
+    *text = encoder->marked.data;
+    *size = encoder->marked.size;
+    status =
+        mmqi_tokenizer_normalize(encoder->tokenizer, encoder->inside, encoder->normal, text, size);
+    if (status == MMQ_OK &&
+        mmqi_marks_take(&encoder->normal_marks, &encoder->unmarked, *text, *size) != MMQ_OK)
+        status = mmqi_fail(MMQ_ERR_NOMEM, "tokenizer: no memory for %zu bytes", *size);
+    *text = encoder->unmarked.size > 0 ? encoder->unmarked.data : "";
+    *size = encoder->unmarked.size;
+    return status;
+}
+
+/* text[begin, end), which lies between two added tokens. */
+static int32_t encode_text(struct encoder *encoder, const char *text, size_t begin, size_t end)
 {
     const struct mmqi_added *added = &encoder->tokenizer->added;
     const struct mmqi_segment *segment;
-    size_t i;
-    int32_t status = mmqi_tokenizer_normalize(encoder->tokenizer, encoder->normal, &text, &size);
+    const struct mmqi_marks *marks = NULL;
+    size_t i, size = end - begin;
+    int32_t status;
 
+    if (mmqi_marks_any(&encoder->marks, begin, end) && added->normalized.n_nodes > 0) {
+        marks = &encoder->normal_marks;
+        status = normalize_marked(encoder, &text, &size, begin, end);
+    } else {
+        text += begin;
+        status = mmqi_tokenizer_normalize(encoder->tokenizer, encoder->inside, encoder->normal,
+                                          &text, &size);
+    }
     if (status == MMQ_OK)
         status = mmqi_added_split(added, &added->normalized, &encoder->inner, text, size,
-                                  encoder->plain);
+                                  encoder->plain, marks);
     for (i = 0; status == MMQ_OK && i < encoder->inner.n; i++) {
         segment = &encoder->inner.list[i];
         status = segment->id >= 0
                      ? mmqi_ids_append(encoder->ids, &segment->id, 1)
-                     : encode_words(encoder, text + segment->begin, segment->end - segment->begin);
+                     : encode_words(encoder, text + segment->begin, segment->end - segment->begin,
+                                    begin + segment->begin == 0);
     }
     return status;
 }
@@ -163,14 +218,17 @@ static int32_t encode_all(struct encoder *encoder, const char *text, size_t size
     const struct mmqi_added *added = &encoder->tokenizer->added;
     const struct mmqi_segment *segment;
     size_t i;
-    int32_t status =
-        mmqi_added_split(added, &added->raw, &encoder->outer, text, size, encoder->plain);
+    int32_t status = mmqi_added_split(added, &added->raw, &encoder->outer, text, size,
+                                      encoder->plain, &encoder->marks);
 
-    for (i = 0; status == MMQ_OK && i < encoder->outer.n; i++) {
+    for (i = 0; i < encoder->outer.n && status == MMQ_OK; i++) {
         segment = &encoder->outer.list[i];
-        status = segment->id >= 0
-                     ? mmqi_ids_append(encoder->ids, &segment->id, 1)
-                     : encode_text(encoder, text + segment->begin, segment->end - segment->begin);
+        if (segment->id < 0) {
+            status = encode_text(encoder, text, segment->begin, segment->end);
+            continue;
+        }
+        status = mmqi_ids_append(encoder->ids, &segment->id, 1);
+        encoder->inside = encoder->tokenizer->begins_once;
     }
     return status;
 }
@@ -183,15 +241,20 @@ static void free_encoder(struct encoder *encoder)
         mmqi_buf_free(&encoder->normal[i]);
         mmqi_pieces_free(&encoder->pieces[i]);
     }
+    mmqi_buf_free(&encoder->marked);
+    mmqi_buf_free(&encoder->unmarked);
+    mmqi_marks_free(&encoder->marks);
+    mmqi_marks_free(&encoder->normal_marks);
     mmqi_segments_free(&encoder->outer);
     mmqi_segments_free(&encoder->inner);
     mmqi_bpe_work_free(&encoder->work);
+    mmqi_unigram_path_free(&encoder->path);
 }
 
 /* The post-processors: each one's ids go around what those before it made. */
 static int32_t add_around(const struct mmqi_tokenizer *tokenizer, struct mmqi_ids *ids, bool before)
 {
-    const struct mmqi_stages *stages = &tokenizer->post_processor;
+    const struct mmqi_stages *stages = &tokenizer->sections[MMQI_POST_PROCESSOR];
     const struct mmqi_ids *part;
     int32_t status = MMQ_OK;
     size_t i;
@@ -203,24 +266,34 @@ static int32_t add_around(const struct mmqi_tokenizer *tokenizer, struct mmqi_id
     return status;
 }
 
+/* The text without marks and in UTF-8: `text` itself where it is so already. */
+static int32_t clean_text(struct encoder *encoder, struct mmqi_buf *clean, const char **text,
+                          size_t *size, bool marked)
+{
+    int32_t status = check_size(*size);
+
+    if (status != MMQ_OK || mmqi_utf8_valid(*text, *size))
+        return status;
+    if (marked)
+        status = mmqi_marks_take(&encoder->marks, clean, *text, *size);
+    else
+        mmqi_utf8_repair(clean, *text, *size);
+    if (status != MMQ_OK || mmqi_buf_failed(clean))
+        return mmqi_fail(MMQ_ERR_NOMEM, "tokenizer: no memory for %zu bytes", *size);
+    *text = clean->size > 0 ? clean->data : "";
+    *size = clean->size;
+    return MMQ_OK;
+}
+
 int32_t mmqi_tokenizer_encode(const struct mmqi_tokenizer *tokenizer, struct mmqi_ids *ids,
                               const char *text, size_t size, int32_t flags)
 {
     struct encoder encoder = {.tokenizer = tokenizer, .ids = ids};
-    struct mmqi_buf repaired = {0};
+    struct mmqi_buf clean = {0};
     size_t n_before = ids->n;
-    int32_t status = check_size(size);
+    int32_t status = clean_text(&encoder, &clean, &text, &size, flags & MMQI_TOKENIZE_MARKED);
 
-    if (status != MMQ_OK)
-        return status;
     encoder.plain = flags & MMQI_TOKENIZE_PLAIN;
-    if (!mmqi_utf8_valid(text, size)) {
-        mmqi_utf8_repair(&repaired, text, size);
-        if (mmqi_buf_failed(&repaired))
-            status = mmqi_fail(MMQ_ERR_NOMEM, "tokenizer: no memory for %zu bytes", size);
-        text = repaired.data;
-        size = repaired.size;
-    }
     if (status == MMQ_OK && (flags & MMQI_TOKENIZE_POST))
         status = add_around(tokenizer, ids, true);
     if (status == MMQ_OK)
@@ -230,6 +303,6 @@ int32_t mmqi_tokenizer_encode(const struct mmqi_tokenizer *tokenizer, struct mmq
     if (status != MMQ_OK)
         ids->n = n_before;
     free_encoder(&encoder);
-    mmqi_buf_free(&repaired);
+    mmqi_buf_free(&clean);
     return status;
 }

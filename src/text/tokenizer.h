@@ -29,8 +29,9 @@ bool mmqi_tokenizer_is_special(const struct mmqi_tokenizer *tokenizer, int32_t i
 const char *mmqi_tokenizer_content(const struct mmqi_tokenizer *tokenizer, int32_t id);
 
 enum {
-    MMQI_TOKENIZE_POST = 1, /* run the post-processor: add_special_tokens=True */
-    MMQI_TOKENIZE_PLAIN = 2 /* text of added tokens marked special inside `text` stays text */
+    MMQI_TOKENIZE_POST = 1,  /* run the post-processor: add_special_tokens=True */
+    MMQI_TOKENIZE_PLAIN = 2, /* text of added tokens marked special inside `text` stays text */
+    MMQI_TOKENIZE_MARKED = 4 /* so do places with a mark (text/mark.h), which is taken out */
 };
 
 struct mmqi_ids {

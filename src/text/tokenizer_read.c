@@ -8,6 +8,7 @@
 #include "core/mem.h"
 #include "core/status.h"
 #include "io/json.h"
+#include "text/added_read.h"
 #include "text/tokenizer.h"
 #include "text/tokenizer_parts.h"
 
@@ -20,21 +21,23 @@ struct reading {
     struct mmqi_tokenizer *tokenizer;
     const char *name, *text;
     struct mmqi_json *json;
-    struct slice normalizer, pre_tokenizer, post_processor, decoder, merges;
-    bool has_model, has_vocab;
+    struct slice sections[MMQI_N_SECTIONS], merges;
+    struct slice pieces; /* the vocabulary of a Unigram */
+    bool has_model, has_vocab, is_unigram, has_unk_id;
+    int64_t unk_id;
     char *unk;
     size_t unk_size;
 };
 
 /* ---- values ---- */
 
-static int32_t need(struct reading *reading, enum mmqi_json_event wanted, const char *what)
+static int32_t need(struct mmqi_json *json, enum mmqi_json_event wanted, const char *what)
 {
     enum mmqi_json_event event;
-    int32_t status = mmqi_json_next(reading->json, &event);
+    int32_t status = mmqi_json_next(json, &event);
 
     if (status == MMQ_OK && event != wanted)
-        status = mmqi_json_fail(reading->json, MMQ_ERR_FORMAT, "%s", what);
+        status = mmqi_json_fail(json, MMQ_ERR_FORMAT, "%s", what);
     return status;
 }
 
@@ -70,71 +73,14 @@ static int32_t read_bool(struct reading *reading, bool *out)
     return MMQ_OK;
 }
 
-static int32_t read_id(struct reading *reading, int64_t *id)
-{
-    int32_t status = need(reading, MMQI_JSON_NUMBER, "an id is not a number");
-
-    return status == MMQ_OK ? mmqi_json_integer(reading->json, id) : status;
-}
-
 /* ---- added tokens ---- */
-
-struct added_token {
-    char *content;
-    size_t size;
-    int64_t id;
-    uint8_t flags;
-};
-
-static int32_t read_added_field(struct reading *reading, struct added_token *token)
-{
-    static const struct {
-        const char *key;
-        uint8_t flag;
-    } flags[] = {{"special", MMQI_ADDED_SPECIAL},
-                 {"normalized", MMQI_ADDED_NORMALIZED},
-                 {"lstrip", MMQI_ADDED_LSTRIP},
-                 {"rstrip", MMQI_ADDED_RSTRIP},
-                 {"single_word", MMQI_ADDED_SINGLE_WORD}};
-    const char *key = mmqi_json_text(reading->json);
-    bool on = false;
-    int32_t status;
-    size_t i;
-
-    if (strcmp(key, "id") == 0)
-        return read_id(reading, &token->id);
-    if (strcmp(key, "content") == 0) {
-        status = need(reading, MMQI_JSON_STRING, "the content of an added token is not a string");
-        if (status != MMQ_OK)
-            return status;
-        token->size = mmqi_json_size(reading->json);
-        token->content = mmqi_strndup(mmqi_json_text(reading->json), token->size);
-        return token->content ? MMQ_OK : mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory", reading->name);
-    }
-    for (i = 0; i < sizeof flags / sizeof *flags; i++) {
-        if (strcmp(key, flags[i].key) != 0)
-            continue;
-        status = read_bool(reading, &on);
-        token->flags |= on ? flags[i].flag : 0;
-        return status;
-    }
-    return mmqi_json_skip(reading->json);
-}
 
 /* An object of the list, its '{' read. A token without text is passed over: it matches nothing. */
 static int32_t read_added_token(struct reading *reading)
 {
-    struct added_token token = {.id = -1};
-    enum mmqi_json_event event;
-    int32_t status;
+    struct mmqi_added_token token;
+    int32_t status = mmqi_added_token_read(&token, reading->json);
 
-    do {
-        status = mmqi_json_next(reading->json, &event);
-        if (status == MMQ_OK && event == MMQI_JSON_KEY)
-            status = read_added_field(reading, &token);
-    } while (status == MMQ_OK && event == MMQI_JSON_KEY);
-    if (status == MMQ_OK && !token.content)
-        status = mmqi_json_fail(reading->json, MMQ_ERR_FORMAT, "an added token without content");
     if (status == MMQ_OK && token.size > 0)
         status = mmqi_added_add(&reading->tokenizer->added, reading->name, token.content,
                                 token.size, token.id, token.flags);
@@ -165,30 +111,63 @@ static int32_t read_added(struct reading *reading)
 
 /* ---- the model ---- */
 
-static int32_t read_vocab(struct reading *reading)
+/* The members of {"token": id, ..}, its '{' read. */
+static int32_t read_vocab_members(struct mmqi_vocab *vocab, const char *name, const char *where,
+                                  struct mmqi_json *json)
 {
-    struct mmqi_vocab *vocab = &reading->tokenizer->bpe.vocab;
     struct mmqi_buf token = {0};
     enum mmqi_json_event event;
     int64_t id = 0;
-    int32_t status = need(reading, MMQI_JSON_OBJECT, "the vocabulary of a BPE is not an object");
+    int32_t status = MMQ_OK;
 
-    reading->has_vocab = true;
     while (status == MMQ_OK) {
-        status = mmqi_json_next(reading->json, &event);
+        status = mmqi_json_next(json, &event);
         if (status != MMQ_OK || event != MMQI_JSON_KEY)
             break;
         mmqi_buf_clear(&token);
-        mmqi_buf_append(&token, mmqi_json_text(reading->json), mmqi_json_size(reading->json));
+        mmqi_buf_append(&token, mmqi_json_text(json), mmqi_json_size(json));
         if (mmqi_buf_failed(&token))
-            status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for a token", reading->name);
+            status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for a token", name);
         if (status == MMQ_OK)
-            status = read_id(reading, &id);
+            status = need(json, MMQI_JSON_NUMBER, "an id is not a number");
         if (status == MMQ_OK)
-            status =
-                mmqi_vocab_add(vocab, reading->name, "model.vocab", token.data, token.size, id);
+            status = mmqi_json_integer(json, &id);
+        if (status == MMQ_OK)
+            status = mmqi_vocab_add(vocab, name, where, token.data, token.size, id);
     }
     mmqi_buf_free(&token);
+    return status;
+}
+
+int32_t mmqi_tokenizer_read_vocab(struct mmqi_vocab *vocab, const char *name, const char *where,
+                                  struct mmqi_json *json)
+{
+    int32_t status = need(json, MMQI_JSON_OBJECT, "the vocabulary of a BPE is not an object");
+
+    return status == MMQ_OK ? read_vocab_members(vocab, name, where, json) : status;
+}
+
+/* An object of ids, or an array of scores, which is only noted. */
+static int32_t read_vocab(struct reading *reading)
+{
+    struct slice *pieces = &reading->pieces;
+    enum mmqi_json_event event;
+    int32_t status = mmqi_json_next(reading->json, &event);
+    size_t begin;
+
+    reading->has_vocab = true;
+    if (status != MMQ_OK)
+        return status;
+    if (event == MMQI_JSON_OBJECT)
+        return read_vocab_members(&reading->tokenizer->bpe.vocab, reading->name, "model.vocab",
+                                  reading->json);
+    if (event != MMQI_JSON_ARRAY)
+        return mmqi_json_fail(reading->json, MMQ_ERR_FORMAT,
+                              "the vocabulary is neither an object nor an array");
+    begin = mmqi_json_offset(reading->json);
+    status = mmqi_json_skip(reading->json);
+    pieces->json = reading->text + begin;
+    pieces->size = mmqi_json_offset(reading->json) + 1 - begin;
     return status;
 }
 
@@ -207,12 +186,15 @@ static int32_t read_absent(struct reading *reading, const char *what)
 
 static int32_t read_model_type(struct reading *reading)
 {
-    int32_t status = need(reading, MMQI_JSON_STRING, "the type of the model is not a string");
+    int32_t status = need(reading->json, MMQI_JSON_STRING, "the type of the model is not a string");
 
-    if (status == MMQ_OK && strcmp(mmqi_json_text(reading->json), "BPE") != 0)
-        status = mmqi_json_fail(reading->json, MMQ_ERR_UNSUPPORTED,
-                                "model: type '%s' is not supported", mmqi_json_text(reading->json));
-    return status;
+    if (status != MMQ_OK)
+        return status;
+    reading->is_unigram = mmqi_json_is(reading->json, "Unigram");
+    if (reading->is_unigram || mmqi_json_is(reading->json, "BPE"))
+        return MMQ_OK;
+    return mmqi_json_fail(reading->json, MMQ_ERR_UNSUPPORTED, "model: type '%s' is not supported",
+                          mmqi_json_text(reading->json));
 }
 
 static int32_t read_unk(struct reading *reading)
@@ -229,6 +211,19 @@ static int32_t read_unk(struct reading *reading)
     return reading->unk ? MMQ_OK : mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory", reading->name);
 }
 
+static int32_t read_unk_id(struct reading *reading)
+{
+    enum mmqi_json_event event;
+    int32_t status = mmqi_json_next(reading->json, &event);
+
+    if (status != MMQ_OK || event == MMQI_JSON_NULL)
+        return status;
+    if (event != MMQI_JSON_NUMBER)
+        return mmqi_json_fail(reading->json, MMQ_ERR_FORMAT, "unk_id is not a number");
+    reading->has_unk_id = true;
+    return mmqi_json_integer(reading->json, &reading->unk_id);
+}
+
 static int32_t read_model_field(struct reading *reading)
 {
     struct mmqi_bpe *bpe = &reading->tokenizer->bpe;
@@ -238,6 +233,8 @@ static int32_t read_model_field(struct reading *reading)
         return read_model_type(reading);
     if (strcmp(key, "vocab") == 0)
         return read_vocab(reading);
+    if (strcmp(key, "unk_id") == 0)
+        return read_unk_id(reading);
     if (strcmp(key, "merges") == 0)
         return note(reading, &reading->merges);
     if (strcmp(key, "unk_token") == 0)
@@ -260,7 +257,7 @@ static int32_t read_model_field(struct reading *reading)
 static int32_t read_model(struct reading *reading)
 {
     enum mmqi_json_event event;
-    int32_t status = need(reading, MMQI_JSON_OBJECT, "the model is not an object");
+    int32_t status = need(reading->json, MMQI_JSON_OBJECT, "the model is not an object");
 
     reading->has_model = true;
     while (status == MMQ_OK) {
@@ -274,21 +271,20 @@ static int32_t read_model(struct reading *reading)
 
 /* ---- merges, when the vocabulary is known ---- */
 
-/* "a b", as older files have it. */
-static int32_t read_spaced_merge(struct reading *reading, struct mmqi_json *json)
+int32_t mmqi_tokenizer_read_merge(struct mmqi_bpe *bpe, const char *name, const char *text,
+                                  size_t size)
 {
-    const char *text = mmqi_json_text(json), *space;
-    size_t size = mmqi_json_size(json), left;
+    const char *space;
+    size_t left;
 
     if (size >= 8 && memcmp(text, "#version", 8) == 0)
         return MMQ_OK;
     space = memchr(text, ' ', size);
     left = space ? (size_t)(space - text) : 0;
     if (!space || memchr(space + 1, ' ', size - left - 1))
-        return mmqi_fail(MMQ_ERR_FORMAT, "%s: merge %zu: '%s' is not two tokens", reading->name,
-                         reading->tokenizer->bpe.n_ranks, text);
-    return mmqi_bpe_add_merge(&reading->tokenizer->bpe, reading->name, text, left, space + 1,
-                              size - left - 1);
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: merge %zu: '%.*s' is not two tokens", name,
+                         bpe->n_ranks, (int)(size < 100 ? size : 100), text);
+    return mmqi_bpe_add_merge(bpe, name, text, left, space + 1, size - left - 1);
 }
 
 /* ["a", "b"], its '[' read. */
@@ -337,7 +333,8 @@ static int32_t read_merges(struct reading *reading)
         if (status != MMQ_OK || event == MMQI_JSON_ARRAY_END)
             break;
         if (event == MMQI_JSON_STRING)
-            status = read_spaced_merge(reading, json);
+            status = mmqi_tokenizer_read_merge(&reading->tokenizer->bpe, reading->name,
+                                               mmqi_json_text(json), mmqi_json_size(json));
         else if (event == MMQI_JSON_ARRAY)
             status = read_pair_merge(reading, json, &left);
         else
@@ -349,11 +346,31 @@ static int32_t read_merges(struct reading *reading)
     return status;
 }
 
+/* ---- what the type makes of them ---- */
+
+/* A BPE's merges, or a Unigram's pieces. */
+static int32_t finish_model(struct reading *reading)
+{
+    const struct slice *pieces = &reading->pieces;
+
+    if (reading->is_unigram != (pieces->json != NULL))
+        return mmqi_fail(MMQ_ERR_FORMAT, "%s: model.vocab: no vocabulary of a %s", reading->name,
+                         reading->is_unigram ? "Unigram" : "BPE");
+    if (reading->is_unigram && !reading->has_unk_id)
+        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: model.unk_id is null", reading->name);
+    if (reading->is_unigram)
+        return mmqi_tokenizer_read_pieces(reading->tokenizer, reading->name, reading->unk_id,
+                                          pieces->json, pieces->size);
+    if (reading->unk)
+        mmqi_tokenizer_set_unk(reading->tokenizer, reading->unk, reading->unk_size);
+    return reading->merges.json ? read_merges(reading) : MMQ_OK;
+}
+
 /* ---- the whole ---- */
 
 static int32_t read_version(struct reading *reading)
 {
-    int32_t status = need(reading, MMQI_JSON_STRING, "the version is not a string");
+    int32_t status = need(reading->json, MMQI_JSON_STRING, "the version is not a string");
 
     if (status == MMQ_OK && strcmp(mmqi_json_text(reading->json), "1.0") != 0)
         status = mmqi_json_fail(reading->json, MMQ_ERR_UNSUPPORTED, "version '%s' is not 1.0",
@@ -365,19 +382,15 @@ static int32_t read_version(struct reading *reading)
 static int32_t read_top_field(struct reading *reading)
 {
     const char *key = mmqi_json_text(reading->json);
+    int i;
 
     if (strcmp(key, "version") == 0)
         return read_version(reading);
     if (strcmp(key, "added_tokens") == 0)
         return read_added(reading);
-    if (strcmp(key, "normalizer") == 0)
-        return note(reading, &reading->normalizer);
-    if (strcmp(key, "pre_tokenizer") == 0)
-        return note(reading, &reading->pre_tokenizer);
-    if (strcmp(key, "post_processor") == 0)
-        return note(reading, &reading->post_processor);
-    if (strcmp(key, "decoder") == 0)
-        return note(reading, &reading->decoder);
+    for (i = 0; i < MMQI_N_SECTIONS; i++)
+        if (strcmp(key, mmqi_section_name((enum mmqi_section)i)) == 0)
+            return note(reading, &reading->sections[i]);
     if (strcmp(key, "model") == 0)
         return read_model(reading);
     return mmqi_json_skip(reading->json);
@@ -386,7 +399,7 @@ static int32_t read_top_field(struct reading *reading)
 static int32_t read_file(struct reading *reading)
 {
     enum mmqi_json_event event;
-    int32_t status = need(reading, MMQI_JSON_OBJECT, "a tokenizer is a JSON object");
+    int32_t status = need(reading->json, MMQI_JSON_OBJECT, "a tokenizer is a JSON object");
 
     while (status == MMQ_OK) {
         status = mmqi_json_next(reading->json, &event);
@@ -405,141 +418,28 @@ static int32_t read_file(struct reading *reading)
 
 static int32_t read_sections(struct reading *reading)
 {
-    struct mmqi_tokenizer *tokenizer = reading->tokenizer;
-    struct {
-        const char *name;
-        const struct slice *slice;
-        struct mmqi_stages *stages;
-        const struct mmqi_stage_kind *kinds;
-    } const sections[] = {
-        {"normalizer", &reading->normalizer, &tokenizer->normalizer, mmqi_normalizer_kinds},
-        {"pre_tokenizer", &reading->pre_tokenizer, &tokenizer->pre_tokenizer,
-         mmqi_pre_tokenizer_kinds},
-        {"post_processor", &reading->post_processor, &tokenizer->post_processor,
-         mmqi_post_processor_kinds},
-        {"decoder", &reading->decoder, &tokenizer->decoder, mmqi_decoder_kinds}};
+    const struct slice *slice;
     int32_t status = MMQ_OK;
-    size_t i;
+    int i;
 
-    for (i = 0; i < sizeof sections / sizeof *sections && status == MMQ_OK; i++)
-        if (sections[i].slice->json)
-            status = mmqi_stages_read(sections[i].stages, sections[i].kinds, reading->name,
-                                      sections[i].name, sections[i].slice->json,
-                                      sections[i].slice->size);
+    for (i = 0; i < MMQI_N_SECTIONS && status == MMQ_OK; i++) {
+        slice = &reading->sections[i];
+        if (slice->json)
+            status = mmqi_tokenizer_set_section(reading->tokenizer, reading->name,
+                                                (enum mmqi_section)i, slice->json, slice->size);
+    }
     return status;
 }
 
-static int32_t finish_model(struct reading *reading)
+int32_t mmqi_tokenizer_read_json(struct mmqi_tokenizer *tokenizer, const char *name,
+                                 const char *text, size_t size)
 {
-    struct mmqi_bpe *bpe = &reading->tokenizer->bpe;
-    int32_t status = reading->merges.json ? read_merges(reading) : MMQ_OK;
-
-    if (status != MMQ_OK)
-        return status;
-    bpe->unk = MMQI_BPE_NO_UNK;
-    if (reading->unk) {
-        bpe->unk = mmqi_vocab_find(&bpe->vocab, reading->unk, reading->unk_size);
-        if (bpe->unk < 0)
-            bpe->unk = MMQI_BPE_LOST_UNK;
-    }
-    mmqi_bpe_seal(bpe);
-    return MMQ_OK;
-}
-
-/* An added token that the model has too must have the same id there, and no other token its id. */
-static int32_t check_added(const struct reading *reading, int32_t id, const char *text, size_t size)
-{
-    const struct mmqi_vocab *vocab = &reading->tokenizer->bpe.vocab;
-    int32_t model_id = mmqi_vocab_find(vocab, text, size);
-
-    if (model_id >= 0 && model_id != id)
-        return mmqi_fail(MMQ_ERR_FORMAT, "%s: added token '%s' has id %d, in the vocabulary %d",
-                         reading->name, text, (int)id, (int)model_id);
-    if (model_id < 0 && mmqi_vocab_text(vocab, id, NULL))
-        return mmqi_fail(MMQ_ERR_FORMAT, "%s: added token '%s' has the id %d of '%s'",
-                         reading->name, text, (int)id, mmqi_vocab_text(vocab, id, NULL));
-    return MMQ_OK;
-}
-
-/* Give the token to the matcher of its kind; one of the normalized text in its normalized form. */
-static int32_t add_pattern(struct reading *reading, int32_t id, const char *text, size_t size,
-                           struct mmqi_buf pair[2])
-{
-    struct mmqi_added *added = &reading->tokenizer->added;
-    struct mmqi_matcher *matcher = &added->raw;
-    int32_t status = MMQ_OK;
-
-    if (added->flags[id] & MMQI_ADDED_NORMALIZED) {
-        matcher = &added->normalized;
-        status = mmqi_tokenizer_normalize(reading->tokenizer, pair, &text, &size);
-    }
-    if (status == MMQ_OK && mmqi_matcher_add(matcher, text, size, id) != MMQ_OK)
-        status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the added tokens", reading->name);
-    return status;
-}
-
-static int32_t finish_added(struct reading *reading)
-{
-    struct mmqi_added *added = &reading->tokenizer->added;
-    struct mmqi_buf pair[2] = {{0}};
-    const char *text;
-    size_t i, size = 0;
-    int32_t status = MMQ_OK;
-
-    for (i = 0; i < added->vocab.n_ids && status == MMQ_OK; i++) {
-        text = mmqi_vocab_text(&added->vocab, (int32_t)i, &size);
-        if (!text)
-            continue;
-        status = check_added(reading, (int32_t)i, text, size);
-        if (status == MMQ_OK)
-            status = add_pattern(reading, (int32_t)i, text, size, pair);
-    }
-    if (status == MMQ_OK && (mmqi_matcher_seal(&added->raw) != MMQ_OK ||
-                             mmqi_matcher_seal(&added->normalized) != MMQ_OK))
-        status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the added tokens", reading->name);
-    mmqi_buf_free(&pair[0]);
-    mmqi_buf_free(&pair[1]);
-    return status;
-}
-
-/* The ids of the post-processor must be tokens; of two templates, the tokenizers library would
- * run the second one on pairs. */
-static int32_t check_post_processor(const struct reading *reading)
-{
-    const struct mmqi_tokenizer *tokenizer = reading->tokenizer;
-    const struct mmqi_stages *stages = &tokenizer->post_processor;
-    const struct mmqi_ids *ids;
-    size_t i, j, n_templates = 0;
-
-    for (i = 0; i < stages->n; i++)
-        n_templates += stages->list[i].kind->read != NULL;
-    if (n_templates > 1)
-        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: post_processor: more than one template",
-                         reading->name);
-    for (i = 0; i < 2 * stages->n; i++) {
-        ids = i % 2 ? &stages->list[i / 2].after : &stages->list[i / 2].before;
-        for (j = 0; j < ids->n; j++)
-            if (!mmqi_tokenizer_content(tokenizer, ids->data[j]))
-                return mmqi_fail(MMQ_ERR_FORMAT, "%s: post_processor: there is no token %d",
-                                 reading->name, (int)ids->data[j]);
-    }
-    return MMQ_OK;
-}
-
-int32_t mmqi_tokenizer_parse(struct mmqi_tokenizer **out, const char *name, const char *text,
-                             size_t size)
-{
-    struct reading reading = {.name = name, .text = text};
-    size_t n_model, n_added;
+    struct reading reading = {.tokenizer = tokenizer, .name = name, .text = text};
     int32_t status;
 
-    *out = NULL;
     if (size > MMQI_MAX_TOKENIZER_BYTES)
         return mmqi_fail(MMQ_ERR_LIMIT, "%s: %zu bytes, more than %d", name, size,
                          MMQI_MAX_TOKENIZER_BYTES);
-    reading.tokenizer = mmqi_calloc(1, sizeof *reading.tokenizer);
-    if (!reading.tokenizer)
-        return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for a tokenizer", name);
     status = mmqi_json_open(&reading.json, name, text, size);
     if (status == MMQ_OK)
         status = read_file(&reading);
@@ -547,31 +447,23 @@ int32_t mmqi_tokenizer_parse(struct mmqi_tokenizer **out, const char *name, cons
         status = finish_model(&reading);
     if (status == MMQ_OK)
         status = read_sections(&reading);
-    if (status == MMQ_OK)
-        status = finish_added(&reading);
-    if (status == MMQ_OK)
-        status = check_post_processor(&reading);
-    n_model = reading.tokenizer->bpe.vocab.n_ids;
-    n_added = reading.tokenizer->added.vocab.n_ids;
-    reading.tokenizer->vocab_size = (int32_t)(n_model > n_added ? n_model : n_added);
     mmqi_json_close(reading.json);
     mmqi_free(reading.unk);
-    if (status == MMQ_OK)
-        *out = reading.tokenizer;
-    else
-        mmqi_tokenizer_free(reading.tokenizer);
     return status;
 }
 
-void mmqi_tokenizer_free(struct mmqi_tokenizer *tokenizer)
+int32_t mmqi_tokenizer_parse(struct mmqi_tokenizer **out, const char *name, const char *text,
+                             size_t size)
 {
-    if (!tokenizer)
-        return;
-    mmqi_bpe_free(&tokenizer->bpe);
-    mmqi_added_free(&tokenizer->added);
-    mmqi_stages_free(&tokenizer->normalizer);
-    mmqi_stages_free(&tokenizer->pre_tokenizer);
-    mmqi_stages_free(&tokenizer->post_processor);
-    mmqi_stages_free(&tokenizer->decoder);
-    mmqi_free(tokenizer);
+    int32_t status = mmqi_tokenizer_create(out, name);
+
+    if (status == MMQ_OK)
+        status = mmqi_tokenizer_read_json(*out, name, text, size);
+    if (status == MMQ_OK)
+        status = mmqi_tokenizer_finish(*out, name);
+    if (status != MMQ_OK) {
+        mmqi_tokenizer_free(*out);
+        *out = NULL;
+    }
+    return status;
 }

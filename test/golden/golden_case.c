@@ -218,18 +218,42 @@ static mmq_image *read_picture(const struct golden *golden, const char *name)
     return image;
 }
 
+/* The video whose frames the part at `path` lists; NULL where one is not there. */
+static mmq_image *read_video(const struct golden *golden, const char *path, int64_t n)
+{
+    mmq_video_options options = {.struct_size = sizeof options};
+    mmq_image *frames[MOST_IMAGES] = {NULL}, *video = NULL;
+    char at[128], file[256];
+    int64_t i;
+
+    if (n > MOST_IMAGES)
+        return NULL;
+    snprintf(at, sizeof at, "%s", path); /* `path` may be one of text_of()'s */
+    mmqi_settings_number(golden->json, text_of("%s.fps", at), 0.0, 1e3, &options.fps);
+    for (i = 0; i < n; i++) {
+        snprintf(file, sizeof file, "%s.video.%lld", at, (long long)i);
+        frames[i] = read_picture(golden, string_at(golden, file));
+    }
+    mmq_image_from_frames(&video, (const mmq_image *const *)frames, (size_t)n, &options);
+    for (i = 0; i < n; i++)
+        mmq_image_free(frames[i]);
+    return video;
+}
+
 static int add_part(struct conversation *c, const struct golden *golden, const char *path)
 {
     const char *picture = string_at(golden, text_of("%s.image", path));
+    int64_t n_frames = mmqi_settings_count(golden->json, text_of("%s.video", path));
     mmq_part *part = &c->parts[c->n_parts];
 
     if (c->n_parts == MOST_PARTS || c->n_images == MOST_IMAGES)
         return complain(golden, "too many parts");
     *part = (mmq_part){.struct_size = sizeof *part};
-    if (picture) {
-        part->image = c->images[c->n_images] = read_picture(golden, picture);
+    if (picture || n_frames > 0) {
+        part->image = c->images[c->n_images] =
+            picture ? read_picture(golden, picture) : read_video(golden, path, n_frames);
         if (!part->image)
-            return complain(golden, picture);
+            return complain(golden, picture ? picture : "video");
         c->n_images++;
     } else {
         part->text = string_at(golden, text_of("%s.text", path));
@@ -271,10 +295,15 @@ static int check_ids(struct tally *tally, struct mmqi_tokens *tokens, const stru
 {
     const char *rendered = string_at(golden, text_of("%s.rendered", at));
     size_t n, size, i;
-    int32_t *want = ids_at(golden, text_of("%s.input_ids", at), &n);
+    /* Of a family whose marker is no token, the form with a number for each row. */
+    int32_t *want = ids_at(golden, text_of("%s.input_ids_expanded", at), &n);
     char *text = NULL;
     int same;
 
+    if (n == 0) {
+        free(want);
+        want = ids_at(golden, text_of("%s.input_ids", at), &n);
+    }
     if (mmqi_prompt_text(&text, &size, golden->model->core, taken) != MMQ_OK ||
         mmqi_prompt_tokens(tokens, golden->model->core, taken) != MMQ_OK) {
         free(want);
@@ -290,27 +319,30 @@ static int check_ids(struct tally *tally, struct mmqi_tokens *tokens, const stru
     return 0;
 }
 
-/* Compare pixels [3, height, width] with what the processor returned: the same, or, for a tower
- * that takes patches in squares, [patches, 3 * frames * patch * patch]. Returns how many numbers of
- * the reference that are. */
-static size_t compare_pixels(double *most, const float *made, const struct mmqi_picture *picture,
-                             const struct mmqi_spec *spec, const float *want, size_t n)
+/* Compare pixels [3, height, width] of a view, or [3, frames, height, width] of a video's, with
+ * what the processor returned: the same, or, for a tower that takes patches in squares,
+ * [patches, 3 * frames * patch * patch]. Returns how many numbers of the reference that are. */
+static size_t compare_view(double *most, const float *made, const struct mmqi_view *view,
+                           const struct mmqi_spec *spec, bool is_video, const float *want, size_t n)
 {
-    size_t width = (size_t)picture->width, height = (size_t)picture->height, seen = 0;
+    size_t width = (size_t)view->width, height = (size_t)view->height, seen = 0;
     int32_t patch = spec->patch, merge = spec->merge, frames = spec->recipe.frames;
+    struct mmqi_view_rows count;
 
+    mmqi_view_count(&count, spec, view);
     if (spec->recipe.kind != MMQI_RECIPE_SMART) {
         if (3 * width * height <= n)
             compare(most, made, want, 3 * width * height);
         return 3 * width * height;
     }
-    for (int32_t i = 0; i < picture->patches; i++) {
+    for (int32_t i = 0; i < count.patches; i++) {
         int32_t square = i / (merge * merge), inside = i % (merge * merge);
-        int32_t top = (square / picture->across * merge + inside / merge) * patch;
-        int32_t left = (square % picture->across * merge + inside % merge) * patch;
+        int32_t top = (square / count.across * merge + inside / merge) * patch;
+        int32_t left = (square % count.across * merge + inside % merge) * patch;
 
         for (int32_t k = 0; k < 3 * frames * patch; k++, seen += (size_t)patch) {
-            size_t row = (size_t)(k / (frames * patch)) * height + (size_t)(top + k % patch);
+            size_t plane = (size_t)(is_video ? k / patch : k / (frames * patch));
+            size_t row = plane * height + (size_t)(top + k % patch);
 
             if (seen + (size_t)patch <= n)
                 compare(most, made + row * width + (size_t)left, want + seen, (size_t)patch);
@@ -319,15 +351,82 @@ static size_t compare_pixels(double *most, const float *made, const struct mmqi_
     return seen;
 }
 
-/* The rows of the picture that was encoded last. */
-static int32_t compare_vision(struct tally *tally, struct mmqi_session *core, const float *want,
-                              size_t n)
+/* The same for all views of a picture or a video; *seen of the n numbers of `want` were compared
+ * before. */
+static int32_t compare_pixels(double *most, const struct mmqi_picture *picture,
+                              const struct mmqi_spec *spec, const struct mmqi_image *image,
+                              const float *want, size_t n, size_t *seen)
 {
-    float *made = mmqi_alloc_array(n, sizeof *made);
-    int32_t status = made ? mmqi_session_read_image(core, made) : MMQ_ERR_NOMEM;
+    const struct mmqi_views *views = &picture->views;
+    float *values = NULL, *made;
+    int32_t status = MMQ_OK;
+
+    if (!image->frames)
+        status = mmqi_preprocess(&values, views, &spec->recipe, image);
+    made = values;
+    for (int32_t k = 0; k < views->n && status == MMQ_OK && *seen <= n; k++) {
+        const struct mmqi_view *view = &views->view[k];
+
+        if (image->frames)
+            status = mmqi_preprocess_group(&made, views, k, &spec->video_recipe, image);
+        if (status == MMQ_OK)
+            *seen += compare_view(most, made, view, spec, image->frames != NULL, want + *seen,
+                                  n - *seen);
+        if (image->frames)
+            mmqi_free(made);
+        else
+            made += 3 * (size_t)view->width * (size_t)view->height;
+    }
+    mmqi_free(values);
+    return status;
+}
+
+enum { MOST_WIDE = 8 };
+
+/* What rows of pictures are compared with: part 0 is what takes the place of tokens, the others are
+ * added after layers. */
+struct rows_of_pictures {
+    size_t n_parts, seen, n[MOST_WIDE]; /* numbers seen of each part, and that there are */
+    float *part[MOST_WIDE];
+};
+
+static void read_vision(struct rows_of_pictures *want, const struct golden *golden, int prompt)
+{
+    const struct mmqi_spec *spec = &golden->model->core->spec;
+
+    *want = (struct rows_of_pictures){.n_parts = (size_t)(spec->image_width / spec->hidden)};
+    for (size_t k = 0; k < want->n_parts && k < MOST_WIDE; k++)
+        want->part[k] = tensor_at(golden,
+                                  k == 0 ? text_of("p%d.vision_out", prompt)
+                                         : text_of("p%d.deepstack.%d", prompt, (int)k - 1),
+                                  &want->n[k]);
+}
+
+/* Was all of the reference compared? */
+static bool saw_all(const struct rows_of_pictures *want)
+{
+    for (size_t k = 0; k < want->n_parts; k++)
+        if (k >= MOST_WIDE || want->n[k] != want->seen)
+            return false;
+    return true;
+}
+
+/* The rows of the picture that was encoded last, as they stand in the timeline. */
+static int32_t compare_vision(struct tally *tally, struct mmqi_session *core,
+                              struct rows_of_pictures *want)
+{
+    const struct mmqi_picture *picture = &core->picture;
+    size_t width = (size_t)core->model->spec.image_width, part = width / want->n_parts;
+    float *made = mmqi_alloc_array((size_t)picture->made_rows * width, sizeof *made);
+    int32_t *order = NULL, status = made ? mmqi_session_read_image(core, made) : MMQ_ERR_NOMEM;
 
     if (status == MMQ_OK)
-        compare(&tally->vision, made, want, n);
+        status = mmqi_model_order(&order, core->model, picture);
+    for (int32_t i = 0; i < picture->rows && status == MMQ_OK; i++, want->seen += part)
+        for (size_t k = 0; k < MOST_WIDE && want->seen + part <= want->n[k]; k++)
+            compare(&tally->vision, made + (size_t)(order ? order[i] : i) * width + k * part,
+                    want->part[k] + want->seen, part);
+    mmqi_free(order);
     mmqi_free(made);
     return status;
 }
@@ -337,41 +436,35 @@ static int check_pictures(struct tally *tally, const struct golden *golden,
 {
     struct mmqi_session *core = golden->session->core;
     const struct mmqi_spec *spec = &golden->model->core->spec;
-    size_t n_pixels, n_vision, i, rows;
-    size_t seen_pixels = 0, seen_vision = 0;
+    size_t n_pixels, i, seen_pixels = 0;
+    struct rows_of_pictures vision;
     float *pixels = tensor_at(golden, text_of("p%d.pixel_values", prompt), &n_pixels);
-    float *vision = tensor_at(golden, text_of("p%d.vision_out", prompt), &n_vision), *made;
-    int32_t kept, width, height, status = MMQ_OK;
+    int32_t kept, status = MMQ_OK;
     struct mmqi_picture picture;
 
+    read_vision(&vision, golden, prompt);
     mmqi_session_truncate(core, 0);
     status = mmqi_session_match(core, tokens, taken->images, taken->n_images, 0, &kept);
     for (i = 0; i < taken->n_images && status == MMQ_OK; i++) {
-        status = mmqi_model_measure(&picture, golden->model->core, taken->images[i]->width,
-                                    taken->images[i]->height);
+        status = mmqi_model_measure_image(&picture, golden->model->core, taken->images[i]);
         if (status == MMQ_OK)
-            status = mmqi_preprocess(&made, &width, &height, &spec->recipe, taken->images[i]);
-        if (status != MMQ_OK)
+            status = compare_pixels(&tally->pixels, &picture, spec, taken->images[i], pixels,
+                                    n_pixels, &seen_pixels);
+        if (status != MMQ_OK || seen_pixels > n_pixels)
             break;
-        seen_pixels += compare_pixels(&tally->pixels, made, &picture, spec, pixels + seen_pixels,
-                                      n_pixels - seen_pixels);
-        mmqi_free(made);
-        if (seen_pixels > n_pixels)
-            break;
-        rows = (size_t)picture.rows * (size_t)spec->hidden;
         status = mmqi_session_encode(core, (int32_t)i, NULL);
-        if (status == MMQ_OK && seen_vision + rows <= n_vision)
-            status = compare_vision(tally, core, vision + seen_vision, rows);
-        seen_vision += rows;
+        if (status == MMQ_OK)
+            status = compare_vision(tally, core, &vision);
     }
     tally->n_pictures += (int)taken->n_images;
     if (seen_pixels != n_pixels) /* all of the reference must have been compared */
         tally->pixels = INFINITY;
-    if (seen_vision != n_vision)
+    if (!saw_all(&vision))
         tally->vision = INFINITY;
     mmqi_session_truncate(core, 0);
     free(pixels);
-    free(vision);
+    for (size_t k = 0; k < MOST_WIDE; k++)
+        free(vision.part[k]);
     return status == MMQ_OK ? 0 : complain(golden, "picture");
 }
 

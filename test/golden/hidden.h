@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "model/family.h"
 #include "runtime/session.h"
 
 /* A module's place in a file's name, and the segment it is. */
@@ -20,6 +21,9 @@ static const struct {
     {"vision_model.encoder.layers.", "vision.blocks."},
     {"language_model.layers.", "language.layers."},
     {"text_model.layers.", "language.layers."},
+    {"vision_model.embeddings", "vision.embed"},
+    {"vision_model.post_layernorm", "vision.norm"},
+    {"connector", "projector"},
 };
 
 /* Rows that a segment made, in the order in which they came. */
@@ -30,6 +34,27 @@ struct hidden {
     size_t n;
     int32_t status;
 };
+
+/* Towers that look positions up may have their patches in an order of their own: then row i, from
+ * `rows` on, is that of patch ids[i]. */
+static int32_t sort_patches(const struct hidden *h, float *rows, const struct mmqi_mat *live_out)
+{
+    const struct mmqi_model *model = h->session->model;
+    size_t n = (size_t)live_out->rows, cols = (size_t)live_out->cols;
+    int32_t *ids = malloc(n * sizeof *ids);
+    float *copy = malloc(n * cols * sizeof *copy);
+    int32_t status = ids && copy ? MMQ_OK : MMQ_ERR_NOMEM;
+
+    if (status == MMQ_OK) {
+        memcpy(copy, rows, n * cols * sizeof *copy);
+        model->family->patch_ids(ids, model, &h->session->picture.views.view[0]);
+        for (size_t i = 0; i < n; i++)
+            memcpy(rows + (size_t)ids[i] * cols, copy + i * cols, cols * sizeof *copy);
+    }
+    free(ids);
+    free(copy);
+    return status;
+}
 
 static int32_t keep_rows(void *user, const struct mmqi_segment *segment,
                          const struct mmqi_mat *live_out)
@@ -50,6 +75,9 @@ static int32_t keep_rows(void *user, const struct mmqi_segment *segment,
     if (h->status == MMQ_OK)
         h->status =
             at->backend->download(at->device, rows + h->n, live_out->data, n * sizeof *rows);
+    if (h->status == MMQ_OK && h->session->model->family->patch_ids &&
+        strncmp(segment->name, "vision.", 7) == 0)
+        h->status = sort_patches(h, rows + h->n, live_out);
     h->n += n;
     return h->status;
 }

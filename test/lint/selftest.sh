@@ -168,6 +168,10 @@ echo 'x = strtod(text, NULL);' >src/word.c
 finds 'a number read by the locale' 'depends on the locale' words
 echo 'snprintf(a, 9, "x %.9g", b);' >src/word.c
 finds 'a number written by the locale' 'depends on the locale' words
+echo 'snprintf(a, 9, "{%.9g}", b);' >src/word.c
+finds 'a number in braces written by the locale' 'depends on the locale' words
+echo 'x = "{%- for m in messages -%}{% endfor %}";' >src/word.c
+accepts 'tags of a template' words
 
 # ---- documentation
 documented() { "$python" "$here/documented.py" header.h test.c; }

@@ -26,5 +26,7 @@ deny '(^|[^A-Za-z0-9_.])/(work|root|home)/' 'path of one machine' "$@"
 deny '\b(ck_)?assert(_msg)?\((1|true)\b' 'asserts nothing' "$@"
 # In the library numbers are read and written by mmqi_os_parse_number and mmqi_os_print_number.
 deny '\b(strto(d|f|ld)|atof|assert)[[:space:]]*\(' 'depends on the locale or aborts' "${library[@]}"
-deny '"[^"]*%[-+ #0-9.*]*L?[aAeEfFgG][^"]*"' 'depends on the locale' "${library[@]}"
+# "{% " and "{%- " open the tags of a chat template.
+deny '"([^"]*[^"{])?%[-+ #0-9.*]*L?[aAeEfFgG][^"]*"' 'depends on the locale' "${library[@]}"
+deny '\{%[+#0-9.*]*L?[aAeEfFgG]' 'depends on the locale' "${library[@]}"
 exit $status

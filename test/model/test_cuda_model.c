@@ -84,6 +84,11 @@ static const struct family qwen = {"qwen2_vl_tiny",
                                    {"* = D; vision.* = cpu", "* = D; language.layers.1.* = cpu",
                                     "* = D; language.{norm,head} = cpu",
                                     "* = cpu; language.layers.1.* = D", "* = D"}};
+static const struct family idefics = {"idefics3_tiny",
+                                      "test/golden/idefics3_tiny/model",
+                                      "<|im_start|>User:<image>What is it?",
+                                      {"* = D; vision.* = cpu", "* = D; projector.* = cpu",
+                                       "* = cpu; vision.blocks.1.* = D", "* = D"}};
 static const struct family scenes = {
     "scenes",
     NULL,
@@ -232,6 +237,7 @@ START_TEST(a_model_split_anywhere_gives_the_cpus_tokens)
     NEEDS_DEVICES(1);
     check_splits(&llava, llava.maps, 8);
     check_splits(&qwen, qwen.maps, 8);
+    check_splits(&idefics, idefics.maps, 8);
 }
 END_TEST
 
@@ -247,6 +253,7 @@ START_TEST(a_model_split_between_two_devices_gives_the_cpus_tokens)
     NEEDS_DEVICES(2);
     check_splits(&llava, maps_of_two, 4);
     check_splits(&qwen, maps_of_two, 4);
+    check_splits(&idefics, maps_of_two, 4);
     check_splits(&scenes, maps_of_two, 4);
 }
 END_TEST

@@ -105,7 +105,8 @@ static void compare(struct golden *g, const char *name, const float *values, int
 struct rig {
     struct mmqi_store *store;
     struct mmqi_model *model;
-    struct mmqi_picture picture; /* any: all are resized to the same */
+    struct mmqi_view view; /* of any picture: all are resized to the same */
+    struct mmqi_view_rows count;
     struct mmqi_pool *pool;
     struct mmqi_place place;
     struct mmqi_stream *stream;
@@ -136,8 +137,8 @@ static void rig_memory(struct rig *r)
         r->kv[i] = (struct mmqi_kv){r->pages + i * page, page,          r->n_slots, NULL,
                                     spec->n_kv_heads,    spec->head_dim};
     for (int i = 0; i < MMQI_N_INDEX; i++)
-        r->index[i] = calloc((size_t)(r->max_rows + r->picture.tower_rows), sizeof(int32_t));
-    r->spans = calloc((size_t)(r->max_rows + r->picture.tower_rows), sizeof *r->spans);
+        r->index[i] = calloc((size_t)(r->max_rows + r->count.tower_rows), sizeof(int32_t));
+    r->spans = calloc((size_t)(r->max_rows + r->count.tower_rows), sizeof *r->spans);
 }
 
 static void rig_open(struct rig *r, const char *folder, int64_t max_rows, int64_t n_slots)
@@ -146,13 +147,16 @@ static void rig_open(struct rig *r, const char *folder, int64_t max_rows, int64_
     int64_t rows[MMQI_N_SYMBOLS] = {0, max_rows, max_rows, 0};
     struct mmqi_stream_options needs = {0};
     struct mmqi_device_options options = {0};
+    struct mmqi_picture picture; /* of any size: all become the same */
 
     memset(r, 0, sizeof *r);
     r->max_rows = max_rows;
     r->n_slots = n_slots;
     OK(mmqi_store_open_folder(&r->store, folder));
     OK(mmqi_model_open(&r->model, r->store));
-    OK(mmqi_model_measure(&r->picture, r->model, 40, 30));
+    OK(mmqi_model_measure(&picture, r->model, 40, 30));
+    r->view = picture.views.view[0];
+    mmqi_view_count(&r->count, &r->model->spec, &r->view);
     OK(mmqi_pool_create(&r->pool, 2));
     options.pool = r->pool;
     r->place.backend = &mmqi_cpu_backend;
@@ -199,8 +203,8 @@ static struct mmqi_run rig_run(const struct rig *r)
     run.kv = r->kv;
     run.weights = r->model->placed[0].weights;
     run.rows[MMQI_ROWS_IMAGE] = r->model->spec.image_rows;
-    run.picture_height = r->picture.height;
-    run.picture_width = r->picture.width;
+    run.picture_height = r->view.height;
+    run.picture_width = r->view.width;
     return run;
 }
 
@@ -236,11 +240,11 @@ static int32_t compare_segment(void *user, const struct mmqi_segment *segment,
 
 static void run_vision(struct rig *r, struct golden *g, const char *pixels_name, bool hidden)
 {
-    int64_t rows = r->picture.tower_rows, n;
+    int64_t rows = r->count.tower_rows, n;
     struct mmqi_run run = rig_run(r);
     float *pixels = golden_tensor(g, pixels_name, &n);
 
-    ck_assert_int_ge(n, 3 * r->picture.width * r->picture.height);
+    ck_assert_int_ge(n, 3 * r->view.width * r->view.height);
     run.rows[MMQI_ROWS_IMAGE] = 0;
     run.bound[MMQI_BIND_PIXELS] = pixels;
     run.kv = NULL;
@@ -374,7 +378,7 @@ START_TEST(the_second_picture_of_a_prompt_is_its_own)
         SKIP("../shared/golden/llava is absent");
     rig_open(&r, folder, 8, 8);
     golden_open(&g, "llava");
-    picture = 3 * (int64_t)r.picture.width * r.picture.height;
+    picture = 3 * (int64_t)r.view.width * r.view.height;
     wanted = golden_tensor(&g, "p1.vision_out", &n);
     pixels = golden_tensor(&g, "p1.pixel_values", &n);
     ck_assert_int_eq(n, 2 * picture);
@@ -382,9 +386,9 @@ START_TEST(the_second_picture_of_a_prompt_is_its_own)
         struct mmqi_run run = rig_run(&r);
         int64_t size = (int64_t)r.model->spec.image_rows * r.model->spec.hidden;
 
-        for (int32_t k = 0; k < r.picture.tower_rows; k++) {
+        for (int32_t k = 0; k < r.count.tower_rows; k++) {
             r.index[MMQI_INDEX_SLOTS][k] = k;
-            r.spans[k] = (struct mmqi_span){0, r.picture.tower_rows};
+            r.spans[k] = (struct mmqi_span){0, r.count.tower_rows};
         }
         run.rows[MMQI_ROWS_IMAGE] = 0;
         run.bound[MMQI_BIND_PIXELS] = pixels + i * picture;
@@ -587,6 +591,7 @@ START_TEST(settings_reach_the_spec)
     const char *folder = shared_path("golden/llava_v5/model");
     struct mmqi_store *store;
     struct mmqi_picture picture;
+    struct mmqi_view_rows count;
     struct mmqi_model *model;
 
     if (!folder)
@@ -597,8 +602,10 @@ START_TEST(settings_reach_the_spec)
     ck_assert_int_eq(model->spec.image_rows, 16); /* not the file's image_seq_length, 576 */
     OK(mmqi_model_measure(&picture, model, 31, 400));
     ck_assert_int_eq(picture.rows, 16);
-    ck_assert_int_eq(picture.tower_rows, 17);
-    ck_assert_int_eq(picture.width, 56);
+    mmqi_view_count(&count, &model->spec, &picture.views.view[0]);
+    ck_assert_int_eq(count.tower_rows, 17);
+    ck_assert_int_eq(picture.views.n, 1);
+    ck_assert_int_eq(picture.views.view[0].width, 56);
     ck_assert_int_eq(model->spec.n_eos, 1);
     ck_assert_int_eq(model->spec.eos[0], 2);
     ck_assert_int_eq(model->spec.bos, 1);

@@ -422,8 +422,9 @@ static const struct {
     {"text_config.rms_norm_eps", "-1e-5", MMQ_ERR_FORMAT, "text_config.rms_norm_eps"},
     {"text_config.rope_theta", "0", MMQ_ERR_FORMAT, "text_config.rope_theta"},
     {"text_config.max_position_embeddings", "0", MMQ_ERR_FORMAT, "max_position_embeddings"},
+    {"text_config.model_type", "\"gemma\"", MMQ_ERR_UNSUPPORTED, "text_config.model_type 'gemma'"},
     {"text_config.model_type", "\"mistral\"", MMQ_ERR_UNSUPPORTED,
-     "text_config.model_type 'mistral'"},
+     "text_config.sliding_window is not null"},
     {"text_config.hidden_act", "\"relu6\"", MMQ_ERR_UNSUPPORTED, "text_config.hidden_act 'relu6'"},
     {"text_config.rope_scaling", "{\"type\": \"linear\", \"factor\": 2.0}", MMQ_ERR_UNSUPPORTED,
      "text_config.rope_scaling.type 'linear'"},
@@ -454,7 +455,7 @@ static const struct {
     {"multimodal_projector_bias", "1", MMQ_ERR_FORMAT, "multimodal_projector_bias"},
     {"projector_hidden_act", "\"tanh\"", MMQ_ERR_UNSUPPORTED, "projector_hidden_act 'tanh'"},
     {"image_token_index", "456", MMQ_ERR_FORMAT, "image token 456 is outside the vocabulary"},
-    {"image_token_index", "455", MMQ_ERR_FORMAT, "image token 455 is no token of tokenizer.json"},
+    {"image_token_index", "455", MMQ_ERR_FORMAT, "image token 455 is no token of the tokenizer"},
     {"image_token_index", "-1", MMQ_ERR_FORMAT, "image_token_index"},
 };
 
@@ -492,6 +493,7 @@ START_TEST(full_keeps_the_class_row)
 {
     struct checkpoint *c = tiny_checkpoint("llava_tiny");
     struct mmqi_picture picture;
+    struct mmqi_view_rows count;
     struct mmqi_model *model;
 
     set(c->config, "vision_feature_select_strategy", "\"full\"");
@@ -499,7 +501,8 @@ START_TEST(full_keeps_the_class_row)
     model = opens(c);
     ck_assert_int_eq(model->spec.image_rows, 10);
     ck_assert_int_eq(mmqi_model_measure(&picture, model, 31, 400), MMQ_OK);
-    ck_assert_int_eq(picture.patches, 9);
+    mmqi_view_count(&count, &model->spec, &picture.views.view[0]);
+    ck_assert_int_eq(count.patches, 9);
     ck_assert_int_eq(picture.rows, 10);
     ck_assert_uint_eq(model->weights[mmqi_model_find(model, "vision.blocks.2.attn.q")].flags, 0);
     free_checkpoint(c);
@@ -553,8 +556,8 @@ START_TEST(an_unknown_family_is_named)
     set(c->config, "architectures", "[7]");
     fails(c, MMQ_ERR_FORMAT, "architectures.0");
     c = tiny_checkpoint("llava_tiny");
-    set(c->config, "architectures", "[\"LlavaLlamaForCausalLM\"]"); /* the original format */
-    fails(c, MMQ_ERR_UNSUPPORTED, "'LlavaLlamaForCausalLM'");
+    set(c->config, "architectures", "[\"LlavaMptForCausalLM\"]"); /* of LLaVA's authors, too */
+    fails(c, MMQ_ERR_UNSUPPORTED, "'LlavaMptForCausalLM'");
 }
 END_TEST
 
@@ -601,6 +604,18 @@ START_TEST(another_image_processor_is_named)
 }
 END_TEST
 
+START_TEST(llavas_own_processor_may_pad)
+{
+    struct checkpoint *c = tiny_checkpoint("llava_tiny");
+
+    set(c->preprocessor, "image_processor_type", "\"LlavaImageProcessorFast\"");
+    set(c->preprocessor, "do_pad", "true");
+    ck_assert_int_eq(opens(c)->spec.recipe.kind, MMQI_RECIPE_PAD);
+    ck_assert(c->model->spec.recipe.do_pad);
+    free_checkpoint(c);
+}
+END_TEST
+
 static void set_template(struct checkpoint *c, const char *text)
 {
     json_t *root = json_pack("{s:s}", "chat_template", text);
@@ -626,7 +641,7 @@ START_TEST(a_template_that_does_not_run_keeps_no_model_from_opening)
     free(c->template);
     c->template = NULL;
     model = opens(c);
-    ck_assert_ptr_null(model->chat);
+    ck_assert_ptr_nonnull(model->chat); /* the family's */
     ck_assert_ptr_null(model->chat_error);
     free_checkpoint(c);
 }
@@ -717,6 +732,7 @@ static Suite *suite(void)
     tcase_add_test(c, absent_architectures_leave_the_model_type);
     tcase_add_test(c, missing_files_are_named);
     tcase_add_test(c, another_image_processor_is_named);
+    tcase_add_test(c, llavas_own_processor_may_pad);
     tcase_add_test(c, a_template_that_does_not_run_keeps_no_model_from_opening);
     tcase_add_test(c, a_file_that_fails_while_placing_leaves_a_model_that_can_try_again);
     tcase_add_test(c, an_allocator_that_gives_out_leaves_nothing_behind);

@@ -14,6 +14,8 @@ static const struct family {
     {"test/golden/llava_tiny/model", "USER: <image>\nWhat is in the picture? ASSISTANT:"},
     {"test/golden/qwen2_vl_tiny/model",
      "<|vision_start|><|image_pad|><|vision_end|>What's cafe\u0301?"},
+    {"test/golden/idefics3_tiny/model", "<|im_start|>User:<image>What is it?"},
+    {"test/golden/llava_next_tiny/model", "<image>What is it?"},
 };
 
 /* Everything that the steps make; each makes its own part anew. */

@@ -279,16 +279,16 @@ START_TEST(positions_are_those_of_the_reference)
     static const int32_t time[] = {0, 1, 2, 3, 3, 3, 3, 3, 3, 6, 7, 8, 9, 9, 9, 12, 13, 14};
     static const int32_t row[] = {0, 1, 2, 3, 3, 3, 4, 4, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14};
     static const int32_t column[] = {0, 1, 2, 3, 4, 5, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14};
-    const struct mmqi_picture wide = {.across = 3, .down = 2, .rows = 6};
-    const struct mmqi_picture tall = {.across = 1, .down = 3, .rows = 3};
+    const struct mmqi_picture wide = {.across = 3, .down = 2, .rows = 6, .n_runs = 1};
+    const struct mmqi_picture tall = {.across = 1, .down = 3, .rows = 3, .n_runs = 1};
     struct mmqi_tokens tokens = {0};
 
     for (int i = 0; i < 3; i++)
         OK(mmqi_tokens_add(&tokens, 5));
-    OK(mmqi_tokens_add_picture(&tokens, 9, 0, &wide, 3));
+    OK(mmqi_tokens_add_run(&tokens, 9, 0, &wide, 0, NULL, 3));
     for (int i = 0; i < 3; i++)
         OK(mmqi_tokens_add(&tokens, 5));
-    OK(mmqi_tokens_add_picture(&tokens, 9, 1, &tall, 3));
+    OK(mmqi_tokens_add_run(&tokens, 9, 1, &tall, 0, NULL, 3));
     for (int i = 0; i < 3; i++)
         OK(mmqi_tokens_add(&tokens, 5));
     expect_axis(&tokens, 0, time, sizeof time / sizeof *time);
@@ -304,13 +304,16 @@ static void expect_rows(const struct mmqi_model *model, int32_t width, int32_t h
                         int32_t across, int32_t down)
 {
     struct mmqi_picture picture;
+    struct mmqi_view_rows count;
 
     OK(mmqi_model_measure(&picture, model, width, height));
     ck_assert_int_eq(picture.across, across);
     ck_assert_int_eq(picture.down, down);
     ck_assert_int_eq(picture.rows, across * down);
-    ck_assert_int_eq(picture.patches, 4 * across * down);
-    ck_assert_int_eq(picture.width, 16 * across);
+    ck_assert_int_eq(picture.made_rows, across * down);
+    mmqi_view_count(&count, &model->spec, &picture.views.view[0]);
+    ck_assert_int_eq(count.patches, 4 * across * down);
+    ck_assert_int_eq(picture.views.view[0].width, 16 * across);
 }
 
 START_TEST(rows_follow_from_the_size_of_a_picture)
@@ -319,8 +322,7 @@ START_TEST(rows_follow_from_the_size_of_a_picture)
     struct mmqi_model *model = opens(c);
     struct mmqi_picture picture;
 
-    ck_assert_int_eq(model->spec.image_rows,
-                     35); /* one square high, sqrt(200 * 1536) pixels wide */
+    ck_assert_int_eq(model->spec.view_rows, 35); /* one square high, sqrt(200 * 1536) pixels wide */
     expect_rows(model, 32, 32, 2, 2);
     expect_rows(model, 40, 24, 2, 2); /* halves to even, then up to the least area */
     expect_rows(model, 200, 100, 3, 1);
@@ -515,7 +517,7 @@ static const struct change config_changes[] = {
     {"num_hidden_layers", "1", MMQ_ERR_MISMATCH, "unused"},
     {"num_hidden_layers", "100000", MMQ_ERR_FORMAT, "num_hidden_layers"},
     {"image_token_id", "4000", MMQ_ERR_FORMAT, "4000 is outside the vocabulary"},
-    {"image_token_id", "407", MMQ_ERR_FORMAT, "no token of tokenizer.json"},
+    {"image_token_id", "407", MMQ_ERR_FORMAT, "no token of the tokenizer"},
     {"hidden_act", "\"relu\"", MMQ_ERR_UNSUPPORTED, "'relu'"},
     {"tie_word_embeddings", "false", MMQ_ERR_MISMATCH, "language.head"},
     {"vision_config.depth", "3", MMQ_ERR_MISMATCH, "vision.blocks.2"},

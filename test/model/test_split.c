@@ -48,9 +48,50 @@ static const struct family families[] = {
             "* = fake:0; vision.blocks.1.* = fake:1; language.embed = fake:1",
         },
     },
+    {
+        "test/golden/qwen2_5_vl_tiny/model",
+        "<|vision_start|><|image_pad|><|vision_end|>What is it?",
+        {
+            "* = cpu",
+            "* = fake:0",
+            "* = fake:0; vision.* = cpu",
+            "* = fake:0; vision.blocks.{1-2}.* = fake:1; projector.* = cpu",
+        },
+    },
+    {
+        "test/golden/qwen3_vl_tiny/model",
+        "<|vision_start|><|image_pad|><|vision_end|>What is it?",
+        {
+            "* = cpu",
+            "* = fake:0",
+            "* = fake:0; projector.* = cpu",
+            "* = fake:0; projector.deepstack.0.* = fake:1; projector.deepstack.1.* = cpu",
+            "* = cpu; language.layers.1.* = fake:1",
+            "* = fake:0; language.{norm,head} = fake:1",
+            "* = cpu; vision.blocks.{1-2}.* = fake:2; language.layers.* = fake:0",
+        },
+    },
+    {
+        /* A picture of five views, each of which crosses. */
+        "test/golden/idefics3_tiny/model",
+        "<|im_start|>User:<image>What is it?",
+        {
+            "* = cpu",
+            "* = fake:0",
+            "* = fake:0; projector.* = cpu",
+            "* = cpu; vision.blocks.1.* = fake:1",
+            "* = fake:0; vision.post_norm* = fake:1; language.layers.* = fake:2",
+            "* = fake:0; vision.* = fake:1; language.embed = cpu",
+        },
+    },
 };
 
-enum { N_FAMILIES = 2, N_TARGETS = 6, MAX_VOCAB = 600, MAX_LOGITS = N_TARGETS * MAX_VOCAB };
+enum {
+    N_FAMILIES = sizeof families / sizeof *families,
+    N_TARGETS = 6,
+    MAX_VOCAB = 600,
+    MAX_LOGITS = N_TARGETS * MAX_VOCAB
+};
 
 /* What a model answers: the logits of some targets, and a few greedy tokens. */
 struct answer {

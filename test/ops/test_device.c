@@ -60,10 +60,12 @@ START_TEST(place_rows_and_copy_give_the_same_bits)
             continue;
         x = both_random(3, widths[i], 3, 1, 1.0f);
         y = both_random(5, widths[i], 5, 2, 1.0f);
-        rig.ref.ops->place_rows(rig.ref.stream, &y.ref.mat, &x.ref.mat, where.ref);
-        if (went("place_rows",
-                 rig.dev.ops->place_rows(rig.dev.stream, &y.dev.mat, &x.dev.mat, where.dev)))
-            compare(&y, NULL, NULL, "place_rows [5 x %d]", (int)widths[i]);
+        for (int add = 0; add < 2; add++) {
+            rig.ref.ops->place_rows(rig.ref.stream, &y.ref.mat, &x.ref.mat, where.ref, add);
+            if (went("place_rows", rig.dev.ops->place_rows(rig.dev.stream, &y.dev.mat, &x.dev.mat,
+                                                           where.dev, add)))
+                compare(&y, NULL, NULL, "place_rows [5 x %d], adding %d", (int)widths[i], add);
+        }
         both_free(&y);
         y = both_new(3, widths[i], 0);
         rig.ref.ops->copy(rig.ref.stream, &y.ref.mat, &x.ref.mat);
@@ -74,6 +76,39 @@ START_TEST(place_rows_and_copy_give_the_same_bits)
     }
     pair_free(&where);
     rig_end("rows");
+}
+END_TEST
+
+START_TEST(interpolate_gives_the_same_bits)
+{
+    enum { N_ROWS = 34, N_TABLE = 9 };
+    int32_t taps[N_ROWS * MMQI_TAPS];
+    float weights[N_ROWS * MMQI_TAPS];
+    struct pair where, scale;
+    struct both table, y;
+
+    for (int32_t i = 0; i < N_ROWS * MMQI_TAPS; i++) {
+        taps[i] = i * 5 % N_TABLE;
+        weights[i] = (float)(i % 7) / 9.0f;
+    }
+    where = pair_copy(taps, sizeof taps);
+    scale = pair_copy(weights, sizeof weights);
+    rig_begin();
+    for (int32_t i = 0; i < COUNT(widths); i++) {
+        if (left_out(5, 1))
+            continue;
+        table = both_random(N_TABLE, widths[i], 0, 1, 1.0f);
+        y = both_random(N_ROWS, widths[i], i % 3, 2, 1.0f);
+        rig.ref.ops->interpolate(rig.ref.stream, &y.ref.mat, &table.ref.mat, where.ref, scale.ref);
+        if (went("interpolate", rig.dev.ops->interpolate(rig.dev.stream, &y.dev.mat, &table.dev.mat,
+                                                         where.dev, scale.dev)))
+            compare(&y, NULL, NULL, "interpolate [34 x %d]", (int)widths[i]);
+        both_free(&table);
+        both_free(&y);
+    }
+    pair_free(&where);
+    pair_free(&scale);
+    rig_end("interpolate");
 }
 END_TEST
 
@@ -864,6 +899,7 @@ static int run_modes(const char *mode)
 
     tcase_add_test(tcase, embed_gives_the_same_bits_in_every_format);
     tcase_add_test(tcase, place_rows_and_copy_give_the_same_bits);
+    tcase_add_test(tcase, interpolate_gives_the_same_bits);
     tcase_add_test(tcase, add_gives_the_same_bits);
     tcase_add_test(tcase, norms_are_near);
     tcase_add_test(tcase, activations_and_gates_are_near);

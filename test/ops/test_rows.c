@@ -346,7 +346,7 @@ START_TEST(place_rows_leaves_the_other_rows_and_copy_takes_all)
         y = matrix_random(&t, ROWS, widths[i], 3, 2, 1.0f);
         before = matrix_new(&t, ROWS, widths[i], 2);
         ck_assert_int_eq(t.ops->copy(t.stream, &before.mat, &y.mat), MMQ_OK);
-        ck_assert_int_eq(t.ops->place_rows(t.stream, &y.mat, &x.mat, index), MMQ_OK);
+        ck_assert_int_eq(t.ops->place_rows(t.stream, &y.mat, &x.mat, index, false), MMQ_OK);
         matrix_read(&t, &before);
         matrix_read(&t, &y);
         for (int64_t r = 0; r < ROWS; r++)
@@ -359,6 +359,75 @@ START_TEST(place_rows_leaves_the_other_rows_and_copy_takes_all)
         matrix_free(&t, &y);
         matrix_free(&t, &before);
     }
+    device_free(&t, index);
+    target_close(&t);
+}
+END_TEST
+
+START_TEST(place_rows_adds_where_it_is_asked_to)
+{
+    static const int32_t places[] = {2, -1, 0, -1, 2};
+    struct target t;
+    struct matrix x, y;
+    int32_t *index;
+    float old;
+
+    if (!target_open(&t, all_isas[_i], 2, MAX_COLS))
+        return;
+    index = device_copy(&t, places, sizeof places);
+    for (int32_t i = 0; i < N_WIDTHS; i++) {
+        x = matrix_random(&t, 3, widths[i], 1, 1, 1.0f);
+        y = matrix_random(&t, ROWS, widths[i], 3, 2, 1.0f);
+        ck_assert_int_eq(t.ops->place_rows(t.stream, &y.mat, &x.mat, index, true), MMQ_OK);
+        matrix_read(&t, &y);
+        for (int64_t r = 0; r < ROWS; r++)
+            for (int64_t c = 0; c < widths[i]; c++) {
+                old = random_at(2, (uint64_t)(r * widths[i] + c));
+                ck_assert(*at(&y, r, c) == (places[r] < 0 ? old : old + *at(&x, places[r], c)));
+            }
+        matrix_free(&t, &x);
+        matrix_free(&t, &y);
+    }
+    device_free(&t, index);
+    target_close(&t);
+}
+END_TEST
+
+/* y + ((w0 t0 + w1 t1) + w2 t2) + w3 t3, each step rounded. */
+START_TEST(interpolate_adds_four_weighted_rows_of_the_table)
+{
+    static const int32_t taps[ROWS][MMQI_TAPS] = {
+        {0, 1, 2, 3}, {6, 6, 6, 6}, {3, 2, 1, 0}, {0, 6, 0, 6}, {5, 4, 5, 4}};
+    static const float weights[ROWS][MMQI_TAPS] = {{1.0f, 0.0f, 0.0f, 0.0f},
+                                                   {0.25f, 0.25f, 0.25f, 0.25f},
+                                                   {0.7f, 0.1f, 0.15f, 0.05f},
+                                                   {0.0f, 0.3f, 0.0f, 0.7f},
+                                                   {0.123f, 0.456f, 0.321f, 0.1f}};
+    struct target t;
+    struct matrix table, y;
+    int32_t *index;
+    float *scale, sum;
+
+    if (!target_open(&t, all_isas[_i], 2, MAX_COLS))
+        return;
+    index = device_copy(&t, taps, sizeof taps);
+    scale = device_copy(&t, weights, sizeof weights);
+    for (int32_t i = 0; i < N_WIDTHS; i++) {
+        table = matrix_random(&t, 7, widths[i], 0, 1, 1.0f);
+        y = matrix_random(&t, ROWS, widths[i], 3, 2, 1.0f);
+        ck_assert_int_eq(t.ops->interpolate(t.stream, &y.mat, &table.mat, index, scale), MMQ_OK);
+        matrix_read(&t, &y);
+        for (int64_t r = 0; r < ROWS; r++)
+            for (int64_t c = 0; c < widths[i]; c++) {
+                sum = weights[r][0] * *at(&table, taps[r][0], c);
+                for (int k = 1; k < MMQI_TAPS; k++)
+                    sum += weights[r][k] * *at(&table, taps[r][k], c);
+                ck_assert(*at(&y, r, c) == random_at(2, (uint64_t)(r * widths[i] + c)) + sum);
+            }
+        matrix_free(&t, &table);
+        matrix_free(&t, &y);
+    }
+    device_free(&t, scale);
     device_free(&t, index);
     target_close(&t);
 }
@@ -627,6 +696,8 @@ int main(void)
     tcase_add_loop_test(tcase, add_adds_a_matrix_or_one_row_even_in_place, 0, N_ISAS);
     tcase_add_loop_test(tcase, embed_gives_the_rows_that_the_format_table_unpacks, 0, N_ISAS);
     tcase_add_loop_test(tcase, place_rows_leaves_the_other_rows_and_copy_takes_all, 0, N_ISAS);
+    tcase_add_loop_test(tcase, place_rows_adds_where_it_is_asked_to, 0, N_ISAS);
+    tcase_add_loop_test(tcase, interpolate_adds_four_weighted_rows_of_the_table, 0, N_ISAS);
     tcase_add_loop_test(tcase, rope_turns_pairs_and_is_the_same_bits_as_plain_c, 0, N_ISAS);
     tcase_add_loop_test(tcase, patches_are_cut_channel_first_in_the_order_of_squares, 0, N_ISAS);
     tcase_add_loop_test(tcase, pick_takes_the_greatest_and_the_lowest_index_of_a_tie, 0, N_ISAS);

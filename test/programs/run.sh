@@ -68,6 +68,8 @@ expect 'an answer is on stdout alone' 0 '?*' '' "${describe[@]}" --max-tokens 4
 expect 'words after -- are no options' 1 '' 'mmq-describe: --help: *' \
     "$bin/mmq-describe" -- "$model" --help
 expect 'mmq-describe --json is one object' 0 '{"text": "*}' '' "${describe[@]}" --max-tokens 4 --json
+expect 'mmq-describe --memory tells estimate, count and process on stderr' 0 '?*' \
+    'memory: estimate * = weights *memory: taken *memory: process *' "${describe[@]}" --max-tokens 4 --memory
 expect 'a model that is not there is told' 1 '' 'mmq-describe: no/such: *' \
     "$bin/mmq-describe" no/such "$case/images/rings.jpg"
 expect 'a picture that is not there is told' 1 '' 'mmq-describe: no.jpg: *' \

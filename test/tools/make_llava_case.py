@@ -354,9 +354,12 @@ def run_prompt(k, name, messages, model, processor, case, tensors):
     }
     if images:
         pixels = inputs["pixel_values"]
-        tensors[f"p{k}.pixel_values"] = pixels.float()
+        # Tiles that only fill up a batch are all zeros; those of LLaVA-NeXT are kept without them.
+        kept = pixels[pixels.flatten(2).any(-1)] if pixels.dim() == 5 else pixels
+        tensors[f"p{k}.pixel_values"] = kept.float()
         entry["pixel_values_shape"] = list(pixels.shape)
-        features = model.model.get_image_features(pixel_values=pixels)
+        sizes = {key: inputs[key] for key in ("image_sizes",) if key in inputs}  # LLaVA-NeXT's
+        features = model.model.get_image_features(pixel_values=pixels, **sizes)
         features = getattr(features, "pooler_output", features)
         tensors[f"p{k}.vision_out"] = torch.cat(list(features)).reshape(-1, features[0].shape[-1]).float()
     tensors[f"p{k}.logits"] = logits
@@ -422,15 +425,15 @@ def reference(case, prompts):
 # ---- the commands ----------------------------------------------------------------------------------
 
 
-def search_seed(model, case, config, tokenizer, prompts):
+def search_seed(model, case, config, tokenizer, prompts, write=write_model, first=FIRST_SEED):
     """Write the model with the first seed whose greedy answers are clear-cut."""
-    for seed in range(FIRST_SEED, FIRST_SEED + 4000):
+    for seed in range(first, first + 4000):
         randomise(model, seed)
         if os.path.isdir(f"{case}/model"):
             save_file({hub_name(n): p.detach().to(torch.bfloat16).contiguous() for n, p in model.named_parameters()},
                       f"{case}/model/model.safetensors", metadata={"format": "pt"})
         else:
-            write_model(f"{case}/model", model, config, tokenizer)
+            write(f"{case}/model", model, config, tokenizer)
         try:
             processor, loaded, entries, tensors = reference(case, prompts)
         except Unclear:
@@ -450,11 +453,16 @@ def make(case):
     seed, processor, loaded, entries, tensors = search_seed(model, case, config, tokenizer, prompts)
     for entry in entries:
         check_ids(entry, f"{case}/model", config.image_token_index, config.image_seq_length)
+    finish(case, "llava", "LLaVA", __file__, seed, processor, loaded, entries, tensors)
+
+
+def finish(case, model_type, title, script, seed, processor, loaded, entries, tensors):
+    """Write what was computed and what the case is."""
     count = sum(p.numel() for p in loaded.parameters())
     save_file({n: t.contiguous() for n, t in sorted(tensors.items())}, f"{case}/golden.safetensors")
     write_json(f"{case}/golden.json", {
         "case": os.path.basename(os.path.normpath(case)),
-        "model_type": "llava",
+        "model_type": model_type,
         "reference": f"transformers {transformers.__version__}, torch {torch.__version__}, CPU float32, eager, "
                      f"PIL image processor (Pillow {PIL.__version__})",
         "tensors": "golden.safetensors",
@@ -470,8 +478,8 @@ def make(case):
     })
     with open(f"{case}/README.txt", "w", encoding="utf-8") as file:
         file.write(
-            f"A tiny LLaVA of {count:,} random parameters (seed {seed}), stored in bf16, and what transformers computes with it.\n"
-            "Made by test/tools/make_llava_case.py, tokenizer, template and pictures included; MIT licence as the repository.\n"
+            f"A tiny {title} of {count:,} random parameters (seed {seed}), stored in bf16, and what transformers computes with it.\n"
+            f"Made by test/tools/{os.path.basename(script)}, tokenizer, template and pictures included; MIT licence as the repository.\n"
             f"Smallest lead of a greedy choice: {min(e['min_gap'] for e in entries):.3f}; "
             f"negated pixels move the last logits by {influence_of_picture(loaded, processor, case):.2f}.\n"
         )

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Write test/unit/data/tokenizer_{bytes,pieces}.json and tokenizer_vectors.json.
+"""Write test/unit/data/tokenizer_{bytes,pieces,scores,spelled,cut}.json and tokenizer_vectors.json.
 
 usage: make_tiny_tokenizers.py FOLDER
 
-Two tokenizers of our own, small enough to read: one byte-level, one in the
-SentencePiece manner with bytes to fall back on. What the strings below give
+Tokenizers of our own, small enough to read: one byte-level, one in the
+SentencePiece manner with bytes to fall back on, two Unigrams, and one of all
+that a Split can do. What the strings below give
 is computed by the tokenizers library (pip install tokenizers; 0.23.3 made
 the committed file).
 """
@@ -25,6 +26,8 @@ STRINGS = [
     "<imag", "<0x0A>", "\u2581the", "\ufffd", "\x00a\x7f", "the\u200bdog", "runs,runs;runs!?...",
     "a<mask>b", "a <mask> b", "a  <mask>  b", "a<word>b", "a <word> b", "<word>", "_<word>",
     "describe the photograph of the man", "aaaaaaaaaaaaaaaaaaaa", "dogdogdogdog", "\u0915\u093c",
+    "\ufb01x \u2460\u00bd\ufdfa", "\u0130I\u03a3 \u1e9b\u0323", "q\u0307\u0323 \uac01\u11a8",
+    "the1dog22,;33..44o oo, ;x", "  \u2581 \u2581x ", "zzz zz\u4f60z", "thethedogathe", "<mask>  the",
 ]
 
 
@@ -114,6 +117,53 @@ def make_pieces():
             "model": model(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)}
 
 
+def make_scores(byte_fallback, sections):
+    """Pieces whose scores leave most texts several ways."""
+    pieces = [["<unk>", 0.0], ["<s>", 0.0], ["</s>", 0.0]]
+    if byte_fallback:
+        pieces += [["<0x%02X>" % byte, 0.0] for byte in range(256)]
+    texts = sorted(set(["\u2581" + w for w in WORDS] + WORDS + [w[:2] for w in WORDS] +
+                       [w[-3:] for w in WORDS] + list("".join(WORDS)) + list("\u2581123.,e\u0301")))
+    for i, text in enumerate(texts):
+        pieces.append([text, -1.5 - (i * 37 % 101) / 16 - 3 / len(text)])
+    result = {"version": "1.0", "truncation": None, "padding": None,
+              "added_tokens": [added(i, p[0]) for i, p in enumerate(pieces[:3])] +
+              more_added(len(pieces)), "post_processor": None,
+              "model": {"type": "Unigram", "unk_id": 0, "vocab": pieces,
+                        "byte_fallback": byte_fallback}}
+    result.update(sections)
+    return result
+
+
+def metaspace(scheme, split):
+    return {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": split}
+
+
+def split(pattern, behavior, invert=False):
+    return {"type": "Split", "pattern": pattern, "behavior": behavior, "invert": invert}
+
+
+def make_cut():
+    """Characters alone are tokens, and pairs of equal ones: where a text was cut can be seen."""
+    letters = sorted(set("".join(STRINGS)) - set("<>")) + ["<", ">"]
+    vocab = {letter: i for i, letter in enumerate(letters)}
+    merges = []
+    for left in "123the dog.,;o ":
+        for right in "123the dog.,;o ":
+            if left + right not in vocab:
+                vocab[left + right] = len(vocab)
+                merges.append([left, right])
+    return {"version": "1.0", "truncation": None, "padding": None,
+            "added_tokens": more_added(len(vocab)), "normalizer": {"type": "NFKD"},
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+                split({"String": " "}, "MergedWithPrevious"),
+                split({"Regex": "\\p{N}"}, "Contiguous"),
+                split({"String": "o"}, "MergedWithNext"),
+                split({"Regex": "[;!]"}, "Removed"),
+                split({"Regex": "[^,]+"}, "Isolated", invert=True)]},
+            "post_processor": None, "decoder": None, "model": model(vocab, merges)}
+
+
 def vectors(tokenizer):
     result = []
     for text in STRINGS:
@@ -129,7 +179,18 @@ def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     result = {}
-    for name, tokenizer in (("bytes", make_bytes()), ("pieces", make_pieces())):
+    made = (("bytes", make_bytes()), ("pieces", make_pieces()),
+            ("scores", make_scores(False, {
+                "normalizer": {"type": "Sequence", "normalizers": [
+                    {"type": "Lowercase"}, {"type": "NFKC"},
+                    {"type": "Strip", "strip_left": False, "strip_right": True}]},
+                "pre_tokenizer": metaspace("always", True), "decoder": metaspace("always", True)})),
+            ("spelled", make_scores(True, {
+                "normalizer": {"type": "NFD"}, "pre_tokenizer": metaspace("first", False),
+                "decoder": {"type": "Sequence", "decoders": [
+                    {"type": "ByteFallback"}, metaspace("first", False), {"type": "Fuse"}]}})),
+            ("cut", make_cut()))
+    for name, tokenizer in made:
         text = json.dumps(tokenizer, ensure_ascii=True, indent=1)
         with open(os.path.join(sys.argv[1], "tokenizer_%s.json" % name), "w") as file:
             file.write(text + "\n")

@@ -271,6 +271,9 @@ START_TEST(filters_methods_and_tests_do_what_their_names_say)
         {"{{ 'aB\xC3\xA9' | upper }} {{ 'AB\xC3\x89'|lower }} {{ 'aB'.upper() }} {{ 'aB'.lower() "
          "}}",
          "AB\xC3\x89 ab\xC3\xA9 AB ab"},
+        {"{{ 'uSER' | capitalize }} {{ '\xC3\xA9T\xC3\x89'.capitalize() }} {{ '' | capitalize "
+         "}}{{ 1 | capitalize }}",
+         "User \xC3\x89t\xC3\xA9 1"},
         {"[{{ ' \n\xC2\xA0x y\t ' | trim }}] [{{ '  x '.strip() }}] [{{ 12 | trim }}]",
          "[x y] [x] [12]"},
         {"{{ messages | length }} {{ 'h\xC3\xA9' | length }} {{ u | length }} {{ [] | count }}",

@@ -11,6 +11,7 @@
 #include "io/safetensors.h"
 #include "memory_files.h"
 #include "meter.h"
+#include "torch_file.h"
 
 enum { MAX_FILES = 8 };
 
@@ -56,6 +57,36 @@ static void add_shard(const char *file, const char *names)
         memset(fx.data[fx.n_data] + entries[i].offset, entries[i].name[0], 4);
     memory_add(&fx.memory, file, fx.data[fx.n_data++], whole);
     mmqi_free(header);
+}
+
+/* The same, as torch.save writes it. */
+static void add_torch_shard(const char *file, const char *names)
+{
+    struct mmqi_pickle_tensor t = {.dtype = MMQI_U8, .rank = 1, .shape = {4}, .length = 4};
+    char copy[256], keys[16][16], bytes[16][4], *part;
+    struct mmqi_buf pickle = {0}, buf = {0};
+    struct zip_item items[17] = {{0}};
+    size_t n = 0;
+
+    fill_strides(&t);
+    pickle_begin(&pickle);
+    snprintf(copy, sizeof copy, "%s", names);
+    for (part = strtok(copy, " "); part; part = strtok(NULL, " "), n++) {
+        snprintf(keys[n], sizeof keys[n], "m/data/%zu", n);
+        memset(bytes[n], part[0], 4);
+        t.key = keys[n] + 7;
+        pickle_text(&pickle, part);
+        pickle_tensor(&pickle, &t);
+        items[n + 1] = (struct zip_item){.name = keys[n], .data = bytes[n], .size = 4};
+    }
+    pickle_end(&pickle);
+    items[0] = (struct zip_item){.name = "m/data.pkl", .data = pickle.data, .size = pickle.size};
+    zip_make(&buf, items, n + 1, NULL);
+    fx.data[fx.n_data] = malloc(buf.size);
+    memcpy(fx.data[fx.n_data], buf.data, buf.size);
+    memory_add(&fx.memory, file, fx.data[fx.n_data++], buf.size);
+    mmqi_buf_free(&buf);
+    mmqi_buf_free(&pickle);
 }
 
 static void add_text(const char *file, const char *text)
@@ -168,6 +199,178 @@ START_TEST(prefers_the_single_file_to_the_index)
     add_text(index_file, "broken");
     ck_assert_int_eq(mmqi_checkpoint_open(&checkpoint, fx.store), MMQ_OK);
     mmqi_checkpoint_release(checkpoint);
+}
+END_TEST
+
+/* "a" to "e" in order, each of its own letter. */
+static void expect_letters(int n)
+{
+    struct mmqi_checkpoint *checkpoint;
+    char bytes[5] = "";
+
+    ck_assert_msg(mmqi_checkpoint_open(&checkpoint, fx.store) == MMQ_OK, "%s", mmqi_message());
+    ck_assert_uint_eq(mmqi_checkpoint_count(checkpoint), (size_t)n);
+    for (int i = 0; i < n; i++) {
+        const struct mmqi_entry *entry = mmqi_checkpoint_entry(checkpoint, (size_t)i);
+        const char want[] = {(char)('a' + i), 0};
+
+        ck_assert_str_eq(entry->name, want);
+        ck_assert_int_eq(mmqi_checkpoint_read(checkpoint, entry, 0, bytes, 4), MMQ_OK);
+        ck_assert_int_eq(bytes[0], 'a' + i);
+        ck_assert_int_eq(bytes[3], 'a' + i);
+    }
+    mmqi_checkpoint_release(checkpoint);
+}
+
+START_TEST(reads_what_torch_saved_under_each_of_its_names)
+{
+    static const char *const names[] = {"pytorch_model.bin", "pytorch_model.pt",
+                                        "pytorch_model.pth", "model.pt", "model.pth"};
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        fx.memory.n_files = 0;
+        add_torch_shard(names[i], "c a b");
+        expect_letters(3);
+    }
+}
+END_TEST
+
+START_TEST(joins_shards_of_torch)
+{
+    add_torch_shard("p-1.bin", "d a");
+    add_torch_shard("p-2.bin", "c b e");
+    add_text("pytorch_model.bin.index.json",
+             INDEX("\"a\":\"p-1.bin\",\"b\":\"p-2.bin\",\"d\":\"p-1.bin\",\"c\":\"p-2.bin\","
+                   "\"e\":\"p-2.bin\""));
+    expect_letters(5);
+}
+END_TEST
+
+START_TEST(a_shard_is_what_its_bytes_are_and_not_what_it_is_called)
+{
+    add_torch_shard("x.safetensors", "a c");
+    add_shard("y.bin", "b");
+    add_text(index_file, INDEX("\"a\":\"x.safetensors\",\"b\":\"y.bin\",\"c\":\"x.safetensors\""));
+    expect_letters(3);
+}
+END_TEST
+
+START_TEST(prefers_safetensors_to_what_torch_saved)
+{
+    add_shard("s", "a");
+    add_text(index_file, INDEX("\"a\":\"s\""));
+    add_text("pytorch_model.bin", "broken");
+    expect_letters(1);
+    add_shard("model.safetensors", "a b");
+    expect_letters(2);
+}
+END_TEST
+
+static const struct {
+    int32_t status;
+    const char *file, *text, *why;
+} broken_torch[] = {
+    {MMQ_ERR_FORMAT, "pytorch_model.bin", "none at all", "model.bin: no zip archive, which torch"},
+    {MMQ_ERR_FORMAT, "model.pth", "", "model.pth: no zip archive, which torch"},
+    {MMQ_ERR_UNSUPPORTED, "model.pt", "\x80\2\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.",
+     "model.pt: the legacy form of torch.save"},
+    {MMQ_ERR_FORMAT, "pytorch_model.bin", "PK\3\4 and no more",
+     "no zip archive, or one that is cut"},
+    {MMQ_ERR_NOT_FOUND, "pytorch_model.bin.index.json", INDEX("\"a\":\"p.bin\""), "memory/p.bin"},
+    {MMQ_ERR_FORMAT, "pytorch_model.bin.index.json", "{}",
+     "pytorch_model.bin.index.json: line 1, column 3: the weight_map names no tensor"},
+};
+
+START_TEST(names_the_file_of_torch_that_is_broken)
+{
+    add_text(broken_torch[_i].file, broken_torch[_i].text);
+    expect_failure(broken_torch[_i].status, broken_torch[_i].why);
+}
+END_TEST
+
+START_TEST(refuses_one_name_twice_in_a_file_of_torch)
+{
+    add_torch_shard("pytorch_model.bin", "a b a");
+    expect_failure(MMQ_ERR_FORMAT,
+                   "tensor 'a' is in pytorch_model.bin and again in pytorch_model.bin");
+}
+END_TEST
+
+START_TEST(joins_the_tensors_of_another_folder_by_new_names)
+{
+    struct mmqi_checkpoint *checkpoint;
+    const struct mmqi_entry *entry;
+    struct mmqi_store *inner;
+    char bytes[5] = "";
+
+    add_shard("model.safetensors", "b.x z.x");
+    add_torch_shard("t/p-1.bin", "v.a v.b other");
+    add_torch_shard("t/p-2.bin", "v.c");
+    add_text("t/pytorch_model.bin.index.json",
+             INDEX("\"v.a\":\"p-1.bin\",\"v.b\":\"p-1.bin\",\"other\":\"p-1.bin\","
+                   "\"v.c\":\"p-2.bin\""));
+    ck_assert_int_eq(mmqi_store_open_inside(&inner, fx.store, "t"), MMQ_OK);
+    ck_assert_int_eq(mmqi_checkpoint_open(&checkpoint, fx.store), MMQ_OK);
+    ck_assert_int_eq(mmqi_checkpoint_join(checkpoint, inner, "v.", "tower."), MMQ_OK);
+    mmqi_store_release(inner);
+    ck_assert_uint_eq(mmqi_checkpoint_count(checkpoint), 5);
+    ck_assert_str_eq(mmqi_checkpoint_entry(checkpoint, 0)->name, "b.x");
+    ck_assert_str_eq(mmqi_checkpoint_entry(checkpoint, 4)->name, "z.x");
+    ck_assert_ptr_null(mmqi_checkpoint_find(checkpoint, "other"));
+    entry = mmqi_checkpoint_find(checkpoint, "tower.c");
+    ck_assert_str_eq(mmqi_checkpoint_shard_name(checkpoint, entry->shard), "p-2.bin");
+    ck_assert_int_eq(mmqi_checkpoint_read(checkpoint, entry, 0, bytes, 4), MMQ_OK);
+    ck_assert_str_eq(bytes, "vvvv");
+    entry = mmqi_checkpoint_find(checkpoint, "b.x");
+    ck_assert_int_eq(mmqi_checkpoint_read(checkpoint, entry, 0, bytes, 4), MMQ_OK);
+    ck_assert_str_eq(bytes, "bbbb");
+    mmqi_checkpoint_release(checkpoint);
+}
+END_TEST
+
+START_TEST(a_join_that_makes_one_name_twice_is_refused)
+{
+    struct mmqi_checkpoint *checkpoint;
+    struct mmqi_store *inner;
+
+    add_shard("model.safetensors", "a.x b.x");
+    add_shard("t/model.safetensors", "v.x");
+    ck_assert_int_eq(mmqi_store_open_inside(&inner, fx.store, "t"), MMQ_OK);
+    ck_assert_int_eq(mmqi_checkpoint_open(&checkpoint, fx.store), MMQ_OK);
+    ck_assert_int_eq(mmqi_checkpoint_join(checkpoint, inner, "v.", "a."), MMQ_ERR_FORMAT);
+    ck_assert_ptr_nonnull(strstr(mmqi_message(), "tensor 'a.x' is in model.safetensors and in"));
+    mmqi_checkpoint_release(checkpoint);
+    mmqi_store_release(inner);
+}
+END_TEST
+
+START_TEST(a_join_without_memory_fails_cleanly)
+{
+    struct meter meter = {0};
+    struct mmqi_mem_hooks hooks = {meter_alloc, meter_free, &meter};
+    int32_t status = MMQ_ERR_NOMEM;
+
+    add_shard("model.safetensors", "a.x b.x");
+    add_torch_shard("t/pytorch_model.bin", "v.x v.y");
+    for (int n = 0; status == MMQ_ERR_NOMEM; n++) {
+        const struct mmqi_mem_hooks *before = mmqi_mem_enter(&hooks);
+        struct mmqi_checkpoint *checkpoint = NULL;
+        struct mmqi_store *inner = NULL;
+
+        meter.left = n;
+        status = mmqi_store_open_inside(&inner, fx.store, "t");
+        if (status == MMQ_OK)
+            status = mmqi_checkpoint_open(&checkpoint, fx.store);
+        if (status == MMQ_OK)
+            status = mmqi_checkpoint_join(checkpoint, inner, "v.", "a.b.");
+        mmqi_checkpoint_release(checkpoint);
+        mmqi_store_release(inner);
+        mmqi_mem_enter(before);
+        ck_assert_int_eq(meter.live, 0);
+        ck_assert_int_eq(fx.memory.n_open, 0);
+        ck_assert_int_lt(n, 200);
+    }
+    ck_assert_msg(status == MMQ_OK, "%s", mmqi_message());
 }
 END_TEST
 
@@ -379,6 +582,16 @@ int main(void)
     tcase_add_test(tests, reads_no_byte_outside_a_tensor);
     tcase_add_test(tests, joins_shards_and_opens_each_once);
     tcase_add_test(tests, prefers_the_single_file_to_the_index);
+    tcase_add_test(tests, reads_what_torch_saved_under_each_of_its_names);
+    tcase_add_test(tests, joins_shards_of_torch);
+    tcase_add_test(tests, a_shard_is_what_its_bytes_are_and_not_what_it_is_called);
+    tcase_add_test(tests, prefers_safetensors_to_what_torch_saved);
+    tcase_add_loop_test(tests, names_the_file_of_torch_that_is_broken, 0,
+                        (int)(sizeof broken_torch / sizeof broken_torch[0]));
+    tcase_add_test(tests, refuses_one_name_twice_in_a_file_of_torch);
+    tcase_add_test(tests, joins_the_tensors_of_another_folder_by_new_names);
+    tcase_add_test(tests, a_join_that_makes_one_name_twice_is_refused);
+    tcase_add_test(tests, a_join_without_memory_fails_cleanly);
     tcase_add_test(tests, outlives_its_store_and_lives_as_long_as_the_last_holder);
     tcase_add_test(tests, names_the_folder_that_holds_no_checkpoint);
     tcase_add_test(tests, a_file_that_cannot_be_looked_for_is_not_taken_for_an_absent_one);

@@ -330,6 +330,55 @@ static int32_t lying_size(void *user, void *file, uint64_t *size)
     return MMQ_OK;
 }
 
+/* "sub" of a store has b.txt, which says "inside". */
+static void check_inside(struct mmqi_store *outer)
+{
+    static const char *const leaving[] = {"..", "/sub", "sub/../..", "", "a\\b"};
+    struct mmqi_store *store;
+    char *text;
+    size_t size;
+
+    ck_assert_int_eq(mmqi_store_open_inside(&store, outer, "sub"), MMQ_OK);
+    ck_assert(mmqi_store_is_folder(store) == mmqi_store_is_folder(outer));
+    ck_assert(exists(store, "b.txt"));
+    ck_assert(!exists(store, "a.txt"));
+    ck_assert(!exists(store, "../a.txt"));
+    ck_assert_int_eq(mmqi_file_read_all(&text, &size, store, "b.txt", 100), MMQ_OK);
+    ck_assert_str_eq(text, "inside");
+    mmqi_free(text);
+    ck_assert_int_eq(mmqi_file_read_all(&text, &size, store, "c.txt", 100), MMQ_ERR_NOT_FOUND);
+    ck_assert_ptr_nonnull(strstr(mmqi_message(), "/sub/c.txt: "));
+    mmqi_store_release(store);
+    for (size_t i = 0; i < sizeof leaving / sizeof leaving[0]; i++) {
+        ck_assert_int_eq(mmqi_store_open_inside(&store, outer, leaving[i]), MMQ_ERR_FORMAT);
+        ck_assert_ptr_null(store);
+    }
+}
+
+START_TEST(a_store_inside_another_has_the_files_of_one_folder)
+{
+    static struct memory_files memory;
+    struct mmqi_store *store = folder_store(), *inner, *inmost;
+
+    check_inside(store);
+    ck_assert_int_eq(mmqi_store_open_inside(&inner, store, "nowhere"), MMQ_ERR_NOT_FOUND);
+    mmqi_store_release(store);
+    memory_add(&memory, "a.txt", "outside", 7);
+    memory_add(&memory, "sub/b.txt", "inside", 6);
+    memory_add(&memory, "sub/c/d.txt", "far", 3);
+    store = memory_store(&memory);
+    check_inside(store);
+    ck_assert_int_eq(mmqi_store_open_inside(&inner, store, "sub"), MMQ_OK);
+    ck_assert_int_eq(mmqi_store_open_inside(&inmost, inner, "c"), MMQ_OK);
+    mmqi_store_release(store);
+    mmqi_store_release(inner);
+    ck_assert(exists(inmost, "d.txt"));
+    ck_assert(!exists(inmost, "b.txt"));
+    mmqi_store_release(inmost);
+    ck_assert_int_eq(memory.n_open, 0);
+}
+END_TEST
+
 START_TEST(refuses_half_a_reader_and_a_size_that_no_file_has)
 {
     struct memory_files memory = {0};
@@ -373,6 +422,7 @@ int main(void)
     tcase_add_test(tests, reads_a_whole_file_up_to_a_limit);
     tcase_add_test(tests, reads_through_the_hosts_reader_and_closes_what_it_opened);
     tcase_add_test(tests, passes_the_readers_own_failure_up);
+    tcase_add_test(tests, a_store_inside_another_has_the_files_of_one_folder);
     tcase_add_test(tests, refuses_half_a_reader_and_a_size_that_no_file_has);
     suite_add_tcase(suite, tests);
     srunner_run_all(runner, CK_NORMAL);

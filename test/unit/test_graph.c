@@ -375,6 +375,37 @@ START_TEST(columns_and_joined_rows_are_views_of_the_same_memory)
 }
 END_TEST
 
+/* [8, 6] as sixteen rows of 3, and back. */
+START_TEST(split_rows_are_a_view_of_the_same_memory)
+{
+    struct mmqi_graph *graph = new_graph();
+    struct mmqi_extent rows = {MMQI_ROWS_MAIN, 2, 1};
+    int32_t a = mmqi_graph_value(graph, "a", rows, 6);
+    int32_t split = mmqi_graph_split_rows(graph, a, 2);
+    int32_t again = mmqi_graph_join_rows(graph, split, 2);
+    const struct mmqi_value *value;
+
+    value = mmqi_graph_value_at(graph, split);
+    ck_assert_int_eq(value->rows.mul, 4);
+    ck_assert_int_eq(value->rows.add, 2);
+    ck_assert_int_eq(value->cols, 3);
+    ck_assert_int_eq(value->stride, 3);
+    ck_assert_int_eq(value->base, a);
+    value = mmqi_graph_value_at(graph, again);
+    ck_assert_int_eq(value->rows.mul, 2);
+    ck_assert_int_eq(value->cols, 6);
+    ck_assert_int_eq(value->base, a);
+    mmqi_graph_begin_segment(graph, "one");
+    if (_i == 0) {
+        ck_assert_int_eq(mmqi_graph_split_rows(graph, a, 4), -1);
+        finish_fails_with(graph, "rows of 'a' cannot be split in 4");
+    } else { /* between one row of columns and the next lies something else */
+        ck_assert_int_eq(mmqi_graph_split_rows(graph, mmqi_graph_columns(graph, a, 0, 4), 2), -1);
+        finish_fails_with(graph, "rows of 'a' cannot be split in 2");
+    }
+}
+END_TEST
+
 START_TEST(slices_lie_inside_their_base)
 {
     struct mmqi_graph *graph = new_graph();
@@ -656,10 +687,10 @@ static int32_t note_embed(struct mmqi_stream *s, const struct mmqi_mat *y,
 }
 
 static int32_t note_place(struct mmqi_stream *s, const struct mmqi_mat *y, const struct mmqi_mat *x,
-                          const int32_t *index)
+                          const int32_t *index, bool accumulate)
 {
     (void)s, (void)x, (void)index;
-    note("place", y->rows);
+    note(accumulate ? "add" : "place", y->rows);
     return MMQ_OK;
 }
 
@@ -854,6 +885,7 @@ static Suite *suite(void)
     tcase_add_test(c, keeps_a_row_that_is_added_to_every_row);
     tcase_add_test(c, slices_lie_inside_their_base);
     tcase_add_test(c, columns_and_joined_rows_are_views_of_the_same_memory);
+    tcase_add_loop_test(c, split_rows_are_a_view_of_the_same_memory, 0, 2);
     tcase_add_test(c, says_when_bytes_would_wrap);
     tcase_add_test(c, no_two_live_values_overlap_at_any_row_count);
     tcase_add_test(c, a_long_chain_needs_no_more_than_a_short_one);

@@ -38,6 +38,32 @@ static struct mmqi_settings *parse(const char *text)
     return settings;
 }
 
+/* Of recipes that make one view. */
+static int32_t measure(const struct mmqi_recipe *recipe, int32_t width, int32_t height,
+                       int32_t *out_width, int32_t *out_height)
+{
+    struct mmqi_views views;
+    int32_t status = mmqi_preprocess_views(&views, recipe, width, height);
+
+    ck_assert(status != MMQ_OK || (views.n == 1 && views.across == 0 && views.down == 0));
+    ck_assert(views.width == width && views.height == height);
+    *out_width = views.view[0].width;
+    *out_height = views.view[0].height;
+    return status;
+}
+
+static int32_t make(float **out, int32_t *width, int32_t *height, const struct mmqi_recipe *recipe,
+                    const struct mmqi_image *image)
+{
+    struct mmqi_views views;
+    int32_t status = mmqi_preprocess_views(&views, recipe, image->width, image->height);
+
+    *out = NULL;
+    *width = views.view[0].width;
+    *height = views.view[0].height;
+    return status == MMQ_OK ? mmqi_preprocess(out, &views, recipe, image) : status;
+}
+
 static int32_t read_recipe(struct mmqi_recipe *recipe, const char *text, const char *prefix)
 {
     struct mmqi_settings *settings = parse(text);
@@ -114,7 +140,7 @@ static void check_prompt(const char *folder, json_t *prompt, size_t index, struc
 
         picture_path(path, folder, json_string_value(json_object_get(entry, "file")));
         image = decode_file(path);
-        ck_assert_int_eq(mmqi_preprocess(&values, &width, &height, recipe, image), MMQ_OK);
+        ck_assert_int_eq(make(&values, &width, &height, recipe, image), MMQ_OK);
         ck_assert(width == 56 && height == 56);
         ck_assert_msg(greatest_difference(values, golden + i * plane, plane) <= 1e-5, "%s: %s: %g",
                       folder, name, greatest_difference(values, golden + i * plane, plane));
@@ -231,7 +257,7 @@ static void check_real_settings(const char *path, json_t *result, struct bytes s
     float *values;
 
     stride = (size_t)json_integer_value(json_object_get(result, "stride"));
-    ck_assert_int_eq(mmqi_preprocess(&values, &width, &height, &recipe, image), MMQ_OK);
+    ck_assert_int_eq(make(&values, &width, &height, &recipe, image), MMQ_OK);
     values = in_reference_order(values, width, height, &recipe, &count);
     bytes = malloc(count);
     ck_assert_uint_lt((n - 1) * stride, count);
@@ -241,7 +267,7 @@ static void check_real_settings(const char *path, json_t *result, struct bytes s
                   sample);
     mmqi_free(values);
     recipe.do_rescale = recipe.do_normalize = false;
-    ck_assert_int_eq(mmqi_preprocess(&values, &width, &height, &recipe, image), MMQ_OK);
+    ck_assert_int_eq(make(&values, &width, &height, &recipe, image), MMQ_OK);
     values = in_reference_order(values, width, height, &recipe, &count);
     for (size_t i = 0; i < count; i++)
         bytes[i] = (uint8_t)values[i];
@@ -308,7 +334,7 @@ START_TEST(a_crop_larger_than_the_picture_is_padded_with_black)
 
     recipe.do_resize = false;
     recipe.crop_height = 7;
-    ck_assert_int_eq(mmqi_preprocess(&values, &width, &height, &recipe, image), MMQ_OK);
+    ck_assert_int_eq(make(&values, &width, &height, &recipe, image), MMQ_OK);
     ck_assert(width == 8 && height == 7);
     for (int c = 0; c < 3; c++)
         for (int y = 0; y < 7; y++)
@@ -334,7 +360,7 @@ START_TEST(one_side_may_be_cropped_and_the_other_padded)
     float *values;
 
     ck_assert_int_eq(mmqi_image_from_pixels(&image, pixels, 6, 1, 1, 0, NULL), MMQ_OK);
-    ck_assert_int_eq(mmqi_preprocess(&values, &width, &height, &recipe, image), MMQ_OK);
+    ck_assert_int_eq(make(&values, &width, &height, &recipe, image), MMQ_OK);
     ck_assert(width == 3 && height == 3);
     for (int i = 0; i < 27; i++)
         ck_assert_float_eq(values[i], i % 9 >= 3 && i % 9 < 6 ? (float)pixels[i % 3 + 1] : 0.0f);
@@ -353,21 +379,20 @@ START_TEST(tells_the_size_that_it_will_make)
     for (int i = 0; i < 4; i++) {
         recipe.do_center_crop = i & 1;
         recipe.do_resize = i & 2;
-        ck_assert_int_eq(mmqi_preprocess_size(&recipe, 50, 37, &width, &height), MMQ_OK);
-        ck_assert_int_eq(mmqi_preprocess(&values, &made_width, &made_height, &recipe, image),
-                         MMQ_OK);
+        ck_assert_int_eq(measure(&recipe, 50, 37, &width, &height), MMQ_OK);
+        ck_assert_int_eq(make(&values, &made_width, &made_height, &recipe, image), MMQ_OK);
         ck_assert(width == made_width && height == made_height);
         mmqi_free(values);
     }
     recipe.do_center_crop = false;
-    ck_assert_int_eq(mmqi_preprocess_size(&recipe, 500, 333, &width, &height), MMQ_OK);
+    ck_assert_int_eq(measure(&recipe, 500, 333, &width, &height), MMQ_OK);
     ck_assert(width == 504 && height == 336); /* 504.5 is truncated */
-    ck_assert_int_eq(mmqi_preprocess_size(&recipe, 333, 500, &width, &height), MMQ_OK);
+    ck_assert_int_eq(measure(&recipe, 333, 500, &width, &height), MMQ_OK);
     ck_assert(width == 336 && height == 504);
     recipe.shortest_edge = 0;
     recipe.width = 11;
     recipe.height = 12;
-    ck_assert_int_eq(mmqi_preprocess_size(&recipe, 333, 500, &width, &height), MMQ_OK);
+    ck_assert_int_eq(measure(&recipe, 333, 500, &width, &height), MMQ_OK);
     ck_assert(width == 11 && height == 12);
     mmqi_image_release(image);
 }
@@ -380,10 +405,10 @@ START_TEST(refuses_a_size_beyond_any_picture_before_it_is_made)
     int32_t width, height;
 
     recipe.min_pixels = recipe.max_pixels = 1 << 28;
-    ck_assert_int_eq(mmqi_preprocess_size(&recipe, 2, 300, &width, &height), MMQ_ERR_LIMIT);
+    ck_assert_int_eq(measure(&recipe, 2, 300, &width, &height), MMQ_ERR_LIMIT);
     recipe.do_resize = false;
-    ck_assert_int_eq(mmqi_preprocess_size(&recipe, 65535, 65535, &width, &height), MMQ_ERR_LIMIT);
-    ck_assert_int_eq(mmqi_preprocess_size(&recipe, 16384, 16384, &width, &height), MMQ_OK);
+    ck_assert_int_eq(measure(&recipe, 65535, 65535, &width, &height), MMQ_ERR_LIMIT);
+    ck_assert_int_eq(measure(&recipe, 16384, 16384, &width, &height), MMQ_OK);
 }
 END_TEST
 
@@ -397,13 +422,13 @@ START_TEST(a_picture_of_extreme_shape_costs_its_crop)
     float *values;
 
     mmqi_mem_enter(&hooks);
-    ck_assert_int_eq(mmqi_preprocess(&values, &width, &height, &recipe, image), MMQ_OK);
+    ck_assert_int_eq(make(&values, &width, &height, &recipe, image), MMQ_OK);
     ck_assert(width == 336 && height == 336);
     ck_assert_float_eq(values[5], (1.0f - (float)recipe.mean[0]) / (float)recipe.std[0]);
     ck_assert_uint_lt(meter.largest, 2000000);
     mmqi_free(values);
     recipe.do_center_crop = false;
-    ck_assert_int_eq(mmqi_preprocess(&values, &width, &height, &recipe, image), MMQ_ERR_LIMIT);
+    ck_assert_int_eq(make(&values, &width, &height, &recipe, image), MMQ_ERR_LIMIT);
     ck_assert_ptr_null(values);
     ck_assert_int_eq(meter.live, 0);
     mmqi_mem_enter(NULL);
@@ -424,7 +449,7 @@ START_TEST(gives_everything_back_wherever_memory_ends)
     mmqi_mem_enter(&hooks);
     for (budget = 0; status != MMQ_OK; budget++) {
         meter.left = budget;
-        status = mmqi_preprocess(&values, &width, &height, &recipe, image);
+        status = make(&values, &width, &height, &recipe, image);
         ck_assert(status == MMQ_OK || status == MMQ_ERR_NOMEM);
         ck_assert(status == MMQ_OK || (!values && meter.live == 0));
     }
@@ -577,7 +602,7 @@ START_TEST(no_picture_makes_more_squares_than_told)
             for (int32_t h = w / 200 + 1; h <= 200 * w && h <= 60000; h += 1 + h / 7) {
                 int32_t width, height;
 
-                ck_assert_int_eq(mmqi_preprocess_size(&recipe, w, h, &width, &height), MMQ_OK);
+                ck_assert_int_eq(measure(&recipe, w, h, &width, &height), MMQ_OK);
                 ck_assert(width >= 28 && height >= 28 && width % 28 == 0 && height % 28 == 0);
                 if ((int64_t)(width / 28) * (height / 28) > greatest)
                     greatest = (int64_t)(width / 28) * (height / 28);

@@ -139,6 +139,32 @@ START_TEST(says_file_key_value_and_what_was_expected)
 }
 END_TEST
 
+START_TEST(a_path_below_what_cannot_hold_it_is_not_absent)
+{
+    static const struct {
+        const char *path, *message;
+    } wrong[] = {
+        {"model_type.name",
+         "config.json: 'model_type' is the string \"llava\", expected an object"},
+        {"text_config.hidden_size.0", "'text_config.hidden_size' is 64, expected an array"},
+        {"text_config.rope.type", "'text_config.rope' is an array, expected an object"},
+        {"text_config.0", "'text_config' is an object, expected an array"},
+        {"use.a.b", "'use' is true, expected an object"},
+    };
+    struct mmqi_settings *s = settings_of(sample);
+    int64_t whole = 7;
+
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        ck_assert_int_eq(mmqi_settings_int(s, wrong[i].path, 0, 9, &whole), MMQ_ERR_FORMAT);
+        ck_assert_ptr_nonnull(strstr(mmqi_message(), wrong[i].message));
+        ck_assert_int_eq(whole, 7);
+    }
+    ck_assert_int_eq(mmqi_settings_int(s, "text_config.none.a", 0, 9, &whole), MMQ_OK);
+    ck_assert_int_eq(mmqi_settings_int(s, "no.such.path", 0, 9, &whole), MMQ_OK);
+    mmqi_settings_free(s);
+}
+END_TEST
+
 START_TEST(no_settings_hold_nothing)
 {
     int64_t whole = 7;
@@ -260,6 +286,7 @@ int main(void)
     tcase_add_test(tests, keeps_the_default_where_a_path_is_absent_or_null);
     tcase_add_test(tests, lists_containers_so_that_presence_can_be_asked);
     tcase_add_test(tests, says_file_key_value_and_what_was_expected);
+    tcase_add_test(tests, a_path_below_what_cannot_hold_it_is_not_absent);
     tcase_add_test(tests, no_settings_hold_nothing);
     tcase_add_loop_test(tests, refuses_what_is_no_list_of_settings, 0,
                         (int)(sizeof broken / sizeof broken[0]));

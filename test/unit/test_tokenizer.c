@@ -5,6 +5,7 @@
 #include "tokenizing.h"
 
 #include "core/utf8.h"
+#include "text/mark.h"
 #include "text/stage.h"
 #include "text/utf8.h"
 
@@ -187,16 +188,16 @@ static struct mmqi_tokenizer *load_tiny(const char *name)
 
 START_TEST(our_own_tokenizers_give_what_the_tokenizers_library_gives)
 {
-    static const char *const names[] = {"bytes", "pieces"};
+    static const char *const names[] = {"bytes", "pieces", "scores", "spelled", "cut"};
     size_t i;
 
-    for (i = 0; i < 2; i++) {
+    for (i = 0; i < sizeof names / sizeof *names; i++) {
         struct mmqi_tokenizer *tokenizer = load_tiny(names[i]);
 
         ck_assert_uint_eq(check_vectors(tokenizer,
                                         source_path("test/unit/data/tokenizer_vectors.json"),
                                         names[i]),
-                          48);
+                          56);
         mmqi_tokenizer_free(tokenizer);
     }
 }
@@ -423,6 +424,49 @@ START_TEST(normalized_added_tokens_are_looked_for_in_the_normalized_text)
 }
 END_TEST
 
+#define SPM                                                                                        \
+    "{\"added_tokens\":[{\"id\":0,\"content\":\"<s>\",\"special\":true,\"normalized\":%s},"        \
+    "{\"id\":9,\"content\":\"s>a\",\"special\":true}],"                                            \
+    "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":"         \
+    "\"Prepend\","                                                                                 \
+    "\"prepend\":\"▁\"},{\"type\":\"Replace\",\"pattern\":{\"String\":\" "                       \
+    "\"},\"content\":\"▁\"}]},"                                                                  \
+    "\"model\":{\"type\":\"BPE\",\"vocab\":{\"<s>\":0,\"▁\":1,\"<\":2,\"s\":3,\">\":4,\"a\":5,"  \
+    "\"é\":6},\"merges\":[]}}"
+
+/* Marked text, encoded as it is without marks but for the tokens that a mark is in. */
+static void expect_marked(const struct mmqi_tokenizer *tokenizer, const char *text,
+                          const char *expected)
+{
+    char *ids = encode_text(tokenizer, text, strlen(text), MMQI_TOKENIZE_MARKED);
+
+    ck_assert_msg(strcmp(ids, expected) == 0, "'%s' gives %s, not %s", text, ids, expected);
+    free(ids);
+}
+
+START_TEST(places_with_a_mark_are_no_added_tokens)
+{
+    struct mmqi_tokenizer *raw = parse_tokenizer(support_text(SPM, "false"));
+    struct mmqi_tokenizer *normalized = parse_tokenizer(support_text(SPM, "true"));
+
+    expect_marked(raw, "<s>", "0");
+    expect_marked(raw, "<" MMQI_MARK "s>", "1 2 3 4");
+    expect_marked(raw, "<s><" MMQI_MARK "s>", "0 1 2 3 4");
+    expect_marked(raw, "<" MMQI_MARK "s><s>", "1 2 3 4 0");
+    expect_marked(raw, "<" MMQI_MARK "s>a", "1 2 9"); /* only what is marked */
+    expect_marked(raw, "<" MMQI_MARK "s" MMQI_MARK ">a", "1 2 3 4 5");
+    expect_marked(raw, MMQI_MARK "a" MMQI_MARK MMQI_MARK, "1 5");
+    expect_marked(raw, MMQI_MARK, "");
+    /* The token that is looked for is "▁<s>", whose first character the text lacks. */
+    expect_marked(normalized, "<s>", "0");
+    expect_marked(normalized, "<" MMQI_MARK "s>", "1 2 3 4");
+    expect_marked(normalized, "a <" MMQI_MARK "s> <s>", "1 5 1 2 3 4 0");
+    expect_marked(normalized, "e\xCC\x81 <" MMQI_MARK "s>", "1 6 1 2 3 4");
+    mmqi_tokenizer_free(raw);
+    mmqi_tokenizer_free(normalized);
+}
+END_TEST
+
 START_TEST(decoder_steps_work_in_any_order)
 {
     static const struct {
@@ -532,6 +576,7 @@ int main(void)
     tcase_add_test(own, ignore_merges_takes_a_word_that_is_a_token_as_it_is);
     tcase_add_test(own, a_tokenizer_without_a_decoder_joins_tokens_with_spaces);
     tcase_add_test(own, normalized_added_tokens_are_looked_for_in_the_normalized_text);
+    tcase_add_test(own, places_with_a_mark_are_no_added_tokens);
     tcase_add_test(own, decoder_steps_work_in_any_order);
     tcase_add_test(own, nfc_is_that_of_the_unicode_library);
     tcase_add_test(own, utf8_parts_and_classes_are_those_of_unicode);

@@ -98,10 +98,10 @@ static void refuse_section(const char *section, int32_t status, const char *said
 
 START_TEST(refuses_unknown_stages_by_name_and_place)
 {
-    refuse_section("\"normalizer\":{\"type\":\"NFKC\"}", MMQ_ERR_UNSUPPORTED, "normalizer: 'NFKC'");
+    refuse_section("\"normalizer\":{\"type\":\"Nmt\"}", MMQ_ERR_UNSUPPORTED, "normalizer: 'Nmt'");
     refuse_section("\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":"
-                   "\"Digits\",\"individual_digits\":true},{\"type\":\"Metaspace\"}]}",
-                   MMQ_ERR_UNSUPPORTED, "pre_tokenizer.pretokenizers[1]: 'Metaspace'");
+                   "\"Digits\",\"individual_digits\":true},{\"type\":\"Whitespace\"}]}",
+                   MMQ_ERR_UNSUPPORTED, "pre_tokenizer.pretokenizers[1]: 'Whitespace'");
     refuse_section("\"post_processor\":{\"type\":\"BertProcessing\"}", MMQ_ERR_UNSUPPORTED,
                    "post_processor: 'BertProcessing'");
     refuse_section("\"decoder\":{\"type\":\"CTC\"}", MMQ_ERR_UNSUPPORTED, "decoder: 'CTC'");
@@ -135,6 +135,62 @@ START_TEST(refuses_stages_with_missing_or_wrong_fields)
                    MMQ_ERR_FORMAT, "negative");
     refuse_section("\"decoder\":{\"type\":\"Strip\",\"content\":\" \",\"start\":0.5,\"stop\":0}",
                    MMQ_ERR_FORMAT, "'start'");
+}
+END_TEST
+
+#define SPLIT(rest) "\"pre_tokenizer\":{\"type\":\"Split\"," rest "}"
+#define METASPACE(rest) "{\"type\":\"Metaspace\"" rest "}"
+
+START_TEST(refuses_ways_of_cutting_that_it_does_not_know)
+{
+    refuse_section(SPLIT("\"behavior\":\"Isolated\""), MMQ_ERR_FORMAT, "'pattern'");
+    refuse_section(SPLIT("\"pattern\":{\"String\":\" \"}"), MMQ_ERR_FORMAT, "'behavior'");
+    refuse_section(SPLIT("\"pattern\":{\"String\":\" \"},\"behavior\":\"Torn\""),
+                   MMQ_ERR_UNSUPPORTED, "pre_tokenizer: 'Torn'");
+    refuse_section(SPLIT("\"pattern\":{\"String\":\"\"},\"behavior\":\"Isolated\""), MMQ_ERR_FORMAT,
+                   "pre_tokenizer.pattern: the pattern is empty");
+    refuse_section(SPLIT("\"pattern\":{\"Glob\":\"*\"},\"behavior\":\"Isolated\""),
+                   MMQ_ERR_UNSUPPORTED, "'Glob'");
+    refuse_section(SPLIT("\"pattern\":{\"Regex\":\"(?<=a)b\"},\"behavior\":\"Isolated\""),
+                   MMQ_ERR_UNSUPPORTED, "pre_tokenizer.pattern: Regex");
+    refuse_section(SPLIT("\"pattern\":{\"String\":\"a\"},\"behavior\":\"Removed\",\"invert\":1"),
+                   MMQ_ERR_FORMAT, "'invert'");
+    refuse_section("\"pre_tokenizer\":" METASPACE(""), MMQ_ERR_FORMAT, "'replacement'");
+    refuse_section("\"pre_tokenizer\":" METASPACE(",\"replacement\":\"ab\""), MMQ_ERR_FORMAT,
+                   "one character");
+    refuse_section("\"decoder\":" METASPACE(",\"replacement\":\"\""), MMQ_ERR_FORMAT,
+                   "decoder: 'replacement'");
+    refuse_section("\"decoder\":" METASPACE(",\"replacement\":\"_\",\"prepend_scheme\":\"last\""),
+                   MMQ_ERR_UNSUPPORTED, "prepend_scheme 'last'");
+    refuse_section("\"normalizer\":{\"type\":\"Strip\",\"strip_left\":0}", MMQ_ERR_FORMAT,
+                   "'strip_left'");
+}
+END_TEST
+
+static void refuse_unigram(const char *fields, int32_t status, const char *said)
+{
+    refuse(support_text("{\"model\":{\"type\":\"Unigram\",%s}}", fields), status, said);
+}
+
+START_TEST(refuses_pieces_without_scores_and_scores_without_pieces)
+{
+    refuse_unigram("\"unk_id\":0", MMQ_ERR_FORMAT, "vocab");
+    refuse_unigram("\"unk_id\":0,\"vocab\":{\"a\":0}", MMQ_ERR_FORMAT, "Unigram");
+    refuse_unigram("\"unk_id\":0,\"vocab\":7", MMQ_ERR_FORMAT, "vocabulary");
+    refuse_unigram("\"vocab\":[[\"a\",0]]", MMQ_ERR_UNSUPPORTED, "unk_id");
+    refuse_unigram("\"unk_id\":null,\"vocab\":[[\"a\",0]]", MMQ_ERR_UNSUPPORTED, "unk_id");
+    refuse_unigram("\"unk_id\":1,\"vocab\":[[\"a\",0]]", MMQ_ERR_FORMAT, "unk_id 1");
+    refuse_unigram("\"unk_id\":-1,\"vocab\":[[\"a\",0]]", MMQ_ERR_FORMAT, "unk_id -1");
+    refuse_unigram("\"unk_id\":\"0\",\"vocab\":[[\"a\",0]]", MMQ_ERR_FORMAT, "unk_id");
+    refuse_unigram("\"unk_id\":0,\"vocab\":[]", MMQ_ERR_FORMAT, "0 pieces");
+    refuse_unigram("\"unk_id\":0,\"vocab\":[\"a\"]", MMQ_ERR_FORMAT, "model.vocab[0]");
+    refuse_unigram("\"unk_id\":0,\"vocab\":[[\"a\",0],[\"b\"]]", MMQ_ERR_FORMAT, "model.vocab[1]");
+    refuse_unigram("\"unk_id\":0,\"vocab\":[[\"a\",0,0]]", MMQ_ERR_FORMAT, "model.vocab[1]");
+    refuse_unigram("\"unk_id\":0,\"vocab\":[[0,\"a\"]]", MMQ_ERR_FORMAT, "model.vocab[0]");
+    refuse_unigram("\"unk_id\":0,\"vocab\":[[\"a\",1e300]]", MMQ_ERR_FORMAT, "no float");
+    refuse_unigram("\"unk_id\":0,\"vocab\":[[\"a\",0],[\"a\",1]]", MMQ_ERR_FORMAT, "twice");
+    refuse_unigram("\"unk_id\":0,\"byte_fallback\":true,\"vocab\":[[\"<0x00>\",0]]",
+                   MMQ_ERR_UNSUPPORTED, "1 of the 256 bytes");
 }
 END_TEST
 
@@ -221,12 +277,12 @@ END_TEST
 
 START_TEST(every_cut_and_every_changed_byte_of_a_file_is_survived)
 {
-    static const char *const names[] = {"bytes", "pieces"};
+    static const char *const names[] = {"bytes", "pieces", "scores", "spelled", "cut"};
     struct mmqi_tokenizer *tokenizer;
     struct mmqi_ids ids = {0};
     size_t size = 0, i, k, n_refused = 0;
 
-    for (k = 0; k < 2; k++) {
+    for (k = 0; k < sizeof names / sizeof *names; k++) {
         char *text = read_whole(
             source_path(support_text("test/unit/data/tokenizer_%s.json", names[k])), &size);
 
@@ -255,29 +311,6 @@ END_TEST
 
 /* ---- allocations that are refused ---- */
 
-struct scarce {
-    size_t left, live;
-};
-
-static void *scarce_alloc(void *user, size_t size)
-{
-    struct scarce *scarce = user;
-
-    if (scarce->left == 0)
-        return NULL;
-    scarce->left--;
-    scarce->live++;
-    return malloc(size);
-}
-
-static void scarce_free(void *user, void *block)
-{
-    struct scarce *scarce = user;
-
-    scarce->live--;
-    free(block);
-}
-
 /* Load, encode and decode with a number of allocations; true when that was enough. */
 static bool run_with(struct scarce *scarce, const char *text, size_t size)
 {
@@ -291,6 +324,9 @@ static bool run_with(struct scarce *scarce, const char *text, size_t size)
     if (status == MMQ_OK)
         status =
             mmqi_tokenizer_encode(tokenizer, &ids, input, sizeof input - 1, MMQI_TOKENIZE_POST);
+    if (status == MMQ_OK) /* where \xFF is a mark */
+        status =
+            mmqi_tokenizer_encode(tokenizer, &ids, input, sizeof input - 1, MMQI_TOKENIZE_MARKED);
     if (status == MMQ_OK)
         status = mmqi_tokenizer_decode(tokenizer, &out, &out_size, ids.data, ids.n, false);
     mmqi_free(out);
@@ -303,10 +339,10 @@ static bool run_with(struct scarce *scarce, const char *text, size_t size)
 
 START_TEST(a_refused_allocation_is_a_status_and_leaks_nothing)
 {
-    static const char *const names[] = {"bytes", "pieces"};
+    static const char *const names[] = {"bytes", "pieces", "scores", "spelled", "cut"};
     size_t size = 0, n, k;
 
-    for (k = 0; k < 2; k++) {
+    for (k = 0; k < sizeof names / sizeof *names; k++) {
         char *text = read_whole(
             source_path(support_text("test/unit/data/tokenizer_%s.json", names[k])), &size);
         bool enough = false;
@@ -328,17 +364,19 @@ END_TEST
 
 /* ---- speed ---- */
 
-enum { MEGABYTE = 1 << 20, N_TEXTS = 12 };
+enum { MEGABYTE = 1 << 20, N_TEXTS = 15 };
 
 /* A megabyte of text number `which`; `name` says of what. */
 static char *make_text(int which, const char **name)
 {
     static const char *const names[N_TEXTS] = {
-        "one letter", "letters",     "spaces",       "one ideograph",
-        "ideographs", "digits",      "newlines",     "bytes that are no text",
-        "any bytes",  "apostrophes", "added tokens", "starts of added tokens"};
-    static const char *const units[N_TEXTS] = {"a",    "", " ", "\xE4\xB8\xAD", "",     "", "\n",
-                                               "\xFF", "", "'", "<image>",      "<imag"};
+        "one letter",          "letters",        "spaces",        "one ideograph",
+        "ideographs",          "digits",         "newlines",      "bytes that are no text",
+        "any bytes",           "apostrophes",    "added tokens",  "starts of added tokens",
+        "two letters in turn", "angle brackets", "cut characters"};
+    static const char *const units[N_TEXTS] = {
+        "a", "",  " ",       "\xE4\xB8\xAD", "",   "",  "\n",      "\xFF",
+        "",  "'", "<image>", "<imag",        "ab", "<", "\xE2\x82"};
     char *text = malloc(MEGABYTE + 8);
     uint32_t random = 1, code;
     size_t at = 0;
@@ -373,12 +411,14 @@ static double seconds_of(const struct mmqi_tokenizer *tokenizer, const char *tex
     return (double)(clock() - begin) / CLOCKS_PER_SEC;
 }
 
-static double best_seconds(const struct mmqi_tokenizer *tokenizer, const char *text, size_t size)
+/* The best of a few, where the first is not good enough. */
+static double best_seconds(const struct mmqi_tokenizer *tokenizer, const char *text, size_t size,
+                           double enough)
 {
     double best = seconds_of(tokenizer, text, size), next;
     int i;
 
-    for (i = 0; i < 4; i++) {
+    for (i = 0; i < 4 && best > enough; i++) {
         next = seconds_of(tokenizer, text, size);
         best = next < best ? next : best;
     }
@@ -396,8 +436,8 @@ static void check_speed(const struct mmqi_tokenizer *tokenizer)
     for (i = 0; i < N_TEXTS; i++) {
         char *text = make_text(i, &name);
 
-        part = best_seconds(tokenizer, text, MEGABYTE / 8);
-        whole = best_seconds(tokenizer, text, MEGABYTE);
+        part = best_seconds(tokenizer, text, MEGABYTE / 8, 0.01);
+        whole = best_seconds(tokenizer, text, MEGABYTE, 0.2);
         ck_assert_msg(whole < 0.05 || whole < 30 * part, "%s: %.3f s, an eighth %.3f s", name,
                       whole, part);
         ck_assert_msg(!SPEED_COUNTS || whole < 0.3, "%s: %.3f s", name, whole);
@@ -405,22 +445,38 @@ static void check_speed(const struct mmqi_tokenizer *tokenizer)
     }
 }
 
+/* Our own, and the real ones, which make unpacks beside the checkout. */
+static const char *const timed[] = {"bytes",  "pieces",       "scores",       "spelled",
+                                    "cut",    "qwen2_5",      "minicpm_v4_5", "llama3_2",
+                                    "llama2", "mistral_nemo", "llava_flickr"};
+
+/* Folders without a tokenizer.json: our own ones, then real ones. */
+static const char *const timed_folders[] = {
+    "test/golden/tokenizers/sp_bpe_rules", "test/golden/tokenizers/sp_unigram",
+    "build/tokenizers/pieces/llama2", "build/tokenizers/qwen_vl",
+    "build/tokenizers/llama3_tiktoken"};
+
+START_TEST(a_megabyte_of_anything_takes_linear_time_in_every_spelling)
+{
+    struct mmqi_tokenizer *tokenizer = open_tokenizer(source_path(timed_folders[_i]));
+
+    if (!tokenizer)
+        SKIP("%s is absent; make unpacks it where it can", timed_folders[_i]);
+    check_speed(tokenizer);
+    mmqi_tokenizer_free(tokenizer);
+}
+END_TEST
+
 START_TEST(a_megabyte_of_anything_takes_linear_time)
 {
-    static const char *const names[] = {"bytes", "pieces"};
-    struct mmqi_tokenizer *tokenizer;
-    const char *path = shared_path("models/llava-flickr/tokenizer.json");
-    size_t k;
+    const char *own = source_path(support_text("test/unit/data/tokenizer_%s.json", timed[_i]));
+    const char *real = source_path(support_text("build/tokenizers/%s/tokenizer.json", timed[_i]));
+    struct mmqi_tokenizer *tokenizer = load_tokenizer(own);
 
-    for (k = 0; k < 2; k++) {
-        tokenizer =
-            load_tokenizer(source_path(support_text("test/unit/data/tokenizer_%s.json", names[k])));
-        check_speed(tokenizer);
-        mmqi_tokenizer_free(tokenizer);
-    }
-    tokenizer = load_tokenizer(path);
     if (!tokenizer)
-        SKIP("../shared/models/llava-flickr is absent");
+        tokenizer = load_tokenizer(real);
+    if (!tokenizer)
+        SKIP("build/tokenizers/%s is absent; make unpacks it where it can", timed[_i]);
     check_speed(tokenizer);
     mmqi_tokenizer_free(tokenizer);
 }
@@ -533,6 +589,8 @@ int main(void)
     tcase_add_test(files, refuses_merges_that_name_unknown_tokens_or_are_no_pairs);
     tcase_add_test(files, refuses_unknown_stages_by_name_and_place);
     tcase_add_test(files, refuses_stages_with_missing_or_wrong_fields);
+    tcase_add_test(files, refuses_ways_of_cutting_that_it_does_not_know);
+    tcase_add_test(files, refuses_pieces_without_scores_and_scores_without_pieces);
     tcase_add_test(files, refuses_templates_it_cannot_follow);
     tcase_add_test(files, refuses_added_tokens_that_contradict_the_vocabulary);
     tcase_add_test(files, an_added_token_without_text_matches_nothing);
@@ -541,7 +599,10 @@ int main(void)
     tcase_add_test(files, a_refused_allocation_is_a_status_and_leaks_nothing);
     suite_add_tcase(suite, files);
     tcase_set_timeout(speed, 60);
-    tcase_add_test(speed, a_megabyte_of_anything_takes_linear_time);
+    tcase_add_loop_test(speed, a_megabyte_of_anything_takes_linear_time, 0,
+                        sizeof timed / sizeof *timed);
+    tcase_add_loop_test(speed, a_megabyte_of_anything_takes_linear_time_in_every_spelling, 0,
+                        sizeof timed_folders / sizeof *timed_folders);
     tcase_add_test(speed, marks_are_put_in_order_in_linear_time);
     tcase_add_test(speed, a_pattern_that_goes_over_a_text_again_and_again_is_stopped);
     tcase_add_test(speed, a_large_file_is_read_quickly);

@@ -11,8 +11,10 @@
 
 #include "core/mem.h"
 #include "core/status.h"
+#include "io/file.h"
 #include "support.h"
 #include "text/tokenizer.h"
+#include "text/tokenizer_folder.h"
 
 /* A whole file, to be freed with free(); NULL where there is none. */
 __attribute__((unused)) static char *read_whole(const char *path, size_t *size)
@@ -45,6 +47,19 @@ __attribute__((unused)) static struct mmqi_tokenizer *load_tokenizer(const char 
     ck_assert_msg(mmqi_tokenizer_parse(&tokenizer, path, text, size) == MMQ_OK, "%s",
                   mmqi_message());
     free(text);
+    return tokenizer;
+}
+
+/* That of a folder, in whichever spelling; NULL where there is no such folder. */
+__attribute__((unused)) static struct mmqi_tokenizer *open_tokenizer(const char *folder)
+{
+    struct mmqi_tokenizer *tokenizer = NULL;
+    struct mmqi_store *store = NULL;
+
+    if (mmqi_store_open_folder(&store, folder) != MMQ_OK)
+        return NULL;
+    ck_assert_msg(mmqi_tokenizer_open(&tokenizer, store) == MMQ_OK, "%s", mmqi_message());
+    mmqi_store_release(store);
     return tokenizer;
 }
 
@@ -120,6 +135,30 @@ __attribute__((unused)) static void expect_text(const struct mmqi_tokenizer *tok
     mmqi_decoder_free(decoder);
     mmqi_free(text);
     free(pieces);
+}
+
+/* Hooks that give memory out a number of times and count what is held. */
+struct scarce {
+    size_t left, live;
+};
+
+__attribute__((unused)) static void *scarce_alloc(void *user, size_t size)
+{
+    struct scarce *scarce = user;
+
+    if (scarce->left == 0)
+        return NULL;
+    scarce->left--;
+    scarce->live++;
+    return malloc(size);
+}
+
+__attribute__((unused)) static void scarce_free(void *user, void *block)
+{
+    struct scarce *scarce = user;
+
+    scarce->live--;
+    free(block);
 }
 
 #endif

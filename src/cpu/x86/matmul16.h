@@ -100,7 +100,7 @@ V16_INLINE void dot_slow(struct dots *d, const struct mmqi_wmat *w, int64_t begi
             {
                 x = v16_load_n(d->x[j] + s, lanes); /* lanes past the row's end are left out */
                 V16_EACH(i, n_w)
-                d->sums[j][i] = v16_fma(x, v16_load(slow[i] + s - k), d->sums[j][i]);
+                d->sums[j][i] = v16_fma(x, v16_load(slow[i] + (s - k)), d->sums[j][i]);
             }
         }
     }
@@ -252,7 +252,7 @@ V16_INLINE void fill_panel_of(float *panel, const struct mmqi_matmul_job *job, i
         for (int64_t k = fast; k < cols; k += RUN) {
             unpack64(slow, job->w, n + i, k);
             for (int64_t s = k; s < k + RUN && s < cols; s += MMQI_LANES)
-                panel_store(panel, steps, i, s / MMQI_LANES, v16_load(slow + s - k));
+                panel_store(panel, steps, i, s / MMQI_LANES, v16_load(slow + (s - k)));
         }
     }
 }
