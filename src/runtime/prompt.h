@@ -36,8 +36,8 @@ struct mmqi_prompt {
 /* A token of the prompt's text after what is there: its position is one past the greatest of the
  * last token's, but for time. */
 int32_t mmqi_tokens_add(struct mmqi_tokens *tokens, int32_t id);
-/* A token of the answer: one past the greatest of all positions. That is another only behind a video
- * that lasts longer than all that follows it; the reference counts so. */
+/* A token of the answer: one past the greatest of all positions. That is another only behind a
+ * video that lasts longer than all that follows it; the reference counts so. */
 int32_t mmqi_tokens_answer(struct mmqi_tokens *tokens, int32_t id);
 /*
  * Run number `run` of a picture's rows, which `order` picks from its block (NULL: as they lie

@@ -319,9 +319,9 @@ static int check_ids(struct tally *tally, struct mmqi_tokens *tokens, const stru
     return 0;
 }
 
-/* Compare pixels [3, height, width] of a view, or [3, frames, height, width] of a video's, with what the processor returned: the same, or, for a
- * tower that takes patches in squares, [patches, 3 * frames * patch * patch]. Returns how many
- * numbers of the reference that are. */
+/* Compare pixels [3, height, width] of a view, or [3, frames, height, width] of a video's, with
+ * what the processor returned: the same, or, for a tower that takes patches in squares,
+ * [patches, 3 * frames * patch * patch]. Returns how many numbers of the reference that are. */
 static size_t compare_view(double *most, const float *made, const struct mmqi_view *view,
                            const struct mmqi_spec *spec, bool is_video, const float *want, size_t n)
 {
