@@ -263,6 +263,19 @@ START_TEST(the_device_places_the_answer_to_a_video_where_the_host_does)
 }
 END_TEST
 
+/* Also where no further step would be asked for. */
+START_TEST(a_raised_flag_ends_the_steps_that_are_under_way)
+{
+    struct scene s;
+
+    if (!open_scene(&s, _i, 128))
+        return;
+    for (int32_t at = 1; at <= 4; at++)
+        compare(&s, (struct question){.most = 4, .cancel_at = at});
+    close_scene(&s);
+}
+END_TEST
+
 /* The flag is seen before the next token, on the device's way as on the host's; the session goes
  * on. */
 START_TEST(a_raised_flag_ends_the_steps)
@@ -350,6 +363,7 @@ int main(void)
     tcase_add_loop_test(tests, the_device_places_the_answer_to_a_video_where_the_host_does, 0,
                         N_PLACES);
     tcase_add_loop_test(tests, a_raised_flag_ends_the_steps, 0, N_SCENES);
+    tcase_add_loop_test(tests, a_raised_flag_ends_the_steps_that_are_under_way, 0, N_SCENES);
     tcase_add_test(tests, survives_each_call_that_fails_while_steps_are_under_way);
     tcase_add_test(tests, a_step_is_three_calls_of_the_device);
     runner = srunner_create(suite);
