@@ -36,7 +36,7 @@
  *   - Text is UTF-8 and ends with a zero byte. Sizes in bytes are uint64_t.
  *   - A callback gets the `user` that stands beside it, runs on the calling thread, returns 0 to
  *     go on (anything else ends the call with MMQ_ERR_CALLBACK) and may not free the handle at
- *     work.
+ *     work, nor set a session that is at work to other work (MMQ_ERR_INVALID).
  *   - Models and images are shared by threads; a session is one thread's at a time.
  *   - The library never prints, exits, aborts, installs signal handlers, changes the locale or
  *     reads environment variables, and keeps no process-wide state.
