@@ -318,8 +318,7 @@ static void *open_and_ask(void *arg)
     mmq_session_options options = {
         .struct_size = sizeof options, .context = 128, .chunk = 24, .mode = "exact"};
     struct thread *t = arg;
-    mmq_image *image = tiny_image(1);
-    const mmq_image *images[] = {image};
+    const mmq_image *images[] = {t->image};
     mmq_prompt prompt = {
         .struct_size = sizeof prompt, .text = t->scene->text, .images = images, .n_images = 1};
     mmq_generate_request request = {
