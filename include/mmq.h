@@ -348,8 +348,9 @@ typedef struct mmq_session_options {
     const char *mode;   /* "exact": f32 activations and accumulation; "fast": as the device states
                          (CUDA: bf16, or f16 before Ampere, with f32 accumulation); NULL: "fast" on
                          a device that has it. Beside such a device, others run "exact". */
-    int32_t image_rows; /* tokens of the greatest picture that the session takes, where pictures
-                           differ; 0: all that model and context allow. Fewer take less memory. */
+    int32_t image_rows; /* tokens of the greatest picture or video that the session takes, where
+                           they differ; 0: all that model and context allow. Fewer take less
+                           memory. */
     int32_t reserved;   /* 0 */
 } mmq_session_options;
 
