@@ -210,11 +210,14 @@ static int32_t emulated_stream_open(struct mmqi_device *device,
         stream->scratch_bytes = mmqi_cuda_scratch_bytes(device, &stream->options);
         status = emulated_alloc(device, &scratch, stream->scratch_bytes);
         stream->scratch = scratch;
+        if (status == MMQ_OK) /* for the notes, as a device pins them */
+            status = MMQI_CUDA_ALLOC(device, cudaSuccess);
     }
     if (status == MMQ_OK) {
         *out = stream;
         return MMQ_OK;
     }
+    emulated_free(device, stream->scratch);
     free(stream->picks);
     free(stream->counters);
     free(stream->notes);

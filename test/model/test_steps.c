@@ -5,6 +5,8 @@
  * On the CPU, which is never ahead, on a device of its own (test/fake_device.h), which is, and on
  * TEST_DEVICE of TEST_CUDA_LIBRARY where that is set.
  */
+#include <pthread.h>
+
 #include "fake_device.h"
 #include "tiny.h"
 
@@ -300,6 +302,74 @@ START_TEST(a_raised_flag_ends_the_steps)
 }
 END_TEST
 
+enum { N_THREADS = 4 };
+
+struct thread {
+    struct scene *scene;
+    mmq_image *image;
+    int32_t ids[MOST];
+    size_t n_ids;
+    pthread_t thread;
+};
+
+/* No ck_assert here: it would leave from a thread that Check does not know. */
+static void *open_and_ask(void *arg)
+{
+    mmq_session_options options = {
+        .struct_size = sizeof options, .context = 128, .chunk = 24, .mode = "exact"};
+    struct thread *t = arg;
+    const mmq_image *images[] = {t->image};
+    mmq_prompt prompt = {
+        .struct_size = sizeof prompt, .text = t->scene->text, .images = images, .n_images = 1};
+    mmq_generate_request request = {
+        .struct_size = sizeof request, .prompt = &prompt, .max_new_tokens = 20, .ignore_eos = 1};
+    mmq_session *session = NULL;
+    mmq_result *result = NULL;
+    const int32_t *ids;
+
+    if (mmq_session_create(&session, t->scene->model, &options) == MMQ_OK &&
+        mmq_generate(&result, session, &request) == MMQ_OK) {
+        ids = mmq_result_ids(result, &t->n_ids);
+        memcpy(t->ids, ids, t->n_ids * sizeof *ids);
+    }
+    mmq_result_free(result);
+    mmq_session_free(session);
+    return NULL;
+}
+
+/* Opened, captured, run and closed while others are at any of that. */
+START_TEST(sessions_of_several_threads_step_beside_each_other)
+{
+    struct question question = {.most = 20};
+    struct answer *want;
+    mmq_image *image;
+    struct scene s;
+
+    if (_i / 2 == FAKE || !open_scene(&s, _i, 128)) /* a fake device is one thread's */
+        return;
+    want = ask(&s, &question);
+    image = tiny_image(1);
+    for (int round = 0; round < 3; round++) {
+        struct thread threads[N_THREADS] = {{0}};
+
+        for (int i = 0; i < N_THREADS; i++) {
+            threads[i].scene = &s;
+            threads[i].image = image;
+            ck_assert_int_eq(pthread_create(&threads[i].thread, NULL, open_and_ask, &threads[i]),
+                             0);
+        }
+        for (int i = 0; i < N_THREADS; i++) {
+            pthread_join(threads[i].thread, NULL);
+            ck_assert_uint_eq(threads[i].n_ids, want->n_ids);
+            ck_assert_mem_eq(threads[i].ids, want->ids, want->n_ids * sizeof *want->ids);
+        }
+    }
+    mmq_image_free(image);
+    free(want);
+    close_scene(&s);
+}
+END_TEST
+
 /* The device has its own answer under way at every call that fails. */
 START_TEST(survives_each_call_that_fails_while_steps_are_under_way)
 {
@@ -364,6 +434,7 @@ int main(void)
                         N_PLACES);
     tcase_add_loop_test(tests, a_raised_flag_ends_the_steps, 0, N_SCENES);
     tcase_add_loop_test(tests, a_raised_flag_ends_the_steps_that_are_under_way, 0, N_SCENES);
+    tcase_add_loop_test(tests, sessions_of_several_threads_step_beside_each_other, 0, N_SCENES);
     tcase_add_test(tests, survives_each_call_that_fails_while_steps_are_under_way);
     tcase_add_test(tests, a_step_is_three_calls_of_the_device);
     runner = srunner_create(suite);

@@ -605,6 +605,25 @@ START_TEST(pick_takes_the_greatest_and_the_lowest_index_of_a_tie)
 }
 END_TEST
 
+/* Whose columns every thread visits more than once, wherever they are dealt to several blocks. */
+START_TEST(pick_takes_the_lowest_index_of_a_whole_vocabulary)
+{
+    static const int64_t ties[][2] = {{0, 152063}, {65535, 65536}, {1023, 131071}, {70000, 70001}};
+    struct target t;
+    struct matrix x;
+
+    if (!target_open(&t, all_isas[_i], 2, 152064))
+        return;
+    x = matrix_random(&t, 1, 152064, 0, 1, 1.0f);
+    for (size_t i = 0; i < sizeof ties / sizeof *ties; i++) {
+        *at(&x, 0, ties[i][0]) = *at(&x, 0, ties[i][1]) = 2.0f + (float)i;
+        ck_assert_int_eq(pick_of(&t, &x), ties[i][0]);
+    }
+    matrix_free(&t, &x);
+    target_close(&t);
+}
+END_TEST
+
 START_TEST(pick_answers_for_every_row)
 {
     struct target t;
@@ -701,6 +720,7 @@ int main(void)
     tcase_add_loop_test(tcase, rope_turns_pairs_and_is_the_same_bits_as_plain_c, 0, N_ISAS);
     tcase_add_loop_test(tcase, patches_are_cut_channel_first_in_the_order_of_squares, 0, N_ISAS);
     tcase_add_loop_test(tcase, pick_takes_the_greatest_and_the_lowest_index_of_a_tie, 0, N_ISAS);
+    tcase_add_loop_test(tcase, pick_takes_the_lowest_index_of_a_whole_vocabulary, 0, N_ISAS);
     tcase_add_loop_test(tcase, pick_answers_for_every_row, 0, N_ISAS);
     tcase_add_loop_test(tcase, advance_goes_on_by_one_and_leaves_the_token, 0, N_ISAS);
     tcase_add_test(tcase, a_note_tells_what_was_there_when_it_was_taken);
