@@ -145,18 +145,23 @@ static int32_t check_length(const struct mmqi_model *model, int32_t rows)
     return status;
 }
 
-/* SmolVLM's processor takes its tags from the tokenizer where that names some. */
+/* SmolVLM's processor takes its tags from the tokenizer where that names some; a list of extra
+ * tokens, as transformers 5 writes it, gives them no names. */
 static int32_t check_names(const struct mmqi_model *model)
 {
+    static const char extra[] = "extra_special_tokens";
+    const struct mmqi_settings *settings = model->tokenizer_config;
     const char *const names[][2] = {{"fake_image_token", around},
                                     {"global_image_token", whole},
                                     {"image_token", model->spec.image_marker}};
-    static const char *const prefixes_of[] = {"", "extra_special_tokens"};
+    bool listed = mmqi_settings_count(settings, extra) >= 0;
     int32_t status = MMQ_OK;
 
-    for (size_t i = 0; i < 6 && model->tokenizer_config && status == MMQ_OK; i++)
-        status = mmqi_config_only(model->tokenizer_config, prefixes_of[i % 2], names[i / 2][0],
-                                  names[i / 2][1]);
+    for (size_t i = 0; i < 3 && settings && status == MMQ_OK; i++) {
+        status = mmqi_config_only(settings, "", names[i][0], names[i][1]);
+        if (status == MMQ_OK && !listed)
+            status = mmqi_config_only(settings, extra, names[i][0], names[i][1]);
+    }
     return status;
 }
 
