@@ -119,24 +119,6 @@ static __device__ inline void store_part(const struct attention &a, const struct
     }
 }
 
-/* Whether all other parts of the block's row and key head are stored, and seen by its threads. Who
- * is last depends on timing; what it then computes does not. */
-static __device__ inline bool is_last(unsigned *arrived)
-{
-    __shared__ bool last;
-
-    __threadfence(); /* this thread's part, before the block counts as arrived */
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        last = atomicAdd(arrived, 1u) == SPLITS - 1;
-        if (last)
-            *arrived = 0; /* for the next call */
-        __threadfence();
-    }
-    __syncthreads();
-    return last;
-}
-
 template <int kHeads>
 static __global__ __launch_bounds__(THREADS) void split_kernel(struct attention a)
 {
@@ -175,7 +157,7 @@ static __global__ __launch_bounds__(THREADS) void split_kernel(struct attention 
             add_slots(s[h], q[h], k, v, here, a.scale);
     }
     store_part<kHeads>(a, s, first, n);
-    if (!a.arrived || !is_last(&a.arrived[blockIdx.x * a.kv.n_heads + blockIdx.y]))
+    if (!a.arrived || !is_last_block(&a.arrived[blockIdx.x * a.kv.n_heads + blockIdx.y], SPLITS))
         return;
     for (int h = warp; h < n; h += WARPS)
         join_parts(a, blockIdx.x, first + h, lane, WARP);

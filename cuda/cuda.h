@@ -44,7 +44,8 @@ enum {
     MMQI_CUDA_CHOICES = 64,          /* shapes of products that a stream remembers */
     MMQI_CUDA_GROUP = 3,             /* products of one launch */
     MMQI_CUDA_TURNS = 2,             /* matrices that one launch turns */
-    MMQI_CUDA_COUNTERS = 1024        /* of blocks that have arrived, of every stream */
+    MMQI_CUDA_COUNTERS = 1024,       /* of blocks that have arrived, of every stream */
+    MMQI_CUDA_PICKS = 64             /* parts of a wide row from which one number is picked */
 };
 
 struct mmqi_cuda_block; /* cuda/device.h */
@@ -94,6 +95,12 @@ struct mmqi_cuda_turn {
     const int32_t *positions;
 };
 
+/* The greatest of a part of a row; index -1: it is all NaN. */
+struct mmqi_cuda_pick {
+    float value;
+    int32_t index;
+};
+
 struct mmqi_stream {
     struct mmqi_device *device;
     cudaStream_t stream; /* does not wait for the legacy default stream */
@@ -103,8 +110,9 @@ struct mmqi_stream {
     size_t scratch_bytes;
     uint8_t *notes; /* pinned: MMQI_NOTES of MMQI_NOTE_BYTES */
     cudaEvent_t noted[MMQI_NOTES];
-    unsigned *counters; /* MMQI_CUDA_COUNTERS, zeros between kernels */
-    void *workspace;    /* MMQI_CUDA_WORKSPACE bytes, for cuBLASLt alone */
+    struct mmqi_cuda_pick *picks; /* MMQI_CUDA_PICKS, for pick alone */
+    unsigned *counters;           /* MMQI_CUDA_COUNTERS, zeros between kernels */
+    void *workspace;              /* MMQI_CUDA_WORKSPACE bytes, for cuBLASLt alone */
     struct mmqi_cuda_compiled *compiled;
     struct mmqi_cuda_choice choices[MMQI_CUDA_CHOICES];
     uint32_t next_choice;

@@ -26,7 +26,8 @@ enum { WARP = 32 };
  *   0  none, to compare with
  *   1  products of one x, and the sum of one with a residual
  *   2  as well the gate of two such products, the turns of q and k with the write of k and v, and
- *      all of that with the products q, k and v; the parts of a split attention with its sum
+ *      all of that with the products q, k and v; what several blocks find, of a split attention
+ *      and of a wide row's pick, with what the last of them makes of it
  */
 #ifndef MMQI_CUDA_FUSE
 #define MMQI_CUDA_FUSE 1
@@ -119,6 +120,27 @@ template <int kThreads> static __device__ inline float block_sum(float x, float 
     for (int i = 0; i < kThreads / WARP; i++)
         sum = __fadd_rn(sum, shared[i]);
     return sum;
+}
+
+/*
+ * Of `blocks` blocks that share a counter, zero before: whether this one is the last to come here,
+ * so that what all of them wrote can be read (past the first cache: __ldcg). By all threads of the
+ * block. Who is last depends on timing; what it then computes must not.
+ */
+static __device__ inline bool is_last_block(unsigned *arrived, unsigned blocks)
+{
+    __shared__ bool last;
+
+    __threadfence(); /* what this thread wrote, before the block counts as arrived */
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        last = atomicAdd(arrived, 1u) == blocks - 1;
+        if (last)
+            *arrived = 0; /* for the next kernel */
+        __threadfence();
+    }
+    __syncthreads();
+    return last;
 }
 
 static __device__ inline float *row_of(const struct mmqi_mat &mat, int64_t row)

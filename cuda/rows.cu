@@ -155,7 +155,7 @@ extern "C" int32_t mmqi_cuda_interpolate(struct mmqi_stream *s, const struct mmq
                   0, *y, *table, taps, weights);
 }
 
-enum { PICK_THREADS = 1024 };
+enum { PICK_THREADS = 1024, WIDE_PICK = 8192 /* columns, of which blocks take parts */ };
 
 /* Is candidate (x, i) before (best, at)? A negative index is none; NaN is never a candidate. */
 static __device__ inline bool goes_before(float x, int64_t i, float best, int64_t at)
@@ -163,26 +163,16 @@ static __device__ inline bool goes_before(float x, int64_t i, float best, int64_
     return i >= 0 && (at < 0 || x > best || (x == best && i < at));
 }
 
-/* One block per row. Each thread finds the first greatest of its columns; the block then compares
- * in halves. */
-static __global__ __launch_bounds__(PICK_THREADS) void pick_kernel(int32_t *out, struct mmqi_mat x)
+/* The first greatest of the block's threads, to thread 0: in halves. */
+static __device__ inline void pick_of_block(float &best, int32_t &at)
 {
     __shared__ float value[PICK_THREADS];
     __shared__ int32_t index[PICK_THREADS];
-    const float *row = row_of(x, blockIdx.x);
     int t = (int)threadIdx.x;
-    float best = 0.0f;
-    int64_t at = -1;
 
-    wait_for_inputs();
-#pragma unroll 8
-    for (int64_t i = t; i < x.cols; i += PICK_THREADS)
-        if (!isnan(row[i]) && (at < 0 || row[i] > best)) {
-            best = row[i];
-            at = i;
-        }
+    __syncthreads(); /* readers of an earlier one are done */
     value[t] = best;
-    index[t] = (int32_t)at;
+    index[t] = at;
     for (int half = PICK_THREADS / 2; half >= 1; half /= 2) {
         __syncthreads();
         if (t < half && goes_before(value[t + half], index[t + half], value[t], index[t])) {
@@ -190,15 +180,54 @@ static __global__ __launch_bounds__(PICK_THREADS) void pick_kernel(int32_t *out,
             index[t] = index[t + half];
         }
     }
+    best = value[0]; /* of use to thread 0 alone */
+    at = index[0];
+}
+
+/* blockIdx.x: the row, blockIdx.y: a part of its columns. Each thread finds the first
+ * greatest of its columns. With more than one part, of one row, the last block compares them. */
+static __global__ __launch_bounds__(PICK_THREADS) void pick_kernel(int32_t *out, struct mmqi_mat x,
+                                                                   struct mmqi_cuda_pick *parts,
+                                                                   unsigned *arrived)
+{
+    const float *row = row_of(x, blockIdx.x);
+    int t = (int)threadIdx.x;
+    float best = 0.0f;
+    int32_t at = -1;
+
+    wait_for_inputs();
+#pragma unroll 8
+    for (int64_t i = (int64_t)blockIdx.y * PICK_THREADS + t; i < x.cols;
+         i += (int64_t)gridDim.y * PICK_THREADS)
+        if (!isnan(row[i]) && (at < 0 || row[i] > best)) {
+            best = row[i];
+            at = (int32_t)i;
+        }
+    pick_of_block(best, at);
+    if (gridDim.y > 1) {
+        if (t == 0) {
+            parts[blockIdx.y].value = best;
+            parts[blockIdx.y].index = at;
+        }
+        if (!is_last_block(arrived, gridDim.y))
+            return;
+        at = t < (int)gridDim.y ? __ldcg(&parts[t].index) : -1;
+        best = t < (int)gridDim.y ? __ldcg(&parts[t].value) : 0.0f;
+        pick_of_block(best, at);
+    }
     if (t == 0)
-        out[blockIdx.x] = index[0] < 0 ? 0 : index[0];
+        out[blockIdx.x] = at < 0 ? 0 : at;
 }
 
 extern "C" int32_t mmqi_cuda_pick(struct mmqi_stream *s, int32_t *out, const struct mmqi_mat *x)
 {
+    bool wide = MMQI_CUDA_FUSE >= 2 && x->rows == 1 && x->cols >= WIDE_PICK;
+    dim3 grid((unsigned)x->rows, wide ? MMQI_CUDA_PICKS : 1);
+
     if (x->rows == 0)
         return MMQ_OK;
-    return launch(s, "pick", pick_kernel, dim3((unsigned)x->rows), dim3(PICK_THREADS), 0, out, *x);
+    return launch(s, "pick", pick_kernel, grid, dim3(PICK_THREADS), 0, out, *x, s->picks,
+                  s->counters);
 }
 
 /* One warp: a thread per axis. */

@@ -1,9 +1,15 @@
 /* Streams: a queue of work, the scratch of its ops, cuBLASLt, and notes for the host. */
+#include <assert.h>
 #include <string.h>
 
 #include "cuda/device.h"
 
-enum { COUNTER_BYTES = MMQI_CUDA_COUNTERS * sizeof(unsigned) };
+enum {
+    COUNTER_BYTES = MMQI_CUDA_COUNTERS * sizeof(unsigned),
+    OWN_BYTES = MMQI_CUDA_WORKSPACE + COUNTER_BYTES +
+                MMQI_CUDA_PICKS * sizeof(struct mmqi_cuda_pick) /* beside scratch */
+};
+static_assert(OWN_BYTES % MMQI_CUDA_ALIGN == 0, "scratch follows");
 
 static size_t round_up(size_t bytes)
 {
@@ -18,7 +24,7 @@ size_t mmqi_cuda_stream_bytes(const struct mmqi_device *device,
     /* What no device holds is refused when it is asked for. */
     if (scratch > SIZE_MAX / 2)
         return SIZE_MAX / 2;
-    return round_up(scratch) + MMQI_CUDA_WORKSPACE + COUNTER_BYTES;
+    return round_up(scratch) + OWN_BYTES;
 }
 
 static int32_t open_notes(struct mmqi_stream *stream)
@@ -44,8 +50,9 @@ static int32_t open_queue(struct mmqi_stream *stream)
         return status;
     stream->workspace = memory;
     stream->counters = (unsigned *)((uint8_t *)memory + MMQI_CUDA_WORKSPACE);
-    stream->scratch = (uint8_t *)memory + MMQI_CUDA_WORKSPACE + COUNTER_BYTES;
-    stream->scratch_bytes = bytes - MMQI_CUDA_WORKSPACE - COUNTER_BYTES;
+    stream->picks = (struct mmqi_cuda_pick *)(stream->counters + MMQI_CUDA_COUNTERS);
+    stream->scratch = (uint8_t *)memory + OWN_BYTES;
+    stream->scratch_bytes = bytes - OWN_BYTES;
     status = MMQI_CUDA(device, cudaStreamCreateWithFlags(&stream->stream, cudaStreamNonBlocking));
     if (status == MMQ_OK)
         status =

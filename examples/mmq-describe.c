@@ -20,6 +20,7 @@ static const char usage[] =
     "  --mode M            exact or fast (default: fast where the device has it)\n"
     "  --memory-limit N    bytes that weights and session may take\n"
     "  --memory-limits L   the same by device: 'cuda:0 = 8GiB; cpu = 4GiB'\n"
+    "  --vision-path DIR   the folder of a vision tower that the model keeps apart\n"
     "  --context N         tokens that the session can hold\n"
     "  --memory            tell on stderr what was estimated, and what was taken\n"
     "  --threads N         of the CPU (default: all)\n"
@@ -27,7 +28,7 @@ static const char usage[] =
     "  --json              one object with answer, tokens and times\n";
 
 struct settings {
-    const char *prompt, *device, *mode, *memory_limits, *isa, *quantize;
+    const char *prompt, *device, *mode, *memory_limits, *isa, *quantize, *vision_path;
     int32_t max_tokens, top_k, context, threads;
     int64_t seed, memory_limit;
     float temperature, top_p, min_p;
@@ -78,6 +79,7 @@ static mmq_status open_all(struct run *run, const char **operands, int n, const 
         .memory_limit = (uint64_t)s->memory_limit,
         .n_threads = s->threads,
         .isa = s->isa,
+        .vision_path = s->vision_path,
         .on_progress = show_progress,
         .progress_user = (void *)"loading",
         .quantize = policy,
@@ -173,6 +175,7 @@ int main(int argc, char **argv)
         {"--context", .count = &s.context},
         {"--threads", .count = &s.threads},
         {"--isa", .text = &s.isa},
+        {"--vision-path", .text = &s.vision_path},
         {"--json", .flag = &s.json},
         {"--memory", .flag = &s.memory},
         {"--help", .flag = &s.help},

@@ -6,13 +6,14 @@
 #include "policy.h"
 
 static const char usage[] =
-    "usage: mmq-inspect MODEL [--context N] [--policy P] [--json]\n"
+    "usage: mmq-inspect MODEL [--context N] [--policy P] [--vision-path DIR] [--json]\n"
     "\n"
     "Prints the family, sizes and every tensor by its canonical name, with format and bytes, and\n"
     "the memory that the model with one session will take.\n"
     "\n"
     "  --policy P          as it would be, quantized by these rules (a file, or the text itself):\n"
-    "                      every tensor with format, method, bytes and reason\n";
+    "                      every tensor with format, method, bytes and reason\n"
+    "  --vision-path DIR   the folder of a vision tower that the model keeps apart\n";
 
 static mmq_status print_tensors(const mmq_model *model, int32_t n, bool json)
 {
@@ -78,9 +79,10 @@ static mmq_status print_planned(const mmq_model *model, const char *policy, bool
     return status;
 }
 
-static int inspect(const char *path, const char *policy, int32_t context, bool json)
+static int inspect(const char *path, const char *vision, const char *policy, int32_t context,
+                   bool json)
 {
-    mmq_load_options load = {.struct_size = sizeof load};
+    mmq_load_options load = {.struct_size = sizeof load, .vision_path = vision};
     mmq_session_options session = {.struct_size = sizeof session, .context = context};
     mmq_model_facts facts = {.struct_size = sizeof facts};
     mmq_memory memory = {.struct_size = sizeof memory};
@@ -110,14 +112,13 @@ static int inspect(const char *path, const char *policy, int32_t context, bool j
 
 int main(int argc, char **argv)
 {
-    const char *operands[1], *policy = NULL;
+    const char *operands[1], *policy = NULL, *vision = NULL;
     int32_t context = 0;
     bool json = false, help = false;
-    const struct option_row rows[] = {{"--context", .count = &context},
-                                      {"--policy", .text = &policy},
-                                      {"--json", .flag = &json},
-                                      {"--help", .flag = &help},
-                                      {NULL}};
+    const struct option_row rows[] = {
+        {"--context", .count = &context},   {"--policy", .text = &policy},
+        {"--vision-path", .text = &vision}, {"--json", .flag = &json},
+        {"--help", .flag = &help},          {NULL}};
     int n = read_arguments(argc, argv, rows, operands, 1);
 
     if (help) {
@@ -129,5 +130,5 @@ int main(int argc, char **argv)
             fputs(usage, stderr);
         return EXIT_USAGE;
     }
-    return finish_output("mmq-inspect", inspect(operands[0], policy, context, json));
+    return finish_output("mmq-inspect", inspect(operands[0], vision, policy, context, json));
 }

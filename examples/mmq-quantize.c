@@ -21,11 +21,12 @@ static const char usage[] =
     "  --method M          of rules that name none: rtn (default), search\n"
     "  --plan              print what would be done, and stop\n"
     "  --device D          what packs: cpu (default), cuda:0; the bytes are the same\n"
+    "  --vision-path DIR   the folder of a vision tower that SRC keeps apart; DST holds it\n"
     "  --chunk-bytes N     of f32 rows in hand at once (default 4 MiB)\n"
     "  --json              the report, or the plan, as JSON on stdout\n";
 
 struct settings {
-    const char *format, *policy, *method, *device;
+    const char *format, *policy, *method, *device, *vision_path;
     int64_t chunk;
     bool plan, json, help;
 };
@@ -99,15 +100,11 @@ int main(int argc, char **argv)
     const char *operands[2] = {NULL, NULL};
     struct settings s = {0};
     const struct option_row rows[] = {
-        {"--format", .text = &s.format},
-        {"--policy", .text = &s.policy},
-        {"--method", .text = &s.method},
-        {"--plan", .flag = &s.plan},
-        {"--device", .text = &s.device},
-        {"--chunk-bytes", .number = &s.chunk},
-        {"--json", .flag = &s.json},
-        {"--help", .flag = &s.help},
-        {NULL},
+        {"--format", .text = &s.format},       {"--policy", .text = &s.policy},
+        {"--method", .text = &s.method},       {"--plan", .flag = &s.plan},
+        {"--device", .text = &s.device},       {"--vision-path", .text = &s.vision_path},
+        {"--chunk-bytes", .number = &s.chunk}, {"--json", .flag = &s.json},
+        {"--help", .flag = &s.help},           {NULL},
     };
     int n = read_arguments(argc, argv, rows, operands, 2), code;
     mmq_load_options load = {.struct_size = sizeof load};
@@ -115,6 +112,7 @@ int main(int argc, char **argv)
     char *policy;
 
     load.device = s.device ? s.device : "cpu";
+    load.vision_path = s.vision_path;
     if (s.help) {
         fputs(usage, stdout);
         return EXIT_DONE;

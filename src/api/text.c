@@ -92,8 +92,10 @@ static int32_t take_part(struct mmqi_chat_part *out, const mmq_image **image, co
         return status;
     if (!p.text == !p.image)
         return mmqi_fail(MMQ_ERR_INVALID, "mmq_part: exactly one of text and image must be set");
-    out->is_image = p.image != NULL;
-    out->is_video = p.image && ((const struct mmqi_image *)p.image)->frames;
+    out->is_image = MMQI_PART_TEXT;
+    if (p.image)
+        out->is_image =
+            ((const struct mmqi_image *)p.image)->frames ? MMQI_PART_VIDEO : MMQI_PART_IMAGE;
     out->text = p.text ? p.text : "";
     *image = p.image;
     return MMQ_OK;

@@ -20,12 +20,13 @@
 #include "core/mem.h"
 #include "core/status.h"
 
-enum { WEIGHT_BITS = 22, ONE = 1 << WEIGHT_BITS, HALF = 1 << (WEIGHT_BITS - 1) };
+enum { WEIGHT_BITS = 22, TORCH_LIMIT = 1 << 15 };
 
 /* How the outputs [first, first + n) of one axis come from its inputs. */
 struct taps {
     int32_t n;
     int32_t stride;   /* weights kept for each output */
+    int32_t bits;     /* weights are fractions of 2^bits */
     int32_t *begin;   /* [n] first input */
     int32_t *count;   /* [n] inputs, at most `stride` */
     int32_t *weights; /* [n, stride] */
@@ -92,6 +93,7 @@ static int32_t alloc_taps(struct taps *taps, int32_t n, int32_t stride)
 
     taps->n = n;
     taps->stride = stride;
+    taps->bits = WEIGHT_BITS;
     taps->begin = mmqi_alloc_array((size_t)n, sizeof *taps->begin);
     taps->count = mmqi_alloc_array((size_t)n, sizeof *taps->count);
     if (mmqi_mul_size((size_t)n, (size_t)stride, &n_weights))
@@ -115,44 +117,74 @@ static int32_t nearest_taps(struct taps *taps, int32_t in, int32_t out, int32_t 
     for (int32_t i = 0; i < n; i++, position += scale) {
         taps->begin[i] = position < in ? (int32_t)position : in - 1;
         taps->count[i] = 1;
-        taps->weights[i] = ONE;
+        taps->weights[i] = 1 << WEIGHT_BITS;
     }
     return MMQ_OK;
 }
 
-static void fix_weights(int32_t *fixed, const double *weights, int32_t n, double total)
+static int32_t fix_weight(double weight, int32_t bits)
 {
-    for (int32_t j = 0; j < n; j++) {
-        double weight = total != 0.0 ? weights[j] / total : weights[j];
+    double scaled = weight * (double)(1 << bits);
 
-        fixed[j] = (int32_t)(weight < 0 ? -0.5 + weight * ONE : 0.5 + weight * ONE);
+    return (int32_t)(weight < 0 ? -0.5 + scaled : 0.5 + scaled);
+}
+
+/* Where output i of the axis begins, and its weights, that add up to 1; returns how many. */
+static int32_t weigh_output(double *weights, int32_t *begin, int32_t i, int32_t in, int32_t out,
+                            int32_t filter)
+{
+    double scale = (double)in / out, shrink = scale > 1.0 ? scale : 1.0;
+    double support = radius(filter) * shrink, inverse = 1.0 / shrink;
+    double center = ((double)i + 0.5) * scale, total = 0.0;
+    int32_t end = (int32_t)(center + support + 0.5);
+
+    *begin = (int32_t)(center - support + 0.5);
+    *begin = *begin < 0 ? 0 : *begin;
+    end = end > in ? in : end;
+    for (int32_t j = 0; j < end - *begin; j++) {
+        weights[j] = weigh(filter, (j + *begin - center + 0.5) * inverse);
+        total += weights[j];
     }
+    for (int32_t j = 0; j < end - *begin && total != 0.0; j++)
+        weights[j] /= total;
+    return end - *begin;
+}
+
+/* As many bits as torch gives the weights of an axis: the greatest of all its outputs fits. */
+static int32_t torch_bits(double *weights, int32_t in, int32_t out, int32_t filter)
+{
+    double most = 0.0;
+    int32_t n, begin, bits = 0;
+
+    for (int32_t i = 0; i < out; i++) {
+        n = weigh_output(weights, &begin, i, in, out, filter);
+        for (int32_t j = 0; j < n; j++)
+            most = weights[j] > most ? weights[j] : most;
+    }
+    while (bits < WEIGHT_BITS && (int32_t)(0.5 + most * (double)(1 << (bits + 1))) < TORCH_LIMIT)
+        bits++;
+    return bits;
 }
 
 static int32_t kernel_taps(struct taps *taps, int32_t in, int32_t out, int32_t first, int32_t n,
                            int32_t filter)
 {
     double scale = (double)in / out, shrink = scale > 1.0 ? scale : 1.0;
-    double support = radius(filter) * shrink, inverse = 1.0 / shrink;
-    int32_t stride = (int32_t)ceil(support) * 2 + 1;
+    int32_t kernel = filter & ~MMQI_FILTER_TORCH;
+    int32_t stride = (int32_t)ceil(radius(kernel) * shrink) * 2 + 1;
     double *weights = mmqi_alloc_array((size_t)stride, sizeof *weights);
     int32_t status = alloc_taps(taps, n, stride);
 
     if (!weights)
         status = mmqi_fail(MMQ_ERR_NOMEM, "resize: no memory for %d weights", (int)stride);
+    if (status == MMQ_OK && filter != kernel)
+        taps->bits = torch_bits(weights, in, out, kernel);
     for (int32_t i = 0; status == MMQ_OK && i < n; i++) {
-        double center = ((double)first + i + 0.5) * scale, total = 0.0;
-        int32_t begin = (int32_t)(center - support + 0.5), end = (int32_t)(center + support + 0.5);
+        int32_t *fixed = taps->weights + (size_t)i * (size_t)stride;
 
-        begin = begin < 0 ? 0 : begin;
-        end = end > in ? in : end;
-        for (int32_t j = 0; j < end - begin; j++) {
-            weights[j] = weigh(filter, (j + begin - center + 0.5) * inverse);
-            total += weights[j];
-        }
-        fix_weights(taps->weights + (size_t)i * (size_t)stride, weights, end - begin, total);
-        taps->begin[i] = begin;
-        taps->count[i] = end - begin;
+        taps->count[i] = weigh_output(weights, &taps->begin[i], first + i, in, out, kernel);
+        for (int32_t j = 0; j < taps->count[i]; j++)
+            fixed[j] = fix_weight(weights[j], taps->bits);
     }
     mmqi_free(weights);
     return status;
@@ -166,9 +198,9 @@ static int32_t make_taps(struct taps *taps, int32_t in, int32_t out, int32_t fir
     return kernel_taps(taps, in, out, first, n, filter);
 }
 
-static uint8_t clip(int32_t sum)
+static uint8_t clip(int32_t sum, int32_t bits)
 {
-    sum >>= WEIGHT_BITS;
+    sum >>= bits;
     return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
 }
 
@@ -176,19 +208,20 @@ static uint8_t clip(int32_t sum)
 static void resize_row(uint8_t *dst, const uint8_t *row, const struct taps *taps)
 {
     const int32_t *weights = taps->weights;
+    int32_t half = 1 << taps->bits >> 1;
 
     for (int32_t i = 0; i < taps->n; i++, dst += 3, weights += taps->stride) {
         const uint8_t *pixel = row + (size_t)taps->begin[i] * 3;
-        int32_t red = HALF, green = HALF, blue = HALF;
+        int32_t red = half, green = half, blue = half;
 
         for (int32_t j = 0; j < taps->count[i]; j++, pixel += 3) {
             red += pixel[0] * weights[j];
             green += pixel[1] * weights[j];
             blue += pixel[2] * weights[j];
         }
-        dst[0] = clip(red);
-        dst[1] = clip(green);
-        dst[2] = clip(blue);
+        dst[0] = clip(red, taps->bits);
+        dst[1] = clip(green, taps->bits);
+        dst[2] = clip(blue, taps->bits);
     }
 }
 
@@ -211,7 +244,7 @@ static void blend_rows(uint8_t *dst, int32_t *sums, const struct strip *strip, s
     const int32_t *weights = taps->weights + (size_t)i * (size_t)taps->stride;
 
     for (size_t x = 0; x < n; x++)
-        sums[x] = HALF;
+        sums[x] = 1 << taps->bits >> 1;
     for (int32_t j = 0; j < taps->count[i]; j++) {
         const uint8_t *row = strip_row(strip, taps->begin[i] + j) + first;
         int32_t weight = weights[j];
@@ -220,7 +253,7 @@ static void blend_rows(uint8_t *dst, int32_t *sums, const struct strip *strip, s
             sums[x] += row[x] * weight;
     }
     for (size_t x = 0; x < n; x++)
-        dst[x] = clip(sums[x]);
+        dst[x] = clip(sums[x], taps->bits);
 }
 
 /* Resized rows are kept in a window as long as an output row needs them; unneeded ones are skipped.
@@ -277,13 +310,14 @@ static int32_t run_vertical_first(uint8_t *dst, const struct strip *source,
 
 /* Pillow 13 goes vertically first where that shrinks more than twice as much, in pixels. */
 static int32_t run_passes(uint8_t *dst, const struct mmqi_image *image, int32_t width,
-                          int32_t height, const struct taps *columns, const struct taps *rows)
+                          int32_t height, int32_t filter, const struct taps *columns,
+                          const struct taps *rows)
 {
     struct strip source = {image->rgb, (size_t)image->width * 3, image->height};
     int64_t fewer_columns = (int64_t)image->width - width;
     int64_t fewer_rows = (int64_t)image->height - height;
 
-    if (fewer_rows > 0 && fewer_rows > 2 * fewer_columns)
+    if (!(filter & MMQI_FILTER_TORCH) && fewer_rows > 0 && fewer_rows > 2 * fewer_columns)
         return run_vertical_first(dst, &source, columns, rows);
     return run_horizontal_first(dst, &source, columns, rows);
 }
@@ -300,7 +334,9 @@ int32_t mmqi_resize_region(struct mmqi_image **out, const struct mmqi_image *ima
     int32_t status;
 
     *out = NULL;
-    if (filter < MMQI_FILTER_NEAREST || filter > MMQI_FILTER_BICUBIC)
+    if ((filter < MMQI_FILTER_NEAREST || filter > MMQI_FILTER_BICUBIC) &&
+        filter != (MMQI_FILTER_BILINEAR | MMQI_FILTER_TORCH) &&
+        filter != (MMQI_FILTER_BICUBIC | MMQI_FILTER_TORCH))
         return mmqi_fail(MMQ_ERR_UNSUPPORTED, "resize: filter %d, not 0 to 3", (int)filter);
     if (!is_inside(region->left, region->width, width) ||
         !is_inside(region->top, region->height, height))
@@ -314,7 +350,7 @@ int32_t mmqi_resize_region(struct mmqi_image **out, const struct mmqi_image *ima
     if (status == MMQ_OK)
         status = make_taps(&rows, image->height, height, region->top, region->height, filter);
     if (status == MMQ_OK)
-        status = run_passes((*out)->rgb, image, width, height, &columns, &rows);
+        status = run_passes((*out)->rgb, image, width, height, filter, &columns, &rows);
     if (status == MMQ_OK) {
         mmqi_image_finish(*out);
     } else {

@@ -3,6 +3,10 @@
  * coefficients normalised in double, rounded and clipped to 0..255 between the
  * passes; horizontal first, or vertical first where rows shrink by more than
  * twice as many pixels as columns (specs: Pillow 13 src/libImaging/Resample.c).
+ *
+ * Or, on demand, torch's of 8-bit pictures with antialias: the same kernels,
+ * but weights of as many bits as make the greatest one fit in 16 (its sign
+ * among them), axis by axis, and always horizontal first.
  */
 #ifndef MMQI_IMAGE_RESIZE_H
 #define MMQI_IMAGE_RESIZE_H
@@ -14,7 +18,8 @@ enum mmqi_filter {
     MMQI_FILTER_NEAREST = 0,
     MMQI_FILTER_LANCZOS = 1,
     MMQI_FILTER_BILINEAR = 2,
-    MMQI_FILTER_BICUBIC = 3
+    MMQI_FILTER_BICUBIC = 3,
+    MMQI_FILTER_TORCH = 16 /* beside BILINEAR or BICUBIC: as torch rounds */
 };
 
 /* A new picture of width x height (both >= 1). MMQ_ERR_UNSUPPORTED for another filter. */

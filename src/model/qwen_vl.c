@@ -4,6 +4,7 @@
 #include "core/mem.h"
 #include "core/status.h"
 #include "core/text.h"
+#include "image/resize.h"
 #include "model/config.h"
 
 const struct mmqi_prefix mmqi_qwen_vl_prefixes[] = {
@@ -112,6 +113,8 @@ static int32_t read_video_recipe(struct mmqi_recipe *recipe, const struct mmqi_s
     if (status == MMQ_OK)
         status = mmqi_config_int(settings, prefix, "max_video_tokens", 1, 1 << 24, &rows);
     recipe->max_video_rows = cap ? rows : 0;
+    if (recipe->filter == MMQI_FILTER_BILINEAR || recipe->filter == MMQI_FILTER_BICUBIC)
+        recipe->filter |= MMQI_FILTER_TORCH; /* it has no Pillow form */
     return status;
 }
 

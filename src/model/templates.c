@@ -42,6 +42,7 @@ static const char mistral[] = FOR_MESSAGES
 #define QWEN_TURNS                                                                                 \
     "{{- '<|im_start|>' + m['role'] + '\\n' -}}{%- for c in m['content'] -%}"                      \
     "{%- if c['type'] == 'image' -%}{{- '<|vision_start|><|image_pad|><|vision_end|>' -}}"         \
+    "{%- elif c['type'] == 'video' -%}{{- '<|vision_start|><|video_pad|><|vision_end|>' -}}"       \
     "{%- else -%}{{- c['text'] -}}{%- endif -%}" END_FOR                                           \
     "{{- '<|im_end|>\\n' -}}" END_FOR GENERATE("<|im_start|>assistant\\n")
 
@@ -55,8 +56,9 @@ static const char idefics3[] =
     "<|im_start|>" FOR_MESSAGES "{{- m['role'] | capitalize -}}"
     "{%- if m['content'] and m['content'][0]['type'] == 'image' -%}{{- ':' -}}"
     "{%- else -%}{{- ': ' -}}{%- endif -%}{%- for c in m['content'] -%}"
-    "{%- if c['type'] == 'image' -%}{{- '<image>' -}}{%- else -%}{{- c['text'] -}}{%- endif "
-    "-%}" END_FOR "{{- '<end_of_utterance>\\n' -}}" END_FOR GENERATE("Assistant:");
+    "{%- if c['type'] == 'image' -%}{{- '<image>' -}}"
+    "{%- elif c['type'] == 'text' -%}{{- c['text'] -}}{%- endif -%}" END_FOR
+    "{{- '<end_of_utterance>\\n' -}}" END_FOR GENERATE("Assistant:");
 
 /* ---- which ---- */
 

@@ -24,6 +24,8 @@ static const char *const small_files[] = {
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
+    "tekken.json",
+    "qwen.tiktoken",
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",

@@ -266,14 +266,14 @@ static int32_t follow_steps(struct generation *g)
         if (status == MMQ_OK)
             status = take_token(g);
         if (status == MMQ_OK && !g->ended)
-            status = mmqi_tokens_add(&g->tokens, g->next);
+            status = mmqi_tokens_answer(&g->tokens, g->next);
     }
     return status;
 }
 
 static int32_t decode_there(struct generation *g)
 {
-    int32_t status = mmqi_tokens_add(&g->tokens, g->next), ended;
+    int32_t status = mmqi_tokens_answer(&g->tokens, g->next), ended;
 
     if (status == MMQ_OK)
         status = mmqi_session_step_begin(g->session, &g->tokens.data[g->tokens.n - 1]);

@@ -164,5 +164,6 @@ void mmqi_added_free(struct mmqi_added *added)
     mmqi_matcher_free(&added->raw);
     mmqi_matcher_free(&added->normalized);
     mmqi_matcher_free(&added->special);
+    mmqi_matcher_free(&added->starts);
     memset(added, 0, sizeof *added);
 }

@@ -26,6 +26,7 @@ struct mmqi_added {
     size_t n_flags;
     struct mmqi_matcher raw, normalized;
     struct mmqi_matcher special; /* the special ones of both kinds, as they are spelled */
+    struct mmqi_matcher starts;  /* and what begins one */
 };
 
 struct mmqi_marks;

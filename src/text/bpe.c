@@ -8,6 +8,8 @@
 #include "text/merge_queue.h"
 #include "text/utf8.h"
 
+enum { SHORT_WORD = 24 }; /* symbols; longer ones are worth the queue */
+
 static size_t hash_pair(int32_t left, int32_t right)
 {
     uint64_t hash = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
@@ -236,6 +238,21 @@ static int32_t split_word(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work
     return MMQ_OK;
 }
 
+/* The merge of two ids; its rank is MMQI_NO_RANK where there is none. Short words ask for the same
+ * few pairs over and over, and the table is larger than what is near: the last answers are kept. */
+static const struct mmqi_bpe_pair *
+find_merge(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work, int32_t left, int32_t right)
+{
+    struct mmqi_bpe_pair *kept = &work->kept[hash_pair(left, right) % MMQI_BPE_KEPT];
+
+    if (kept->left == left && kept->right == right)
+        return kept;
+    *kept = *pair_slot(bpe, left, right);
+    if (kept->left < 0)
+        *kept = (struct mmqi_bpe_pair){left, right, MMQI_NO_RANK, -1};
+    return kept;
+}
+
 /* Look the pair at `at` up again and let it wait if it has a rank. */
 static bool requeue(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work, int32_t at)
 {
@@ -268,12 +285,51 @@ static bool merge_at(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work, int
            requeue(bpe, work, at);
 }
 
+/* A word of few symbols: the lowest rank is looked for among all. */
+static void merge_short(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work)
+{
+    struct mmqi_symbol *symbols = work->symbols;
+    struct mmqi_bpe_pair found[SHORT_WORD]; /* of symbol i and the next one */
+    size_t n = work->n, i, best;
+
+    for (i = 0; i + 1 < n; i++)
+        found[i] = *find_merge(bpe, work, symbols[i].id, symbols[i + 1].id);
+    while (n > 1) {
+        for (best = 0, i = 1; i + 1 < n; i++)
+            best = found[i].rank < found[best].rank ? i : best;
+        if (found[best].rank == MMQI_NO_RANK)
+            break;
+        symbols[best].id = found[best].joined;
+        n--;
+        for (i = best + 1; i < n; i++) {
+            symbols[i].id = symbols[i + 1].id;
+            found[i - 1] = found[i];
+        }
+        if (best > 0)
+            found[best - 1] = *find_merge(bpe, work, symbols[best - 1].id, symbols[best].id);
+        if (best + 1 < n)
+            found[best] = *find_merge(bpe, work, symbols[best].id, symbols[best + 1].id);
+    }
+    symbols[n - 1].next = -1;
+}
+
 static int32_t merge_word(const struct mmqi_bpe *bpe, struct mmqi_bpe_work *work)
 {
     uint32_t rank;
     size_t i;
     int32_t at;
 
+    if (!work->kept) {
+        work->kept = mmqi_alloc_array(MMQI_BPE_KEPT, sizeof *work->kept);
+        for (i = 0; work->kept && i < MMQI_BPE_KEPT; i++)
+            work->kept[i].left = -1;
+    }
+    if (!work->kept)
+        goto no_memory;
+    if (work->n <= SHORT_WORD) {
+        merge_short(bpe, work);
+        return MMQ_OK;
+    }
     if (!work->queue)
         work->queue = mmqi_merge_queue_create(bpe->n_ranks);
     if (!work->queue)
@@ -436,6 +492,8 @@ static int32_t add_whole(struct mmqi_bpe *bpe, const char *name, struct mmqi_bpe
     for (int i = 0; i < 2; i++)
         if (mergeable && parts[i] < bpe->first_lone && !mergeable[parts[i]])
             return MMQ_OK;
+    if (work->kept) /* what it knows of this pair is no longer so */
+        work->kept[hash_pair(parts[0], parts[1]) % MMQI_BPE_KEPT].left = -1;
     return add_pair(bpe, name, parts[0], parts[1], id, rank);
 }
 
@@ -485,5 +543,6 @@ void mmqi_bpe_work_free(struct mmqi_bpe_work *work)
 {
     mmqi_free(work->symbols);
     mmqi_merge_queue_free(work->queue);
+    mmqi_free(work->kept);
     memset(work, 0, sizeof *work);
 }

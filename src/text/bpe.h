@@ -16,8 +16,9 @@
 
 enum {
     MMQI_BPE_DIRECT = 0x180, /* code points whose ids are in an array */
-    MMQI_BPE_NO_UNK = -1,    /* there is no unknown token */
-    MMQI_BPE_LOST_UNK = -2   /* one is named but is not in the vocabulary: an error once needed */
+    MMQI_BPE_KEPT = 1024,
+    MMQI_BPE_NO_UNK = -1,  /* there is no unknown token */
+    MMQI_BPE_LOST_UNK = -2 /* one is named but is not in the vocabulary: an error once needed */
 };
 
 struct mmqi_bpe {
@@ -59,6 +60,7 @@ struct mmqi_bpe_work {
     struct mmqi_symbol *symbols;
     size_t n, capacity;
     struct mmqi_merge_queue *queue;
+    struct mmqi_bpe_pair *kept; /* the last answers, MMQI_BPE_KEPT of them */
 };
 
 /* Append the ids of one word: valid UTF-8, below 2^31 characters. */

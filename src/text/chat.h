@@ -12,9 +12,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum mmqi_chat_part_kind { MMQI_PART_TEXT = 0, MMQI_PART_IMAGE = 1, MMQI_PART_VIDEO = 2 };
+
 struct mmqi_chat_part {
-    int32_t is_image; /* else text */
-    bool is_video;    /* of what is_image */
+    int32_t is_image; /* enum mmqi_chat_part_kind: not 0 for pictures, videos among them */
     const char *text;
 };
 

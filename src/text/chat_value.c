@@ -181,7 +181,9 @@ static struct mmqi_chat_value member(const struct mmqi_chat_value *value,
     if (value->kind == MMQI_VALUE_MESSAGE && is_text(key, "content"))
         return value->message->parts;
     if (value->kind == MMQI_VALUE_PART && is_text(key, "type")) {
-        text = !value->part->is_image ? "text" : value->part->is_video ? "video" : "image";
+        text = value->part->is_image == MMQI_PART_VIDEO ? "video"
+               : value->part->is_image                  ? "image"
+                                                        : "text";
         return mmqi_chat_string(text, strlen(text));
     }
     if (value->kind == MMQI_VALUE_PART && is_text(key, "text") && !value->part->is_image) {

@@ -103,24 +103,58 @@ static void write_part(struct mmqi_buf *out, const char *text, size_t size, stru
     mmqi_free(codes);
 }
 
-/* ASCII never joins what stands before it: a part begins with the last ASCII character before
- * others and ends before the next one. */
+/* Is a character the same in all forms, and joins nothing before it? Only what texts are full of:
+ * ideographs, pictures, and what stands for bytes that are no text. */
+static bool is_inert(int32_t code)
+{
+    return (code >= 0x3400 && code <= 0x9FFF) || (code >= 0x20000 && code <= 0x2F7FF) ||
+           (code >= 0x1F300 && code <= 0x1FAFF) || code == 0xFFFD;
+}
+
+/* Bytes at the start of `text` that are ASCII or inert; *last: where the last of these characters
+ * begins. */
+static size_t inert_run(const char *text, size_t size, size_t *last)
+{
+    size_t at = 0, length;
+
+    *last = 0;
+    while (at < size) {
+        length = 1;
+        if ((unsigned char)text[at] >= 0x80 &&
+            !is_inert(mmqi_utf8_decode(text + at, size - at, &length)))
+            break;
+        *last = at;
+        at += length;
+    }
+    return at;
+}
+
+/* Bytes at the start of `text`, which is not inert, up to what is, or a mark. */
+static size_t other_run(const char *text, size_t size)
+{
+    size_t at = 0, length;
+
+    while (at < size && (unsigned char)text[at] >= 0x80 && text[at] != MMQI_MARK[0] &&
+           !is_inert(mmqi_utf8_decode(text + at, size - at, &length)))
+        at += length;
+    return at;
+}
+
+/* ASCII and inert characters never join what stands before them: a part begins with the last of
+ * them before others and ends before the next one. */
 static void write_form(struct mmqi_buf *out, const char *text, size_t size, struct form form)
 {
-    size_t at = 0, plain, end;
+    size_t at = 0, run, last, others;
 
     while (at < size) {
-        for (plain = at; plain < size && (unsigned char)text[plain] < 0x80; plain++)
-            ;
-        end = plain;
-        if (plain < size && plain > at)
-            plain--;
-        mmqi_buf_append(out, text + at, plain - at);
-        for (; end < size && (unsigned char)text[end] >= 0x80 && text[end] != MMQI_MARK[0]; end++)
-            ;
-        if (end > plain)
-            write_part(out, text + plain, end - plain, form);
-        at = end;
+        run = inert_run(text + at, size - at, &last);
+        others = other_run(text + at + run, size - at - run);
+        if (others == 0)
+            last = run;
+        mmqi_buf_append(out, text + at, last);
+        if (others > 0)
+            write_part(out, text + at + last, run + others - last, form);
+        at += run + others;
         if (at < size && text[at] == MMQI_MARK[0]) { /* goes through; the rest begins anew */
             mmqi_buf_append(out, MMQI_MARK, 1);
             at++;

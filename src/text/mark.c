@@ -124,15 +124,21 @@ size_t mmqi_unmark(char *text, size_t size)
 
 /* ---- conversations ---- */
 
-/* Append `text` with a mark at each of the matches' beginnings. */
+/* Append `text` with a mark at the beginning of each match of two lists. */
 static void append_marked(struct mmqi_buf *out, const struct mmqi_matches *matches,
-                          const char *text, size_t size)
+                          const struct mmqi_matches *ends, const char *text, size_t size)
 {
-    size_t i, at = 0, length, stop;
+    size_t i = 0, j = 0, at = 0, begin, length, stop;
 
-    for (i = 0; i < matches->n; i++) {
-        mmqi_utf8_decode(text + matches->list[i].begin, size - matches->list[i].begin, &length);
-        stop = matches->list[i].begin + length;
+    while (i < matches->n || j < ends->n) {
+        if (j == ends->n || (i < matches->n && matches->list[i].begin <= ends->list[j].begin))
+            begin = matches->list[i++].begin;
+        else
+            begin = ends->list[j++].begin;
+        if (begin < at)
+            continue; /* of both lists */
+        mmqi_utf8_decode(text + begin, size - begin, &length);
+        stop = begin + length;
         mmqi_buf_append(out, text + at, stop - at);
         mmqi_buf_append(out, MMQI_MARK, 1);
         at = stop;
@@ -158,10 +164,11 @@ static void append_unlike(struct mmqi_buf *out, const char *marker, const char *
 
 /* What marking one string needs. */
 struct marking {
-    const struct mmqi_matcher *special;
+    const struct mmqi_added *added;
     const char *marker; /* NULL: the special tokens are all */
     struct mmqi_buf repaired, marked;
     struct mmqi_matches matches;
+    struct mmqi_matches ends; /* that begin a token, which the next string could end */
 };
 
 /* One string of the conversation, with a zero byte after it. */
@@ -176,11 +183,14 @@ static int32_t mark_text(struct marking *marking, struct mmqi_buf *out, const ch
     mmqi_buf_append(repaired, "", 1);
     if (mmqi_buf_failed(repaired))
         return MMQ_ERR_NOMEM;
-    status = mmqi_matcher_find_all(marking->special, &marking->matches, repaired->data,
+    status = mmqi_matcher_find_all(&marking->added->special, &marking->matches, repaired->data,
                                    repaired->size - 1);
+    if (status == MMQ_OK)
+        status = mmqi_matcher_find_ends(&marking->added->starts, &marking->ends, repaired->data,
+                                        repaired->size - 1);
     if (status != MMQ_OK)
         return status;
-    append_marked(marked, &marking->matches, repaired->data, repaired->size);
+    append_marked(marked, &marking->matches, &marking->ends, repaired->data, repaired->size);
     if (mmqi_buf_failed(marked))
         return MMQ_ERR_NOMEM;
     append_unlike(out, marking->marker ? marking->marker : "", marked->data, marked->size);
@@ -232,7 +242,7 @@ static int32_t link_parts(struct mmqi_marked *marked, size_t n_parts)
 int32_t mmqi_mark_chat(struct mmqi_marked *marked, const struct mmqi_tokenizer *tokenizer,
                        const char *marker, const struct mmqi_chat_input *input)
 {
-    struct marking marking = {.special = &tokenizer->added.special, .marker = marker};
+    struct marking marking = {.added = &tokenizer->added, .marker = marker};
     size_t n_parts;
     int32_t status;
 
@@ -245,6 +255,7 @@ int32_t mmqi_mark_chat(struct mmqi_marked *marked, const struct mmqi_tokenizer *
     mmqi_buf_free(&marking.repaired);
     mmqi_buf_free(&marking.marked);
     mmqi_free(marking.matches.list);
+    mmqi_free(marking.ends.list);
     return status == MMQ_OK ? MMQ_OK
                             : mmqi_fail(status, "prompt: no memory for the conversation's texts");
 }

@@ -1,10 +1,11 @@
 /*
  * Marks: how text from outside stays text on its way through a template.
  *
- * Where a string of a conversation spells a special token, the byte 0xFF,
- * which no UTF-8 has, is put behind the first character. Templates carry it
- * along; the tokenizer takes it out again and finds no added token that would
- * cover a character with a mark. Everything else reads the text as it was.
+ * Where a string of a conversation spells a special token, or ends with what
+ * begins one, the byte 0xFF, which no UTF-8 has, is put behind the first
+ * character. Templates carry it along; the tokenizer takes it out again and
+ * finds no added token that would cover a character with a mark. Everything
+ * else reads the text as it was.
  */
 #ifndef MMQI_TEXT_MARK_H
 #define MMQI_TEXT_MARK_H

@@ -11,6 +11,7 @@ struct mmqi_matcher_node {
     int32_t fail;           /* the longest proper end of this start that is a start too */
     int32_t value;          /* of the longest pattern that ends here, if size > 0 */
     uint32_t size;          /* its bytes */
+    uint32_t depth;         /* bytes of this start */
     unsigned char byte;     /* the last one of this start */
 };
 
@@ -46,11 +47,20 @@ static int32_t add_node(struct mmqi_matcher *matcher, int32_t parent, unsigned c
     node = (int32_t)matcher->n_nodes++;
     memset(&matcher->nodes[node], 0, sizeof *matcher->nodes);
     matcher->nodes[node].byte = byte;
+    matcher->nodes[node].depth = matcher->nodes[parent].depth + 1;
     matcher->nodes[node].sibling = matcher->nodes[parent].child;
     matcher->nodes[parent].child = node;
     if (parent == 0)
         matcher->first[byte] = node;
     return node;
+}
+
+/* The child of `node` by this byte, made if it is not there; 0 when there is no memory. */
+static int32_t enter(struct mmqi_matcher *matcher, int32_t node, unsigned char byte)
+{
+    int32_t next = child_of(matcher, node, byte);
+
+    return next > 0 ? next : add_node(matcher, node, byte);
 }
 
 int32_t mmqi_matcher_add(struct mmqi_matcher *matcher, const char *pattern, size_t size,
@@ -62,9 +72,7 @@ int32_t mmqi_matcher_add(struct mmqi_matcher *matcher, const char *pattern, size
     if (size == 0)
         return MMQ_OK;
     for (i = size; i-- > 0; node = next) {
-        next = child_of(matcher, node, (unsigned char)pattern[i]);
-        if (next == 0)
-            next = add_node(matcher, node, (unsigned char)pattern[i]);
+        next = enter(matcher, node, (unsigned char)pattern[i]);
         if (next == 0)
             return MMQ_ERR_NOMEM;
     }
@@ -130,6 +138,33 @@ static int32_t push_match(struct mmqi_matches *matches, size_t begin,
     list->size = node->size;
     list->value = node->value;
     return MMQ_OK;
+}
+
+int32_t mmqi_matcher_add_start(struct mmqi_matcher *matcher, const char *pattern, size_t size)
+{
+    int32_t node = 0;
+
+    for (size_t i = 0; i < size; i++) {
+        node = enter(matcher, node, (unsigned char)pattern[i]);
+        if (node == 0)
+            return MMQ_ERR_NOMEM;
+    }
+    return MMQ_OK;
+}
+
+int32_t mmqi_matcher_find_ends(const struct mmqi_matcher *matcher, struct mmqi_matches *matches,
+                               const char *text, size_t size)
+{
+    int32_t node = 0, status = MMQ_OK;
+
+    matches->n = 0;
+    if (matcher->n_nodes == 0)
+        return MMQ_OK;
+    for (size_t i = 0; i < size; i++)
+        node = step(matcher, node, (unsigned char)text[i]);
+    for (; node != 0 && status == MMQ_OK; node = matcher->nodes[node].fail)
+        status = push_match(matches, size - matcher->nodes[node].depth, &matcher->nodes[node]);
+    return status;
 }
 
 /* The last start is first: turn it round. */

@@ -52,6 +52,10 @@ struct mmqi_regex {
     struct code code[MAX_CODE];
     struct set sets[MAX_SETS];
     int32_t n_code, n_sets;
+    /* Where the first step may be, if that is the same before every text. */
+    int16_t start[MAX_CODE];
+    int32_t n_start;
+    bool fixed_start;
 };
 
 /* ---- sets ---- */
@@ -461,6 +465,121 @@ static void parse_piece(struct compiler *c)
     }
 }
 
+/* ---- the machine ---- */
+
+/* Threads by preference, each an instruction that takes a character or matches. */
+struct threads {
+    int16_t pc[MAX_CODE];
+    int32_t n;
+};
+
+struct machine {
+    const struct mmqi_regex *regex;
+    const char *text;
+    size_t size;
+    struct threads lists[2];
+    uint64_t seen[MAX_CODE / 64]; /* instructions that were reached in this step */
+    uint64_t work;                /* instructions reached */
+};
+
+static bool follows(const struct machine *m, const struct set *set, size_t at)
+{
+    size_t length;
+
+    return at < m->size && set_has(set, mmqi_utf8_decode(m->text + at, m->size - at, &length));
+}
+
+/* A thread at `begin`, before the character at `at`: where its splits and jumps lead. */
+static void add_thread(struct machine *m, struct threads *threads, int32_t begin, size_t at)
+{
+    const struct mmqi_regex *r = m->regex;
+    int16_t stack[2 * MAX_CODE];
+    int32_t n = 0, pc;
+
+    stack[n++] = (int16_t)begin;
+    while (n > 0) {
+        pc = stack[--n];
+        m->work++;
+        if (m->seen[pc / 64] >> (pc % 64) & 1)
+            continue;
+        m->seen[pc / 64] |= UINT64_C(1) << (pc % 64);
+        switch (r->code[pc].op) {
+        case OP_SPLIT:
+            stack[n++] = (int16_t)(pc + r->code[pc].y);
+            stack[n++] = (int16_t)(pc + r->code[pc].x);
+            break;
+        case OP_JUMP:
+            stack[n++] = (int16_t)(pc + r->code[pc].x);
+            break;
+        case OP_NOT_AHEAD:
+            if (!follows(m, &r->sets[r->code[pc].x], at))
+                stack[n++] = (int16_t)(pc + 1);
+            break;
+        default:
+            threads->pc[threads->n++] = (int16_t)pc;
+        }
+    }
+}
+
+static void begin_step(struct machine *m)
+{
+    memset(m->seen, 0, (size_t)(m->regex->n_code + 63) / 64 * sizeof *m->seen);
+}
+
+/* All threads over the character at `at`. False where one matched before it and cut off the rest:
+ * those that stand in `next` are preferred and go on. */
+static bool run_step(struct machine *m, const struct threads *now, struct threads *next, size_t at,
+                     size_t *length)
+{
+    const struct mmqi_regex *r = m->regex;
+    int32_t code = -1, pc;
+    bool matched = false;
+
+    *length = 0;
+    if (at < m->size)
+        code = mmqi_utf8_decode(m->text + at, m->size - at, length);
+    next->n = 0;
+    begin_step(m);
+    for (int32_t i = 0; i < now->n && !matched; i++) {
+        pc = now->pc[i];
+        if (r->code[pc].op == OP_MATCH)
+            matched = true;
+        else if (*length > 0 && set_has(&r->sets[r->code[pc].x], code))
+            add_thread(m, next, pc + 1, at + *length);
+    }
+    return matched;
+}
+
+/* The threads before the first character: known beforehand unless they look ahead. */
+static void start_threads(struct machine *m, struct threads *threads)
+{
+    const struct mmqi_regex *r = m->regex;
+
+    threads->n = 0;
+    if (!r->fixed_start) {
+        begin_step(m);
+        add_thread(m, threads, 0, 0);
+        return;
+    }
+    memcpy(threads->pc, r->start, (size_t)r->n_start * sizeof *r->start);
+    threads->n = r->n_start;
+    m->work += (uint64_t)r->n_start;
+}
+
+static void find_start(struct mmqi_regex *regex)
+{
+    struct machine m = {.regex = regex, .text = "", .size = 0};
+    int32_t i;
+
+    start_threads(&m, &m.lists[0]);
+    regex->fixed_start = true;
+    for (i = 0; i < regex->n_code; i++)
+        if (regex->code[i].op == OP_NOT_AHEAD && (m.seen[i / 64] >> (i % 64) & 1))
+            regex->fixed_start = false;
+    regex->n_start = m.lists[0].n;
+    memcpy(regex->start, m.lists[0].pc, (size_t)regex->n_start * sizeof *regex->start);
+}
+
 int32_t mmqi_regex_compile(struct mmqi_regex **out, const char *pattern, size_t size,
                            const char **why, size_t *at)
 {
@@ -490,6 +609,7 @@ int32_t mmqi_regex_compile(struct mmqi_regex **out, const char *pattern, size_t 
         mmqi_regex_free(c.regex);
         return MMQ_ERR_UNSUPPORTED;
     }
+    find_start(c.regex);
     *out = c.regex;
     return MMQ_OK;
 }
@@ -497,87 +617,6 @@ int32_t mmqi_regex_compile(struct mmqi_regex **out, const char *pattern, size_t 
 void mmqi_regex_free(struct mmqi_regex *regex)
 {
     mmqi_free(regex);
-}
-
-/* ---- the machine ---- */
-
-/* Threads by preference, each an instruction that takes a character or matches. */
-struct threads {
-    int16_t pc[MAX_CODE];
-    int32_t n;
-};
-
-struct machine {
-    const struct mmqi_regex *regex;
-    const char *text;
-    size_t size;
-    struct threads lists[2];
-    uint32_t seen[MAX_CODE]; /* the step at which an instruction was last reached */
-    uint32_t step;
-    uint64_t work; /* instructions reached */
-};
-
-static bool follows(const struct machine *m, const struct set *set, size_t at)
-{
-    size_t length;
-
-    return at < m->size && set_has(set, mmqi_utf8_decode(m->text + at, m->size - at, &length));
-}
-
-/* A thread at `begin`, before the character at `at`: where its splits and jumps lead. */
-static void add_thread(struct machine *m, struct threads *threads, int32_t begin, size_t at)
-{
-    const struct mmqi_regex *r = m->regex;
-    int16_t stack[2 * MAX_CODE];
-    int32_t n = 0, pc;
-
-    stack[n++] = (int16_t)begin;
-    while (n > 0) {
-        pc = stack[--n];
-        m->work++;
-        if (m->seen[pc] == m->step)
-            continue;
-        m->seen[pc] = m->step;
-        switch (r->code[pc].op) {
-        case OP_SPLIT:
-            stack[n++] = (int16_t)(pc + r->code[pc].y);
-            stack[n++] = (int16_t)(pc + r->code[pc].x);
-            break;
-        case OP_JUMP:
-            stack[n++] = (int16_t)(pc + r->code[pc].x);
-            break;
-        case OP_NOT_AHEAD:
-            if (!follows(m, &r->sets[r->code[pc].x], at))
-                stack[n++] = (int16_t)(pc + 1);
-            break;
-        default:
-            threads->pc[threads->n++] = (int16_t)pc;
-        }
-    }
-}
-
-/* All threads over the character at `at`. False where one matched before it and cut off the rest:
- * those that stand in `next` are preferred and go on. */
-static bool run_step(struct machine *m, const struct threads *now, struct threads *next, size_t at,
-                     size_t *length)
-{
-    const struct mmqi_regex *r = m->regex;
-    int32_t code = -1, pc;
-    bool matched = false;
-
-    *length = 0;
-    if (at < m->size)
-        code = mmqi_utf8_decode(m->text + at, m->size - at, length);
-    next->n = 0;
-    m->step++;
-    for (int32_t i = 0; i < now->n && !matched; i++) {
-        pc = now->pc[i];
-        if (r->code[pc].op == OP_MATCH)
-            matched = true;
-        else if (*length > 0 && set_has(&r->sets[r->code[pc].x], code))
-            add_thread(m, next, pc + 1, at + *length);
-    }
-    return matched;
 }
 
 bool mmqi_regex_match(const struct mmqi_regex *regex, const char *text, size_t size, size_t *length,
@@ -591,11 +630,8 @@ bool mmqi_regex_match(const struct mmqi_regex *regex, const char *text, size_t s
     m.regex = regex;
     m.text = text;
     m.size = size;
-    m.step = 1;
     m.work = 0;
-    memset(m.seen, 0, (size_t)regex->n_code * sizeof *m.seen);
-    now->n = 0;
-    add_thread(&m, now, 0, 0);
+    start_threads(&m, now);
     while (now->n > 0) {
         if (run_step(&m, now, next, at, &width)) {
             found = true;

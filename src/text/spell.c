@@ -13,7 +13,7 @@
 
 #define VISIBLE_SPACE "\xE2\x96\x81" /* U+2581 */
 
-enum { MAX_RULE = 256 }; /* bytes that one rule replaces: at each place so many are looked at */
+enum { MAX_RULE = 256 }; /* bytes that a rule replaces, and writes: the most to be looked at */
 
 struct mmqi_spell {
     struct mmqi_spell_options options;
@@ -31,13 +31,14 @@ static uint32_t unit_at(const char *bytes)
     return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
 }
 
+/* UTF-8, and none so long that a text of theirs would take forever. */
 static bool texts_are_valid(const char *texts, size_t size)
 {
     size_t at, length;
 
     for (at = 0; at < size; at += length + 1) {
         length = strnlen(texts + at, size - at);
-        if (!mmqi_utf8_valid(texts + at, length))
+        if (length > MAX_RULE || !mmqi_utf8_valid(texts + at, length))
             return false;
     }
     return true;
@@ -61,8 +62,10 @@ static int32_t copy_rules(struct mmqi_spell *spell, const char *name, const char
     for (i = 0; i < spell->n_units; i++)
         spell->units[i] = unit_at(rules + 4 + 4 * i);
     if (!texts_are_valid(spell->texts, spell->texts_size))
-        return mmqi_fail(MMQ_ERR_FORMAT, "%s: normalizer_spec: a rule writes what is not UTF-8",
-                         name);
+        return mmqi_fail(MMQ_ERR_FORMAT,
+                         "%s: normalizer_spec: a rule writes what is not UTF-8 "
+                         "of at most %d bytes",
+                         name, MAX_RULE);
     return MMQ_OK;
 }
 

@@ -79,7 +79,8 @@ static int32_t add_pattern(struct mmqi_tokenizer *tokenizer, const char *name, i
     int32_t status = MMQ_OK;
 
     if ((added->flags[id] & MMQI_ADDED_SPECIAL) &&
-        mmqi_matcher_add(&added->special, text, size, id) != MMQ_OK)
+        (mmqi_matcher_add(&added->special, text, size, id) != MMQ_OK ||
+         mmqi_matcher_add_start(&added->starts, text, size) != MMQ_OK))
         return mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the added tokens", name);
     if (added->flags[id] & MMQI_ADDED_NORMALIZED) {
         matcher = &added->normalized;
@@ -109,7 +110,8 @@ static int32_t finish_added(struct mmqi_tokenizer *tokenizer, const char *name)
     }
     if (status == MMQ_OK && (mmqi_matcher_seal(&added->raw) != MMQ_OK ||
                              mmqi_matcher_seal(&added->normalized) != MMQ_OK ||
-                             mmqi_matcher_seal(&added->special) != MMQ_OK))
+                             mmqi_matcher_seal(&added->special) != MMQ_OK ||
+                             mmqi_matcher_seal(&added->starts) != MMQ_OK))
         status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the added tokens", name);
     mmqi_buf_free(&pair[0]);
     mmqi_buf_free(&pair[1]);

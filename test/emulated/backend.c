@@ -182,6 +182,7 @@ static void emulated_stream_close(struct mmqi_stream *stream)
     if (!stream)
         return;
     emulated_free(stream->device, stream->scratch);
+    free(stream->picks);
     free(stream->counters);
     free(stream->notes);
     free(stream);
@@ -200,7 +201,8 @@ static int32_t emulated_stream_open(struct mmqi_device *device,
         return status;
     stream->notes = calloc(MMQI_NOTES, MMQI_NOTE_BYTES);
     stream->counters = calloc(MMQI_CUDA_COUNTERS, sizeof *stream->counters);
-    if (stream->notes && stream->counters) {
+    stream->picks = calloc(MMQI_CUDA_PICKS, sizeof *stream->picks);
+    if (stream->notes && stream->counters && stream->picks) {
         stream->device = device;
         stream->options = *options;
         if (setting("EMULATED_FAST", 0))
@@ -213,6 +215,7 @@ static int32_t emulated_stream_open(struct mmqi_device *device,
         *out = stream;
         return MMQ_OK;
     }
+    free(stream->picks);
     free(stream->counters);
     free(stream->notes);
     free(stream);

@@ -89,7 +89,7 @@ static inline unsigned atomicAdd(unsigned *at, unsigned x)
     return before;
 }
 
-static inline float __ldcg(const float *at)
+template <typename T> static inline T __ldcg(const T *at)
 {
     return *at;
 }

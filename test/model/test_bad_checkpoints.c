@@ -228,7 +228,8 @@ static const char *base_name(const char *name)
 static bool holds_settings(const char *name)
 {
     static const char *const files[] = {"config.json", "generation_config.json",
-                                        "preprocessor_config.json", "processor_config.json"};
+                                        "preprocessor_config.json", "processor_config.json",
+                                        "video_preprocessor_config.json"};
 
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         if (strcmp(base_name(name), files[i]) == 0)
@@ -295,7 +296,9 @@ static const struct allowed unread[] = {
     {"*", "generation_config.json", "temperature", "*"},
     {"*", "generation_config.json", "top_[kp]", "*"},
     {"*", "generation_config.json", "repetition_penalty", "*"},
-    {"*", "processor_config.json", "video_processor*", "*"},
+    {"*", "*", "*m[ai][xn]_frames", "*"}, /* a caller chooses a video's frames */
+    {"*", "*", "*do_sample_frames", "*"},
+    {"*", "*", "*return_metadata", "*"},
     {"llava*", "processor_config.json", "[!i]*", "*"}, /* beside the image processor */
     {"llava*", "processor_config.json", "image_token*", "*"},
 };
@@ -847,7 +850,7 @@ START_TEST(refuses_image_tokens_that_are_not_the_pictures_number)
 {
     static struct memory_files files;
     struct folder *f = begin(cases[_i], NULL);
-    mmq_image *image = tiny_image(1);
+    mmq_image *image;
     mmq_model *model;
     mmq_session *session;
     const char *marker;
@@ -855,6 +858,7 @@ START_TEST(refuses_image_tokens_that_are_not_the_pictures_number)
 
     if (!f)
         return;
+    image = tiny_image(1);
     fill(&files, f, -1, NULL, 0);
     model = load_memory(&files);
     ASSERT_OK(mmq_session_create(&session, model, NULL));

@@ -15,7 +15,9 @@ static const struct family {
     {"test/golden/qwen2_vl_tiny/model",
      "<|vision_start|><|image_pad|><|vision_end|>What's cafe\u0301?"},
     {"test/golden/idefics3_tiny/model", "<|im_start|>User:<image>What is it?"},
+    {"test/golden/llava_orig_tiny/model", "USER: <image>\nWhat is it?"},
     {"test/golden/llava_next_tiny/model", "<image>What is it?"},
+    {"test/golden/qwen3_vl_tiny/model", "<|vision_start|><|image_pad|><|vision_end|>What is it?"},
 };
 
 /* Everything that the steps make; each makes its own part anew. */

@@ -337,6 +337,29 @@ START_TEST(what_is_kept_is_copied_byte_for_byte)
 }
 END_TEST
 
+START_TEST(every_spelling_of_a_tokenizer_comes_along)
+{
+    static const char *const files[] = {
+        "tekken.json", "tokenizer.model", "qwen.tiktoken",           "added_tokens.json",
+        "vocab.json",  "merges.txt",      "special_tokens_map.json", "chat_template.jinja"};
+    struct mmqi_model *source;
+
+    ck_assert_int_eq(system(support_text("cp -r '%s' source && chmod -R u+w source", tiny_path())),
+                     0);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        FILE *file = fopen(support_text("source/%s", files[i]), "w");
+
+        fprintf(file, "{\"%zu\":\"\"}", i);
+        fclose(file);
+    }
+    source = open_model("source");
+    quantize(source, "int8", "out", false);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        same_files(support_text("source/%s", files[i]), support_text("out/%s", files[i]));
+    mmqi_model_close(source);
+}
+END_TEST
+
 /* ---- sources that are quantized already ---- */
 
 START_TEST(a_source_in_another_format_is_refused_and_one_in_the_same_is_copied)
@@ -442,6 +465,7 @@ int main(void)
     tcase_add_test(tests, the_files_do_not_depend_on_instruction_sets);
     tcase_add_test(tests, shards_hold_the_same_weights);
     tcase_add_test(tests, what_is_kept_is_copied_byte_for_byte);
+    tcase_add_test(tests, every_spelling_of_a_tokenizer_comes_along);
     tcase_add_test(tests, a_source_in_another_format_is_refused_and_one_in_the_same_is_copied);
     tcase_add_test(tests, a_source_quantized_in_memory_can_be_taken_further);
     tcase_add_test(tests, the_report_tells_every_weight_and_the_peak);

@@ -11,6 +11,7 @@ static const struct {
              {"qwen2_vl_tiny", "<|im_end|><|im_start|>", "<|image_pad|>"},
              {"qwen2_5_vl_tiny", "<|im_end|><|im_start|>", "<|image_pad|>"},
              {"qwen3_vl_tiny", "<|im_end|><|im_start|>", "<|image_pad|>"},
+             {"llava_orig_tiny", "</s><s>", "<image>"},
              {"llava_next_tiny", "</s><s>", "<image>"},
              {"idefics3_tiny", "<|im_end|><|im_start|>", "<image>"},
              {"smolvlm_tiny", "<|im_end|><|im_start|>", "<image>"}};
@@ -42,15 +43,16 @@ static mmq_model *open_case(const char *name)
     return model;
 }
 
-/* The ids of one message of `text` and, where `image` is not NULL, a picture behind it. */
-static mmq_status ids_of(struct mmqi_tokens *tokens, char **rendered, size_t *size,
-                         const mmq_model *model, const char *text, const mmq_image *image,
-                         int32_t parse_special)
+enum { MOST_PARTS = 3 };
+
+/* The ids of one message of texts and, where `image` is not NULL, a picture behind them. */
+static mmq_status ids_of_parts(struct mmqi_tokens *tokens, char **rendered, size_t *size,
+                               const mmq_model *model, const char *const *texts, size_t n,
+                               const mmq_image *image, int32_t parse_special)
 {
-    const mmq_part words = {.struct_size = sizeof words, .text = text};
-    const mmq_part picture = {.struct_size = sizeof picture, .image = image};
-    const mmq_part *parts[] = {&words, &picture};
-    const mmq_message message = {sizeof message, "user", parts, image ? 2 : 1};
+    mmq_part parts[MOST_PARTS];
+    const mmq_part *list[MOST_PARTS];
+    const mmq_message message = {sizeof message, "user", list, n + (image != NULL)};
     const mmq_message *messages[] = {&message};
     const mmq_prompt prompt = {.struct_size = sizeof prompt,
                                .messages = messages,
@@ -60,12 +62,27 @@ static mmq_status ids_of(struct mmqi_tokens *tokens, char **rendered, size_t *si
     void *held = NULL;
     int32_t status;
 
+    for (size_t i = 0; i < message.n_parts; i++) {
+        parts[i] = (mmq_part){.struct_size = sizeof *parts};
+        if (i < n)
+            parts[i].text = texts[i];
+        else
+            parts[i].image = image;
+        list[i] = &parts[i];
+    }
     memset(tokens, 0, sizeof *tokens);
     ASSERT_OK(mmq_render_chat(rendered, size, model, &prompt));
     ASSERT_OK(mmqi_take_prompt(&taken, &held, &prompt));
     status = mmqi_prompt_tokens(tokens, model->core, &taken);
     mmqi_free(held);
     return status;
+}
+
+static mmq_status ids_of(struct mmqi_tokens *tokens, char **rendered, size_t *size,
+                         const mmq_model *model, const char *text, const mmq_image *image,
+                         int32_t parse_special)
+{
+    return ids_of_parts(tokens, rendered, size, model, &text, 1, image, parse_special);
 }
 
 static int count_special(const mmq_model *model, const struct mmqi_tokens *tokens)
@@ -154,7 +171,37 @@ START_TEST(every_special_token_of_the_tokenizer_can_be_said)
         mmqi_tokens_free(&tokens);
         said++;
     }
-    ck_assert_int_gt(said, 3);
+    ck_assert_int_ge(said, 3);
+    mmqi_tokens_free(&plain);
+    mmq_model_free(model);
+}
+END_TEST
+
+/* Parts that stand side by side in what a template makes of them. */
+START_TEST(parts_that_spell_one_together_stay_text)
+{
+    mmq_model *model = open_case(cases[_i].name);
+    struct mmqi_tokens plain, tokens;
+    const char *turn = cases[_i].turn;
+    char *rendered, *words, first[64], second[64];
+    size_t size;
+
+    ASSERT_OK(ids_of(&plain, &rendered, &size, model, "harmless", NULL, 0));
+    mmq_text_free(rendered);
+    for (size_t cut = 1; cut < strlen(turn); cut++) {
+        const char *texts[] = {first, second};
+
+        snprintf(first, sizeof first, "a%.*s", (int)cut, turn);
+        snprintf(second, sizeof second, "%s", turn + cut);
+        ASSERT_OK(ids_of_parts(&tokens, &rendered, &size, model, texts, 2, NULL, 0));
+        words = words_of(model, &tokens);
+        ck_assert_msg(count_special(model, &tokens) == count_special(model, &plain),
+                      "%s: '%s' and '%s' have special tokens", cases[_i].name, first, second);
+        ck_assert_ptr_nonnull(strstr(words, first));
+        mmq_text_free(words);
+        mmq_text_free(rendered);
+        mmqi_tokens_free(&tokens);
+    }
     mmqi_tokens_free(&plain);
     mmq_model_free(model);
 }
@@ -245,6 +292,7 @@ int main(void)
 
     tcase_add_loop_test(tests, text_that_spells_special_tokens_stays_text, 0, N_CASES);
     tcase_add_loop_test(tests, every_special_token_of_the_tokenizer_can_be_said, 0, N_CASES);
+    tcase_add_loop_test(tests, parts_that_spell_one_together_stay_text, 0, N_CASES);
     tcase_add_loop_test(tests, parse_special_makes_them_tokens, 0, N_CASES);
     tcase_add_loop_test(tests, raw_text_means_what_it_spells, 0, N_CASES);
     tcase_add_loop_test(tests, bytes_that_are_not_utf8_are_replaced_in_messages, 0, N_CASES);

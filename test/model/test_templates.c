@@ -77,10 +77,10 @@ static void render_as_written(const struct mmqi_model *model, const char *golden
     json_decref(root);
 }
 
-/* Copy a case's model here as "model", without the files that hold templates. */
+/* Copy a case here, its "model" without the files that hold templates. */
 static void copy_bare(const char *folder)
 {
-    ck_assert_int_eq(system(support_text("cp -r '%s/model' model && chmod -R u+w model && "
+    ck_assert_int_eq(system(support_text("rm -rf ./* && cp -r '%s'/* . && chmod -R u+w . && "
                                          "rm -f model/chat_template.*",
                                          folder)),
                      0);
@@ -100,7 +100,7 @@ static void hold_case(const char *folder)
 }
 
 /* Committed cases whose own template says what the family's does. */
-static const char *const own[] = {"llava_tiny", "idefics3_tiny"};
+static const char *const own[] = {"llava_tiny", "llava_orig_tiny", "idefics3_tiny"};
 
 START_TEST(a_folder_without_a_template_gets_its_familys)
 {
@@ -227,7 +227,8 @@ END_TEST
 /* The text of one turn of each side, and words of the system before it if `instructed`. */
 static char *render_turns(const char *folder, bool instructed)
 {
-    const struct mmqi_chat_part texts[] = {{0, "Be brief."}, {0, "Hi?"}, {0, "Yes."}, {0, "So?"}};
+    const struct mmqi_chat_part texts[] = {
+        {.text = "Be brief."}, {.text = "Hi?"}, {.text = "Yes."}, {.text = "So?"}};
     const struct mmqi_chat_message messages[] = {{"system", &texts[0], 1},
                                                  {"user", &texts[1], 1},
                                                  {"assistant", &texts[2], 1},
@@ -243,7 +244,6 @@ static char *render_turns(const char *folder, bool instructed)
     model = open_model("model");
     ck_assert_int_eq(mmqi_chat_render(model->chat, &text, &size, &input), MMQ_OK);
     mmqi_model_close(model);
-    ck_assert_int_eq(system("rm -rf model"), 0);
     return text;
 }
 
@@ -283,6 +283,25 @@ START_TEST(words_of_the_system_stand_where_each_family_has_them)
 }
 END_TEST
 
+START_TEST(a_video_has_a_marker_of_its_own_where_a_family_reads_videos)
+{
+    const struct mmqi_chat_part parts[] = {{.is_image = true, .is_video = true}, {.text = "Hi?"}};
+    const struct mmqi_chat_message message = {"user", parts, 2};
+    struct mmqi_chat_input input = {.messages = &message, .n_messages = 1};
+    struct mmqi_model *model;
+    char *text = NULL;
+    size_t size;
+
+    copy_bare(source_path("test/golden/qwen2_vl_tiny"));
+    model = open_model("model");
+    ck_assert_int_eq(mmqi_chat_render(model->chat, &text, &size, &input), MMQ_OK);
+    ck_assert_ptr_nonnull(
+        strstr(text, "user\n<|vision_start|><|video_pad|><|vision_end|>Hi?<|im_end|>\n"));
+    mmqi_free(text);
+    mmqi_model_close(model);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("templates");
@@ -301,6 +320,7 @@ int main(void)
     tcase_add_test(tests, a_template_of_another_kind_is_refused);
     tcase_add_test(tests, a_folders_template_that_does_not_run_is_not_replaced);
     tcase_add_test(tests, words_of_the_system_stand_where_each_family_has_them);
+    tcase_add_test(tests, a_video_has_a_marker_of_its_own_where_a_family_reads_videos);
     suite_add_tcase(suite, tests);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -100,6 +100,16 @@ expect 'mmq-quantize takes rules from a file' 0 '*"search"*' '' \
     "$bin/mmq-quantize" "$model" "$work/ruled" --policy "$work/rules" --json
 expect 'mmq-inspect shows what rules would do' 0 '*int8*search*tensors change*' '' \
     "$bin/mmq-inspect" "$model" --policy "$work/rules"
+cp -r test/golden/llava_orig_tiny/model "$work/alone"
+tower=test/golden/llava_orig_tiny/clip-tiny
+expect 'a model without its tower names the option' 1 '' "mmq-inspect: *'clip-tiny'*vision_path*" \
+    "$bin/mmq-inspect" "$work/alone"
+expect 'mmq-inspect finds the tower by --vision-path' 0 '*vision.patch*' '' \
+    "$bin/mmq-inspect" "$work/alone" --vision-path "$tower"
+expect 'mmq-quantize saves a tower that lay apart' 0 '*' '' \
+    "$bin/mmq-quantize" "$work/alone" "$work/joined" --format int8 --vision-path "$tower"
+expect 'what was saved needs the option no more' 0 '?*' '' \
+    "$bin/mmq-describe" "$work/joined" "$case/images/rings.jpg" --max-tokens 4
 expect 'a rule that matches nothing is told by line and column' 1 '' \
     "mmq-inspect: *line 2, column 1*language.towers*" \
     "$bin/mmq-inspect" "$model" --policy "$work/wrong"

@@ -90,11 +90,11 @@ def video(n, fps=None):
 # the words behind it: the answer then goes on behind the latest position, not behind the last word's.
 VIDEO_PROMPTS = [
     ("three_frames", [("user", [video(3), text("What moves, and where does it go?")])]),
-    ("picture_and_frames", [("user", [text("First "), picture("images/steps.png"), text(", then "), video(4, 0.1),
+    ("picture_and_frames", [("user", [text("First "), picture("images/steps.png"), text(", then "), video(4, 0.05),
                                       text(": which one moves? It's the second, and it goes from the left to the right.")])]),
 ]
 VIDEO_SQUARES = 6
-FRAME = (48, 32)  # as large as the bounds allow, in whole squares
+FRAME = (50, 37)  # 3 x 2 squares, once resized
 
 
 def make_frames(folder):
@@ -205,7 +205,7 @@ class Qwen2:
 class Qwen25(Qwen2):
     """Windows of 2 x 2 squares; the first picture makes 3 x 5 of them, so that windows are ragged."""
 
-    model_type, title, classes, first_seed = "qwen2_5_vl", "Qwen2.5-VL", "Qwen2_5_VL", 31200
+    model_type, title, classes, first_seed = "qwen2_5_vl", "Qwen2.5-VL", "Qwen2_5_VL", 31400
     min_squares, max_squares, hidden = 4, 19, True
     vision = dict(depth=3, hidden_size=24, num_heads=2, intermediate_size=40, out_hidden_size=48, patch_size=PATCH,
                   window_size=2 * SQUARE, fullatt_block_indexes=[1], tokens_per_second=2)

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Write test/unit/data/resize.bin: what Pillow makes of a picture given by a formula.
+"""Write test/unit/data/resize.bin: what Pillow makes of a picture given by a formula; or torch.
 
     python3 test/tools/make_resize_vectors.py test/unit/data/resize.bin
+    python3 test/tools/make_resize_vectors.py --torch test/unit/data/resize_torch.bin
 
 Needs pillow and numpy; made with Pillow 13.0.0, whose order of the two passes differs from
-that of earlier versions. A record is five little-endian u16 (width, height, new width, new
+that of earlier versions. With --torch: torch and torchvision on a processor with AVX2, as
+transformers calls them for videos; 16 is added to the number of the filter. A record is five little-endian u16 (width, height, new width, new
 height, filter) and the resized picture's RGB bytes.
 """
 import struct
@@ -31,7 +33,30 @@ def picture(width, height):
     return (blocks + texture).astype(numpy.uint8)
 
 
+def by_torch(source, width, height, number):
+    import torch
+    from torchvision.transforms.v2 import functional
+
+    mode = {2: functional.InterpolationMode.BILINEAR, 3: functional.InterpolationMode.BICUBIC}[number]
+    planes = torch.from_numpy(source.transpose(2, 0, 1).copy())
+    resized = functional.resize(planes, [height, width], interpolation=mode, antialias=True)
+    return resized.numpy().transpose(1, 2, 0).tobytes()
+
+
+def write_torch(path):
+    with open(path, "wb") as out:
+        for width, height, new_width, new_height in SHAPES:
+            if min(width, height, new_width, new_height) == 1:
+                continue  # torch takes a side of 1 for a layout of its own, and fails
+            for number in (2, 3):
+                out.write(struct.pack("<5H", width, height, new_width, new_height, 16 + number))
+                out.write(by_torch(picture(width, height), new_width, new_height, number))
+
+
 def main():
+    if sys.argv[1] == "--torch":
+        write_torch(sys.argv[2])
+        return
     with open(sys.argv[1], "wb") as out:
         for width, height, new_width, new_height in SHAPES:
             source = Image.fromarray(picture(width, height))

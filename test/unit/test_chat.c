@@ -73,7 +73,9 @@ static size_t read_messages(const json_t *list, struct mmqi_chat_message *messag
         {
             const char *type = json_string_value(json_object_get(part, "type"));
 
-            parts[i][j].is_image = strcmp(type, "image") == 0;
+            parts[i][j].is_image = strcmp(type, "image") == 0   ? 1
+                                   : strcmp(type, "video") == 0 ? 2
+                                                                : 0;
             parts[i][j].text = json_string_value(json_object_get(part, "text"));
         }
         messages[i].role = json_string_value(json_object_get(message, "role"));

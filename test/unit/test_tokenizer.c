@@ -496,21 +496,38 @@ START_TEST(decoder_steps_work_in_any_order)
 }
 END_TEST
 
-/* Letters, marks of several classes, Hangul and characters that are never composed, at random. */
-START_TEST(nfc_is_that_of_the_unicode_library)
+/* The four forms, and the library's own way to them. */
+static const struct {
+    const char *type;
+    utf8proc_uint8_t *(*make)(const utf8proc_uint8_t *text);
+} forms[] = {
+    {"NFC", utf8proc_NFC}, {"NFD", utf8proc_NFD}, {"NFKC", utf8proc_NFKC}, {"NFKD", utf8proc_NFKD}};
+
+static void check_form(int form, const char *text, size_t size)
 {
-    static const int32_t codes[] = {'a',    'o',   0xC5,    0x301,  0x323,  0x302,  0x327,
-                                    0x345,  0x5B0, 0x3099,  0x304B, 0x1100, 0x1161, 0x11A8,
-                                    0xAC00, 0x958, 0x1D15E, 0x2126, 0x1E69, 0x1F82, 0x34F};
-    const struct mmqi_stage stage = {.kind = &mmqi_normalizer_kinds[0]};
+    const struct mmqi_stage stage = {.kind = &mmqi_normalizer_kinds[form]};
+    utf8proc_uint8_t *expected = forms[form].make((const utf8proc_uint8_t *)text);
+    struct mmqi_buf out = {0};
+
+    ck_assert_str_eq(stage.kind->type, forms[form].type);
+    stage.kind->normalize(&stage, &out, text, size);
+    ck_assert_uint_eq(out.size, strlen((const char *)expected));
+    ck_assert_mem_eq(out.data, expected, out.size);
+    free(expected);
+    mmqi_buf_free(&out);
+}
+
+/* Letters, marks of several classes, Hangul and characters that are never composed, at random. */
+START_TEST(normal_forms_are_those_of_the_unicode_library)
+{
+    static const int32_t codes[] = {'a',    'o',    0xC5,   0x301,   0x323,  0x302,  0x327,  0x345,
+                                    0x5B0,  0x3099, 0x304B, 0x1100,  0x1161, 0x11A8, 0xAC00, 0x958,
+                                    0x4E2D, 0xFFFD, 0xFB01, 0x1D15E, 0x2126, 0x1E69, 0x1F82, 0x34F};
     uint32_t random = 1;
 
-    ck_assert_str_eq(stage.kind->type, "NFC");
     for (int round = 0; round < 2000; round++) {
-        struct mmqi_buf out = {0};
         char text[160] = "";
         size_t size = 0;
-        utf8proc_uint8_t *expected;
 
         for (int i = 0; i < 1 + round % 24; i++) {
             random = random * 1664525 + 1013904223;
@@ -518,13 +535,111 @@ START_TEST(nfc_is_that_of_the_unicode_library)
                                      codes[(random >> 16) % (sizeof codes / sizeof *codes)]);
         }
         text[size] = '\0';
-        stage.kind->normalize(&stage, &out, text, size);
-        expected = utf8proc_NFC((const utf8proc_uint8_t *)text);
-        ck_assert_uint_eq(out.size, strlen((const char *)expected));
-        ck_assert_mem_eq(out.data, expected, out.size);
-        free(expected);
-        mmqi_buf_free(&out);
+        check_form(_i, text, size);
     }
+}
+END_TEST
+
+/* Each between a letter and a mark. */
+START_TEST(every_character_has_the_normal_form_of_the_unicode_library)
+{
+    char text[4096 + 16] = "";
+    size_t size = 0;
+
+    for (int32_t code = 1; code <= 0x10FFFF; code++) {
+        if (code == 0xD800)
+            code = 0xE000; /* no characters */
+        text[size++] = 'a';
+        size += mmqi_utf8_encode(text + size, code);
+        size += mmqi_utf8_encode(text + size, 0x301);
+        text[size] = '\0';
+        if (size < 4096 && code < 0x10FFFF)
+            continue;
+        check_form(_i, text, size);
+        size = 0;
+    }
+}
+END_TEST
+
+/* What the definition says: of all neighbours, the pair of lowest rank, the leftmost of equals. */
+static size_t merge_plainly(int32_t *ids, size_t n, const int32_t (*merges)[3], int32_t n_merges)
+{
+    for (int32_t rank = 0; rank < n_merges; rank++)
+        for (size_t i = 0; i + 1 < n; i++) {
+            if (ids[i] != merges[rank][0] || ids[i + 1] != merges[rank][1])
+                continue;
+            ids[i] = merges[rank][2];
+            memmove(ids + i + 1, ids + i + 2, (n - i - 2) * sizeof *ids);
+            n--;
+            rank = -1; /* from the lowest rank again */
+            break;
+        }
+    return n;
+}
+
+enum { N_LETTERS = 3, N_MERGES = 60 };
+
+/* Merges of tokens that there are into names that are new. */
+static void invent_merges(char names[][16], int32_t merges[][3], uint32_t *random)
+{
+    int32_t n_tokens = N_LETTERS, n = 0, left, right, i;
+    char name[32];
+
+    for (i = 0; i < N_LETTERS; i++)
+        snprintf(names[i], sizeof names[i], "%c", 'a' + (int)i);
+    while (n < N_MERGES) {
+        *random = *random * 1664525 + 1013904223;
+        left = (int32_t)((*random >> 10) % (uint32_t)n_tokens);
+        right = (int32_t)((*random >> 20) % (uint32_t)n_tokens);
+        snprintf(name, sizeof name, "%s%s", names[left], names[right]);
+        for (i = 0; i < n_tokens && strcmp(names[i], name) != 0; i++)
+            ;
+        if (i < n_tokens || strlen(name) > 12)
+            continue;
+        strcpy(names[n_tokens], name);
+        merges[n][0] = left;
+        merges[n][1] = right;
+        merges[n++][2] = n_tokens++;
+    }
+}
+
+static struct mmqi_tokenizer *invent_tokenizer(char names[][16], int32_t merges[][3],
+                                               uint32_t *random)
+{
+    char json[8192], *end = json;
+
+    invent_merges(names, merges, random);
+    end += sprintf(end, "{\"model\":{\"type\":\"BPE\",\"vocab\":{");
+    for (int i = 0; i < N_LETTERS + N_MERGES; i++)
+        end += sprintf(end, "%s\"%s\":%d", i ? "," : "", names[i], i);
+    end += sprintf(end, "},\"merges\":[");
+    for (int i = 0; i < N_MERGES; i++)
+        end += sprintf(end, "%s\"%s %s\"", i ? "," : "", names[merges[i][0]], names[merges[i][1]]);
+    sprintf(end, "]}}");
+    return parse_tokenizer(json);
+}
+
+START_TEST(words_of_any_length_are_merged_as_the_definition_says)
+{
+    static int32_t merges[N_MERGES][3];
+    static char names[N_LETTERS + N_MERGES][16];
+    uint32_t random = 7;
+    struct mmqi_tokenizer *tokenizer = invent_tokenizer(names, merges, &random);
+
+    for (size_t length = 1; length < 120; length++) {
+        int32_t ids[128];
+        char text[128] = "", *expected;
+
+        for (size_t i = 0; i < length; i++) {
+            random = random * 1664525 + 1013904223;
+            ids[i] = (int32_t)((random >> 16) % N_LETTERS);
+            text[i] = (char)('a' + ids[i]);
+        }
+        expected = ids_text(ids, merge_plainly(ids, length, (const int32_t(*)[3])merges, N_MERGES));
+        expect_ids(tokenizer, text, expected);
+        free(expected);
+    }
+    mmqi_tokenizer_free(tokenizer);
 }
 END_TEST
 
@@ -565,6 +680,7 @@ int main(void)
                         (int)(sizeof packed / sizeof *packed));
     tcase_add_test(tests, prompts_of_the_llava_cases_give_their_ids);
     suite_add_tcase(suite, tests);
+    tcase_set_timeout(own, 30);
     tcase_add_test(own, our_own_tokenizers_give_what_the_tokenizers_library_gives);
     tcase_add_test(own, tokens_are_known_by_content_and_by_id);
     tcase_add_test(own, special_tokens_stay_text_where_the_caller_says_so);
@@ -578,7 +694,9 @@ int main(void)
     tcase_add_test(own, normalized_added_tokens_are_looked_for_in_the_normalized_text);
     tcase_add_test(own, places_with_a_mark_are_no_added_tokens);
     tcase_add_test(own, decoder_steps_work_in_any_order);
-    tcase_add_test(own, nfc_is_that_of_the_unicode_library);
+    tcase_add_loop_test(own, normal_forms_are_those_of_the_unicode_library, 0, 4);
+    tcase_add_loop_test(own, every_character_has_the_normal_form_of_the_unicode_library, 0, 4);
+    tcase_add_test(own, words_of_any_length_are_merged_as_the_definition_says);
     tcase_add_test(own, utf8_parts_and_classes_are_those_of_unicode);
     suite_add_tcase(suite, own);
     runner = srunner_create(suite);

@@ -391,6 +391,7 @@ static void refuse_part(uint32_t part, uint32_t field, uint64_t number, const ch
 START_TEST(refuses_settings_of_a_model_that_it_does_not_run)
 {
     static const char bad_text[] = "\4\0\0\0\0\0\0\0a\0\xFF\0";
+    char long_text[8 + 258] = "\4";
 
     refuse_part(2, 3, 3, NULL, 0, MMQ_ERR_UNSUPPORTED, "model type 3");
     refuse_part(2, 24, 1, NULL, 0, MMQ_ERR_UNSUPPORTED, "treat_whitespace_as_suffix");
@@ -406,6 +407,8 @@ START_TEST(refuses_settings_of_a_model_that_it_does_not_run)
                 "abcd",
                 8, MMQ_ERR_FORMAT, "no rules");
     refuse_part(3, 2, 0, bad_text, sizeof bad_text - 1, MMQ_ERR_FORMAT, "not UTF-8");
+    memset(long_text + 8, ' ', 257);
+    refuse_part(3, 2, 0, long_text, sizeof long_text, MMQ_ERR_FORMAT, "at most 256 bytes");
     refuse_part(5, 2, 0, "abcd", 4, MMQ_ERR_UNSUPPORTED, "denormalizer_spec");
 }
 END_TEST
