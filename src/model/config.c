@@ -12,6 +12,7 @@
 
 #include "core/mem.h"
 #include "core/status.h"
+#include "core/text.h"
 #include "text/tokenizer_folder.h"
 
 enum {
@@ -141,6 +142,14 @@ bool mmqi_config_is(const struct mmqi_settings *settings, const char *prefix, co
     if (mmqi_config_string(settings, prefix, key, &value) != MMQ_OK)
         return false;
     return value ? strcmp(value, wanted) == 0 : if_absent;
+}
+
+bool mmqi_config_names(const struct mmqi_settings *settings, const char *architecture,
+                       const char *type)
+{
+    return mmqi_settings_has(settings, "architectures")
+               ? mmqi_config_is(settings, "architectures", "0", architecture, false)
+               : mmqi_config_is(settings, "", "model_type", type, false);
 }
 
 /* ---- files ---- */
@@ -382,6 +391,25 @@ int32_t mmqi_config_processor(const struct mmqi_model *model, const struct mmqi_
                               "%s: neither preprocessor_config.json nor an image_processor in "
                               "processor_config.json",
                               model->path);
+}
+
+int32_t mmqi_config_read_recipe(struct mmqi_model *model, const struct mmqi_processor *known,
+                                const struct mmqi_settings **settings)
+{
+    struct mmqi_recipe *recipe = &model->spec.recipe;
+    const char *prefix, *type = known->type;
+    int32_t status = mmqi_config_processor(model, settings, &prefix);
+
+    if (status == MMQ_OK)
+        status = mmqi_config_string(*settings, prefix, "image_processor_type", &type);
+    if (status != MMQ_OK)
+        return status;
+    while (known->type && !mmqi_starts_with(type, known->type))
+        known++;
+    if (!known->type)
+        return unsupported(*settings, prefix, "image_processor_type", type);
+    mmqi_recipe_defaults(recipe, known->kind);
+    return mmqi_recipe_read(recipe, *settings, prefix[0] ? "image_processor." : "");
 }
 
 bool mmqi_config_video_processor(const struct mmqi_model *model,
