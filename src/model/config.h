@@ -73,8 +73,8 @@ struct mmqi_processor {
     const char *type;
     int32_t kind;
 };
-/* spec.recipe by the folder's image processor, one of `known` (the list ends with NULL; the first is
- * meant where settings name none): its class's defaults, then its keys. *settings: where they
+/* spec.recipe by the folder's image processor, one of `known` (the list ends with NULL; the first
+ * is meant where settings name none): its class's defaults, then its keys. *settings: where they
  * stand. */
 int32_t mmqi_config_read_recipe(struct mmqi_model *model, const struct mmqi_processor *known,
                                 const struct mmqi_settings **settings);
