@@ -19,7 +19,7 @@
  * - qk_layer_norms, use_resampler and perceiver_config in text settings mean
  *   nothing.
  */
-#include <string.h>
+#include <stdio.h>
 
 #include "core/mem.h"
 #include "core/status.h"
@@ -132,6 +132,17 @@ static int32_t check_length(const struct mmqi_model *model, int32_t rows)
     return status;
 }
 
+/* `name` in these settings, as a string or as the content of an added token. */
+static int32_t check_name(const struct mmqi_settings *settings, const char *prefix,
+                          const char *name, const char *only)
+{
+    char key[64], path[128];
+
+    snprintf(key, sizeof key, "%s.content", name);
+    snprintf(path, sizeof path, "%s%s%s", prefix, prefix[0] ? "." : "", key);
+    return mmqi_config_only(settings, prefix, mmqi_settings_has(settings, path) ? key : name, only);
+}
+
 /* SmolVLM's processor takes its tags from the tokenizer where that names some; a list of extra
  * tokens, as transformers 5 writes it, gives them no names. */
 static int32_t check_names(const struct mmqi_model *model)
@@ -145,9 +156,9 @@ static int32_t check_names(const struct mmqi_model *model)
     int32_t status = MMQ_OK;
 
     for (size_t i = 0; i < 3 && settings && status == MMQ_OK; i++) {
-        status = mmqi_config_only(settings, "", names[i][0], names[i][1]);
+        status = check_name(settings, "", names[i][0], names[i][1]);
         if (status == MMQ_OK && !listed)
-            status = mmqi_config_only(settings, extra, names[i][0], names[i][1]);
+            status = check_name(settings, extra, names[i][0], names[i][1]);
     }
     return status;
 }

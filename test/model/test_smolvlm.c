@@ -71,11 +71,14 @@ START_TEST(refuses_a_tokenizer_that_names_other_tags)
         {"{\"fake_image_token\": \"<|im_end|>\"}", "fake_image_token '<|im_end|>'"},
         {"{\"extra_special_tokens\": {\"global_image_token\": \"<g>\"}}", "'<g>'"},
         {"{\"image_token\": \"<picture>\"}", "'<picture>'"},
+        {"{\"image_token\": {\"content\": \"<picture>\"}}", "'<picture>'"},
     };
     static const char *const fine[] = {
         "{\"image_token\": \"<image>\", \"global_image_token\": \"<global-img>\", "
         "\"video_token\": \"<video>\"}",
         "{\"extra_special_tokens\": [\"<fake_token_around_image>\", \"<image>\"]}",
+        "{\"extra_special_tokens\": {\"image_token\": {\"content\": \"<image>\", \"special\": "
+        "true}}}",
     };
     struct checkpoint *c;
 
