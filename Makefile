@@ -197,7 +197,7 @@ EMULATED_C = $(filter-out -Wstrict-prototypes -Wmissing-prototypes,$(BASE)) -I. 
 $B/emulated/%.cu.o: %.cu test/emulated/emulate.h $B/cuda/flags
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(filter-out -std=gnu11 -Wshadow,$(EMULATED_C)) -std=gnu++17 -Wno-unused-function -Wno-unknown-pragmas -fno-exceptions -fno-rtti \
-		-include test/emulated/emulate.h -DMMQI_CUDA_FUSE=2 -MMD -MP -x c++ -c -o $@ $<
+		-include test/emulated/emulate.h -MMD -MP -x c++ -c -o $@ $<
 $B/emulated/%.c.o: %.c $B/cuda/flags
 	@mkdir -p $(@D)
 	$(call say,CC)$(CC) $(EMULATED_C) -MMD -MP -c -o $@ $<

@@ -20,8 +20,8 @@
 enum { WARP = 32 };
 
 /*
- * Which ops wait for others that can share their launch. The default is what a device has shown to
- * give the same bits, and to gain; check-emulated sets 2.
+ * Which ops wait for others that can share their launch. The default is all, which devices have
+ * shown to give the same bits, and to gain.
  *
  *   0  none, to compare with
  *   1  products of one x, and the sum of one with a residual
@@ -30,7 +30,7 @@ enum { WARP = 32 };
  *      and of a wide row's pick, with what the last of them makes of it
  */
 #ifndef MMQI_CUDA_FUSE
-#define MMQI_CUDA_FUSE 1
+#define MMQI_CUDA_FUSE 2
 #endif
 
 /* 0: one kernel after another, to measure or to bisect. */

@@ -197,16 +197,6 @@ START_TEST(a_group_of_products_or_a_sum_costs_no_more_calls_than_one_product)
 }
 END_TEST
 
-/* Whether the device's library was built to join turns, gates and parts of attention
- * (MMQI_CUDA_FUSE in cuda/kernel.h); the emulated one always is. */
-static bool joins_all(struct target *t, int64_t together, int64_t one)
-{
-    if (together == one || strcmp(t->backend->describe(t->device), "emulated") == 0)
-        return true;
-    printf("SKIPPED: %s launches turns and gates one by one\n", t->backend->name);
-    return false;
-}
-
 START_TEST(a_gate_costs_no_more_calls_than_one_product)
 {
     struct scene s = {1, {0}, {64, 64, 64}, 1, 256, NO_SUM};
@@ -219,8 +209,7 @@ START_TEST(a_gate_costs_no_more_calls_than_one_product)
     s.n = 2;
     s.kind = GATE;
     n = compare(&t, &s, _i);
-    if (joins_all(&t, n, one))
-        ck_assert_int_eq(n, one);
+    ck_assert_int_eq(n, one);
     target_close(&t);
 }
 END_TEST
@@ -507,10 +496,6 @@ START_TEST(turns_and_their_way_to_the_cache_cost_no_more_calls_than_one_turn)
     if (!target_open(&t, MMQI_ISA_AUTO, 2, 4096))
         return;
     one = compare_turns(&t, &s, "K");
-    if (!joins_all(&t, compare_turns(&t, &s, "QKS"), one)) {
-        target_close(&t);
-        return;
-    }
     ck_assert_int_eq(compare_turns(&t, &s, "QK"), one);
     ck_assert_int_eq(compare_turns(&t, &s, "QKS"), one);
     for (s.format = 0; s.format < MMQI_N_FORMATS; s.format++) {
@@ -568,8 +553,7 @@ START_TEST(attention_of_few_rows_is_one_launch_and_the_same_every_time)
     for (int32_t turn = 0; turn < 3; turn++) {
         int64_t n = attend(&t, &y[0], &q, &kv, spans, 0, FEW);
 
-        if (joins_all(&t, n, n < 2 ? n : 2)) /* with the wait */
-            ck_assert_int_le(n, 2);
+        ck_assert_int_le(n, 2); /* with the wait */
         for (int64_t row = 0; row < FEW; row++)
             attend(&t, &y[1], &q, &kv, spans, row, 1);
         matrix_read(&t, &y[0]);
