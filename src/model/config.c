@@ -19,6 +19,7 @@ enum {
     MAX_KEY = 128,
     MAX_LIST_KEY = 96,
     MAX_LABEL = 256,
+    MAX_MARKER = 256, /* bytes; texts are searched for it */
     MAX_CONFIG_BYTES = 1 << 20,
     MAX_TEMPLATE_BYTES = 1 << 18
 };
@@ -372,6 +373,9 @@ int32_t mmqi_config_read_image_token(struct mmqi_model *model, const char *const
     if (!spec->image_marker)
         return mmqi_fail(MMQ_ERR_FORMAT, "%s: image token %d is no token of the tokenizer", file,
                          (int)spec->image_token);
+    if (strlen(spec->image_marker) > MAX_MARKER)
+        return mmqi_fail(MMQ_ERR_LIMIT, "%s: image token %d is a text of %zu bytes, more than %d",
+                         file, (int)spec->image_token, strlen(spec->image_marker), MAX_MARKER);
     return MMQ_OK;
 }
 

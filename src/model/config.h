@@ -61,7 +61,7 @@ int32_t mmqi_config_read_files(struct mmqi_model *model);
 int32_t mmqi_config_read_tokens(struct mmqi_model *model);
 /* spec.image_token by these keys of config.json (the last that is there; the list ends with NULL),
  * else `if_absent`; spec.image_marker is its text in the tokenizer. MMQ_ERR_FORMAT for one that the
- * vocabulary or the tokenizer lacks. */
+ * vocabulary or the tokenizer lacks; MMQ_ERR_LIMIT for a text of more than 256 bytes. */
 int32_t mmqi_config_read_image_token(struct mmqi_model *model, const char *const *keys,
                                      int32_t if_absent);
 /* Where the image processor's settings stand: preprocessor_config.json, prefix "", else
