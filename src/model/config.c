@@ -16,8 +16,6 @@
 #include "text/tokenizer_folder.h"
 
 enum {
-    MAX_KEY = 128,
-    MAX_LIST_KEY = 96,
     MAX_LABEL = 256,
     MAX_MARKER = 256, /* bytes; texts are searched for it */
     MAX_CONFIG_BYTES = 1 << 20,
@@ -26,18 +24,19 @@ enum {
 
 /* ---- typed keys ---- */
 
-static const char *path_of(char path[MAX_KEY], const char *prefix, const char *key)
+const char *mmqi_config_path(char path[MMQI_MAX_CONFIG_KEY], const char *prefix, const char *key)
 {
-    snprintf(path, MAX_KEY, "%s%s%s", prefix, prefix[0] ? "." : "", key);
+    snprintf(path, MMQI_MAX_CONFIG_KEY, "%s%s%s", prefix, prefix[0] ? "." : "", key);
     return path;
 }
 
 int32_t mmqi_config_int(const struct mmqi_settings *settings, const char *prefix, const char *key,
                         int32_t min, int32_t max, int32_t *value)
 {
-    char path[MAX_KEY];
+    char path[MMQI_MAX_CONFIG_KEY];
     int64_t wide = *value;
-    int32_t status = mmqi_settings_int(settings, path_of(path, prefix, key), min, max, &wide);
+    int32_t status =
+        mmqi_settings_int(settings, mmqi_config_path(path, prefix, key), min, max, &wide);
 
     if (status == MMQ_OK)
         *value = (int32_t)wide;
@@ -47,11 +46,11 @@ int32_t mmqi_config_int(const struct mmqi_settings *settings, const char *prefix
 int32_t mmqi_config_ints(const struct mmqi_settings *settings, const char *prefix, const char *key,
                          int32_t min, int32_t max, int32_t *values, int32_t room, int32_t *n)
 {
-    char path[MAX_LIST_KEY], item[16];
+    char path[MMQI_MAX_CONFIG_KEY], item[16];
     int64_t count;
     int32_t status = MMQ_OK;
 
-    snprintf(path, sizeof path, "%s%s%s", prefix, prefix[0] ? "." : "", key);
+    mmqi_config_path(path, prefix, key);
     if (!mmqi_settings_has(settings, path))
         return MMQ_OK;
     count = mmqi_settings_count(settings, path);
@@ -69,34 +68,34 @@ int32_t mmqi_config_ints(const struct mmqi_settings *settings, const char *prefi
 int32_t mmqi_config_number(const struct mmqi_settings *settings, const char *prefix,
                            const char *key, double min, double max, double *value)
 {
-    char path[MAX_KEY];
+    char path[MMQI_MAX_CONFIG_KEY];
 
-    return mmqi_settings_number(settings, path_of(path, prefix, key), min, max, value);
+    return mmqi_settings_number(settings, mmqi_config_path(path, prefix, key), min, max, value);
 }
 
 int32_t mmqi_config_bool(const struct mmqi_settings *settings, const char *prefix, const char *key,
                          bool *value)
 {
-    char path[MAX_KEY];
+    char path[MMQI_MAX_CONFIG_KEY];
 
-    return mmqi_settings_bool(settings, path_of(path, prefix, key), value);
+    return mmqi_settings_bool(settings, mmqi_config_path(path, prefix, key), value);
 }
 
 int32_t mmqi_config_string(const struct mmqi_settings *settings, const char *prefix,
                            const char *key, const char **value)
 {
-    char path[MAX_KEY];
+    char path[MMQI_MAX_CONFIG_KEY];
 
-    return mmqi_settings_string(settings, path_of(path, prefix, key), value);
+    return mmqi_settings_string(settings, mmqi_config_path(path, prefix, key), value);
 }
 
 static int32_t unsupported(const struct mmqi_settings *settings, const char *prefix,
                            const char *key, const char *value)
 {
-    char path[MAX_KEY];
+    char path[MMQI_MAX_CONFIG_KEY];
 
     return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: %s '%s' is not run by this build",
-                     mmqi_settings_name(settings), path_of(path, prefix, key), value);
+                     mmqi_settings_name(settings), mmqi_config_path(path, prefix, key), value);
 }
 
 int32_t mmqi_config_activation(const struct mmqi_settings *settings, const char *prefix,
@@ -219,7 +218,7 @@ static int32_t read_jinja(struct mmqi_model *model)
 static int32_t find_default(const struct mmqi_settings *settings, int64_t n, const char **source)
 {
     const char *name;
-    char path[MAX_KEY];
+    char path[MMQI_MAX_CONFIG_KEY];
     int32_t status = MMQ_OK;
 
     for (int32_t i = 0; i < n && status == MMQ_OK && !*source; i++) {
@@ -299,7 +298,7 @@ static int32_t read_ids(const struct mmqi_settings *settings, const char *path, 
                         int32_t ids[8], int32_t *n)
 {
     int64_t count = mmqi_settings_count(settings, path);
-    char item[MAX_KEY];
+    char item[MMQI_MAX_CONFIG_KEY];
     int32_t status = MMQ_OK;
 
     if (count > 8)
@@ -324,11 +323,12 @@ static int32_t read_ids(const struct mmqi_settings *settings, const char *path, 
 static int32_t read_tokens_of(struct mmqi_model *model, const char *name, int32_t least,
                               int32_t ids[8], int32_t *n)
 {
-    char text_key[MAX_KEY];
+    char text_key[MMQI_MAX_CONFIG_KEY];
     int32_t status = read_ids(model->config, name, least, ids, n);
 
     if (status == MMQ_OK)
-        status = read_ids(model->config, path_of(text_key, "text_config", name), least, ids, n);
+        status =
+            read_ids(model->config, mmqi_config_path(text_key, "text_config", name), least, ids, n);
     if (status == MMQ_OK)
         status = read_ids(model->generation, name, least, ids, n);
     for (int32_t i = 0; i < *n && status == MMQ_OK; i++)

@@ -16,8 +16,12 @@ enum {
     MMQI_MAX_HEADS = 4096,
     MMQI_MAX_VOCAB = 1 << 24,
     MMQI_MAX_POSITIONS = 1 << 27,
-    MMQI_MAX_IMAGE_SIDE = 8192
+    MMQI_MAX_IMAGE_SIDE = 8192,
+    MMQI_MAX_CONFIG_KEY = 128
 };
+
+/* "prefix.key", or the key alone where the prefix is ""; returns `path`. */
+const char *mmqi_config_path(char path[MMQI_MAX_CONFIG_KEY], const char *prefix, const char *key);
 
 int32_t mmqi_config_int(const struct mmqi_settings *settings, const char *prefix, const char *key,
                         int32_t min, int32_t max, int32_t *value);

@@ -136,11 +136,12 @@ static int32_t check_length(const struct mmqi_model *model, int32_t rows)
 static int32_t check_name(const struct mmqi_settings *settings, const char *prefix,
                           const char *name, const char *only)
 {
-    char key[64], path[128];
+    char key[64], path[MMQI_MAX_CONFIG_KEY];
+    bool is_object;
 
     snprintf(key, sizeof key, "%s.content", name);
-    snprintf(path, sizeof path, "%s%s%s", prefix, prefix[0] ? "." : "", key);
-    return mmqi_config_only(settings, prefix, mmqi_settings_has(settings, path) ? key : name, only);
+    is_object = mmqi_settings_has(settings, mmqi_config_path(path, prefix, key));
+    return mmqi_config_only(settings, prefix, is_object ? key : name, only);
 }
 
 /* SmolVLM's processor takes its tags from the tokenizer where that names some; a list of extra

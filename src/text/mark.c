@@ -26,15 +26,6 @@ static int32_t push_mark(struct mmqi_marks *marks, size_t at)
     return MMQ_OK;
 }
 
-/* Where the last character of `text` begins. */
-static size_t last_character(const char *text, size_t size)
-{
-    do
-        size--;
-    while (size > 0 && ((unsigned char)text[size] & 0xC0) == 0x80);
-    return size;
-}
-
 int32_t mmqi_marks_take(struct mmqi_marks *marks, struct mmqi_buf *out, const char *text,
                         size_t size)
 {
@@ -49,7 +40,7 @@ int32_t mmqi_marks_take(struct mmqi_marks *marks, struct mmqi_buf *out, const ch
         mmqi_utf8_repair(out, text + at, run);
         at += run + (mark != NULL);
         if (mark && out->size > begin && !mmqi_buf_failed(out))
-            status = push_mark(marks, last_character(out->data, out->size) - begin);
+            status = push_mark(marks, mmqi_utf8_before(out->data, out->size) - begin);
     }
     return mmqi_buf_failed(out) ? MMQ_ERR_NOMEM : status;
 }
