@@ -478,4 +478,4 @@ help: ## list the targets
 	@echo 'MMQ_NO_PNG=1 MMQ_NO_JPEG=1            leave a picture format and its library out'
 	@echo 'WERROR=1                              a warning is an error; V=1: show whole commands'
 
--include $(OBJ:.o=.d) $(CUDA_OBJ:.o=.d) $(wildcard $B/test/*/*.d $B/examples/*.d)
+-include $(OBJ:.o=.d) $(CUDA_OBJ:.o=.d) $(EMULATED_OBJ:.o=.d) $(wildcard $B/test/*/*.d $B/examples/*.d)

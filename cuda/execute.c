@@ -99,6 +99,8 @@ static uint64_t key_of(const struct call *c)
     mix_address(&key, run->window_spans);
     mix_address(&key, run->tap_weights);
     mix_address(&key, run->next ? run->next->id : NULL);
+    mix(&key, (uint64_t)(uint32_t)run->picture_height << 32 | (uint32_t)run->picture_width);
+    mix(&key, (uint64_t)(uint32_t)run->picture_frames);
     for (i = 0; i < MMQI_MAX_BINDINGS; i++)
         mix_address(&key, run->bound[i]);
     for (i = 0; i < MMQI_N_INDEX; i++)

@@ -107,9 +107,10 @@ extern "C" bool mmqi_cuda_gate_waiting(struct mmqi_stream *s, const struct mmqi_
         one = two;
         two = &s->waiting[0];
     }
-    if (gate->data != one->y.data || up->data != two->y.data || one->y.cols != two->y.cols ||
-        y->cols != one->y.cols || matrices_meet(y, &one->x) || !is_or_misses(y, &one->y) ||
-        !is_or_misses(y, &two->y) || !view_product(&p, s, one) || !view_product(&q, s, two))
+    if (y->rows != 1 || gate->data != one->y.data || up->data != two->y.data ||
+        one->y.cols != two->y.cols || y->cols != one->y.cols || matrices_meet(y, &one->x) ||
+        !is_or_misses(y, &one->y) || !is_or_misses(y, &two->y) || !view_product(&p, s, one) ||
+        !view_product(&q, s, two))
         return false;
     s->n_waiting = 0;
     *status = mmqi_cuda_gemv_gate(s, &p, &q, y->data, act);
@@ -132,8 +133,9 @@ bool mmqi_cuda_store_products(struct mmqi_stream *s, const struct turning *how,
     int32_t role[MMQI_CUDA_GROUP], n[3] = {0}, dim = how->kv.head_dim;
     struct product p[MMQI_CUDA_GROUP];
 
+    /* pages without a table are a value of the arena, and may lie where x does */
     if (s->n_waiting != MMQI_CUDA_GROUP || s->n_turns != MMQI_CUDA_TURNS || k->rows != 1 ||
-        v->cols != k->cols)
+        v->cols != k->cols || !how->kv.table)
         return false;
     for (int32_t i = 0; i < MMQI_CUDA_GROUP; i++) {
         role[i] = role_of(s, &s->waiting[i], k, v);

@@ -180,8 +180,10 @@ static __device__ inline void pick_of_block(float &best, int32_t &at)
             index[t] = index[t + half];
         }
     }
-    best = value[0]; /* of use to thread 0 alone */
-    at = index[0];
+    if (t == 0) { /* others would read what it may still write */
+        best = value[0];
+        at = index[0];
+    }
 }
 
 /* blockIdx.x: the row, blockIdx.y: a part of its columns. Each thread finds the first

@@ -36,7 +36,7 @@
  *   - Text is UTF-8 and ends with a zero byte. Sizes in bytes are uint64_t.
  *   - A callback gets the `user` that stands beside it, runs on the calling thread, returns 0 to
  *     go on (anything else ends the call with MMQ_ERR_CALLBACK) and may not free the handle at
- *     work.
+ *     work, nor set a session that is at work to other work (MMQ_ERR_INVALID).
  *   - Models and images are shared by threads; a session is one thread's at a time.
  *   - The library never prints, exits, aborts, installs signal handlers, changes the locale or
  *     reads environment variables, and keeps no process-wide state.
@@ -348,8 +348,9 @@ typedef struct mmq_session_options {
     const char *mode;   /* "exact": f32 activations and accumulation; "fast": as the device states
                          (CUDA: bf16, or f16 before Ampere, with f32 accumulation); NULL: "fast" on
                          a device that has it. Beside such a device, others run "exact". */
-    int32_t image_rows; /* tokens of the greatest picture that the session takes, where pictures
-                           differ; 0: all that model and context allow. Fewer take less memory. */
+    int32_t image_rows; /* tokens of the greatest picture or video that the session takes, where
+                           they differ; 0: all that model and context allow. Fewer take less
+                           memory. */
     int32_t reserved;   /* 0 */
 } mmq_session_options;
 

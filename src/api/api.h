@@ -33,6 +33,7 @@ struct mmq_model {
 struct mmq_session {
     struct mmqi_session *core;
     mmq_model *model;
+    bool at_work; /* in a call that calls back */
     char error[MMQI_MESSAGE_BYTES];
 };
 

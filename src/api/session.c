@@ -22,6 +22,14 @@ static int32_t session_failed(mmq_session *session, int32_t status)
     return status;
 }
 
+/* What a callback may not ask of the session that it is called for. */
+static int32_t check_idle(const mmq_session *session, const char *what)
+{
+    return session->at_work
+               ? mmqi_fail(MMQ_ERR_INVALID, "%s: the session is at work, and calls back", what)
+               : MMQ_OK;
+}
+
 const char *mmqi_mode_name(int32_t mode)
 {
     return mode == MMQI_MODE_FAST ? "fast" : "exact";
@@ -135,12 +143,16 @@ int32_t mmq_session_length(const mmq_session *session)
 
 mmq_status mmq_session_truncate(mmq_session *session, int32_t length)
 {
+    int32_t status;
+
     if (!session)
         return mmqi_fail(MMQ_ERR_INVALID, "mmq_session_truncate: session is NULL");
-    if (length < 0 || length > session->core->n_tokens)
-        return session_failed(session,
-                              mmqi_fail(MMQ_ERR_INVALID, "session: it holds %d tokens, not %d",
-                                        (int)session->core->n_tokens, (int)length));
+    status = check_idle(session, "mmq_session_truncate");
+    if (status == MMQ_OK && (length < 0 || length > session->core->n_tokens))
+        status = mmqi_fail(MMQ_ERR_INVALID, "session: it holds %d tokens, not %d",
+                           (int)session->core->n_tokens, (int)length);
+    if (status != MMQ_OK)
+        return session_failed(session, status);
     mmqi_session_truncate(session->core, length);
     return MMQ_OK;
 }
@@ -193,6 +205,10 @@ mmq_status mmq_generate(mmq_result **out, mmq_session *session, const mmq_genera
     if (!out || !session)
         return session_failed(session,
                               mmqi_fail(MMQ_ERR_INVALID, "mmq_generate: out or session is NULL"));
+    status = check_idle(session, "mmq_generate");
+    if (status != MMQ_OK)
+        return session_failed(session, status);
+    session->at_work = true;
     hooks = mmqi_model_enter(session->model);
     status = take_request(&options, &held, request);
     if (status != MMQ_OK)
@@ -210,6 +226,7 @@ mmq_status mmq_generate(mmq_result **out, mmq_session *session, const mmq_genera
 done:
     mmqi_free(held);
     mmqi_mem_enter(hooks);
+    session->at_work = false;
     return session_failed(session, status);
 }
 
@@ -322,6 +339,10 @@ mmq_status mmq_evaluate(mmq_evaluation **out, mmq_session *session,
     if (!out || !session)
         return session_failed(session,
                               mmqi_fail(MMQ_ERR_INVALID, "mmq_evaluate: out or session is NULL"));
+    status = check_idle(session, "mmq_evaluate");
+    if (status != MMQ_OK)
+        return session_failed(session, status);
+    session->at_work = true;
     hooks = mmqi_model_enter(session->model);
     status = take_evaluation(&options, &held, request);
     if (status != MMQ_OK)
@@ -340,6 +361,7 @@ mmq_status mmq_evaluate(mmq_evaluation **out, mmq_session *session,
 done:
     mmqi_free(held);
     mmqi_mem_enter(hooks);
+    session->at_work = false;
     return session_failed(session, status);
 }
 

@@ -1,9 +1,22 @@
 #include "backend/host.h"
 
+#include <assert.h>
+
 #include "core/log.h"
 #include "core/mem.h"
 #include "core/os.h"
 #include "core/status.h"
+
+/* What the number stands for, as far as sizes tell it: who changes one counts both up here. */
+static_assert(MMQI_BACKEND_ABI == 5, "the sizes below are those of this number");
+static_assert(sizeof(void *) != 8 ||
+                  (sizeof(struct mmqi_backend_host) == 144 && sizeof(struct mmqi_backend) == 200 &&
+                   sizeof(struct mmqi_ops) == 128 && sizeof(struct mmqi_run) == 256 &&
+                   sizeof(struct mmqi_node) == 80 && sizeof(struct mmqi_value) == 80 &&
+                   sizeof(struct mmqi_segment) == 32 && sizeof(struct mmqi_format_info) == 96 &&
+                   sizeof(struct mmqi_device_options) == 48 &&
+                   sizeof(struct mmqi_stream_options) == 32),
+              "count MMQI_BACKEND_ABI up");
 
 static int32_t fail(int32_t status, const char *line)
 {

@@ -12,7 +12,7 @@
 #include "backend/backend.h"
 #include "graph/graph.h"
 
-#define MMQI_BACKEND_ABI 4u
+#define MMQI_BACKEND_ABI 5u
 
 struct mmqi_backend_host {
     /* As core/mem.h: under the hooks in force, for blocks of the host's memory alone. */

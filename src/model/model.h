@@ -115,6 +115,7 @@ struct mmqi_spec {
     int32_t made_rows;  /* of the greatest block; 0: a block has no more rows than stand in
                                  the timeline */
     int32_t view_rows;  /* of the greatest view; 0: image_rows */
+    int32_t video_rows; /* of the greatest video, all its views; 0: none is taken */
     int32_t patch, merge;
     int32_t view_width, view_height;      /* of every view; 0: views have any size */
     int32_t extra_rows, extra_tower_rows; /* of a view, beside the grid: a class row */

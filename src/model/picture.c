@@ -65,10 +65,11 @@ static int32_t check_bounds(const struct mmqi_picture *picture, const struct mmq
 {
     const struct mmqi_spec *spec = &model->spec;
     int32_t made = spec->made_rows > 0 ? spec->made_rows : picture->rows;
+    int32_t most = picture->frames > 0 ? spec->video_rows : spec->image_rows;
 
-    if (picture->rows < 1 || picture->rows > spec->image_rows)
+    if (picture->rows < 1 || picture->rows > most)
         return mmqi_fail(MMQ_ERR_INTERNAL, "%s: a picture of %d rows where %d are the most",
-                         model->path, (int)picture->rows, (int)spec->image_rows);
+                         model->path, (int)picture->rows, (int)most);
     if (picture->made_rows > made)
         return mmqi_fail(MMQ_ERR_INTERNAL,
                          "%s: %d rows are made for a picture where %d are the "

@@ -134,8 +134,7 @@ static int32_t read_video(struct mmqi_model *model, const struct mmqi_qwen_vit *
     rows *= MMQI_MAX_VIEWS;
     if (rows > MMQI_MAX_VIDEO_PIXELS)
         rows = MMQI_MAX_VIDEO_PIXELS;
-    if (rows > spec->image_rows)
-        spec->image_rows = (int32_t)rows;
+    spec->video_rows = (int32_t)rows;
     return MMQ_OK;
 }
 

@@ -247,6 +247,17 @@ static int32_t ask_ahead(struct generation *g)
     return status;
 }
 
+/* Steps that are asked for see no flag that is raised later. */
+static int32_t check_cancelled(const struct generation *g)
+{
+    const int32_t *cancelled = g->options->watch.cancelled;
+
+    return cancelled && __atomic_load_n(cancelled, __ATOMIC_RELAXED)
+               ? mmqi_fail(MMQ_ERR_CANCELLED, "generate: cancelled after %zu tokens",
+                           g->answer->ids.n)
+               : MMQ_OK;
+}
+
 /* Look at one token after another that the device picked, the next already on its way. */
 static int32_t follow_steps(struct generation *g)
 {
@@ -254,6 +265,8 @@ static int32_t follow_steps(struct generation *g)
 
     while (status == MMQ_OK && !g->ended) {
         status = ask_ahead(g);
+        if (status == MMQ_OK)
+            status = check_cancelled(g);
         if (status == MMQ_OK)
             status = mmqi_session_step_read(g->session, &g->tokens.data[g->tokens.n - 1], &g->next);
         if (status == MMQ_OK)

@@ -15,7 +15,7 @@ static int32_t round_up(int32_t value, int32_t step)
 static int32_t choose_sizes(struct mmqi_session_layout *layout, const struct mmqi_model *model,
                             const struct mmqi_session_options *options)
 {
-    int32_t most = model->spec.max_positions;
+    int32_t most = model->spec.max_positions, rows;
 
     layout->context = options->context;
     if (layout->context == 0)
@@ -35,8 +35,10 @@ static int32_t choose_sizes(struct mmqi_session_layout *layout, const struct mmq
     if (options->image_rows < 0)
         return mmqi_fail(MMQ_ERR_INVALID, "session: pictures of %d rows", (int)options->image_rows);
     layout->image_rows = options->image_rows ? options->image_rows : layout->context;
-    if (layout->image_rows > model->spec.image_rows)
-        layout->image_rows = model->spec.image_rows;
+    rows = model->spec.image_rows > model->spec.video_rows ? model->spec.image_rows
+                                                           : model->spec.video_rows;
+    if (layout->image_rows > rows)
+        layout->image_rows = rows;
     mmqi_model_greatest(&layout->greatest, model, layout->image_rows);
     layout->n_pages = round_up(layout->context, MMQI_PAGE_ROWS) / MMQI_PAGE_ROWS;
     return MMQ_OK;

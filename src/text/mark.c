@@ -211,7 +211,8 @@ static int32_t mark_texts(struct mmqi_marked *marked, struct marking *marking, s
     for (i = 0; i < marked->input.n_messages && status == MMQ_OK; i++, message++) {
         status = mark_text(marking, &marked->text, message->role);
         for (j = 0; j < message->n_parts && status == MMQ_OK; j++)
-            status = mark_text(marking, &marked->text, message->parts[j].text);
+            status = mark_text(marking, &marked->text,
+                               message->parts[j].text ? message->parts[j].text : "");
         *n_parts += message->n_parts;
     }
     return status;

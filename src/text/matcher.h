@@ -35,11 +35,10 @@ int32_t mmqi_matcher_seal(struct mmqi_matcher *matcher); /* after the last patte
 /* The matches in `text` from left to right, in place of what `matches` held. */
 int32_t mmqi_matcher_find(const struct mmqi_matcher *matcher, struct mmqi_matches *matches,
                           const char *text, size_t size);
-/*
- * For a matcher whose patterns were all added by this one, the longest end of `text` that begins a
- * pattern, then the next shorter one, and so on: where each begins, in place of what `matches` held.
- */
+/* A pattern of mmqi_matcher_find_ends(); a matcher of these has no others. */
 int32_t mmqi_matcher_add_start(struct mmqi_matcher *matcher, const char *pattern, size_t size);
+/* The longest end of `text` that begins a pattern, then the next shorter one, and so on: where each
+ * begins, in place of what `matches` held. */
 int32_t mmqi_matcher_find_ends(const struct mmqi_matcher *matcher, struct mmqi_matches *matches,
                                const char *text, size_t size);
 /* The longest match at each place where one begins, from left to right; they may overlap. */

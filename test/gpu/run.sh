@@ -40,7 +40,7 @@ if wants pack; then
     grep -a 'million weights' "$logs/pack.log"
 fi
 if wants suites; then
-    for name in rows matmul attention; do
+    for name in rows matmul attention together; do
         suite "suite-$name" "$build/test/ops/test_$name"
     done
 fi

@@ -322,7 +322,9 @@ START_TEST(rows_follow_from_the_size_of_a_picture)
     struct mmqi_model *model = opens(c);
     struct mmqi_picture picture;
 
-    ck_assert_int_eq(model->spec.view_rows, 35); /* one square high, sqrt(200 * 1536) pixels wide */
+    ck_assert_int_eq(model->spec.view_rows, model->spec.image_rows);
+    ck_assert_int_eq(model->spec.image_rows,
+                     35); /* one square high, sqrt(200 * 1536) pixels wide */
     expect_rows(model, 32, 32, 2, 2);
     expect_rows(model, 40, 24, 2, 2); /* halves to even, then up to the least area */
     expect_rows(model, 200, 100, 3, 1);

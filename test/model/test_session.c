@@ -652,6 +652,41 @@ START_TEST(an_end_at_any_row_leaves_a_session_that_goes_on)
 }
 END_TEST
 
+/* Asks for everything that would change the session under the call. */
+static int32_t ask_for_more(void *user, const char *text, size_t size, const int32_t *ids,
+                            size_t n_ids)
+{
+    struct fixture *f = user;
+    mmq_evaluate_request evaluate = {.struct_size = sizeof evaluate, .prompt = &f->prompt};
+    mmq_evaluation *evaluation;
+    mmq_result *result;
+
+    (void)text, (void)size, (void)ids, (void)n_ids;
+    ck_assert_int_gt(mmq_session_length(f->session), 0);
+    ASSERT_FAILS(MMQ_ERR_INVALID, "at work", mmq_session_reset(f->session));
+    ASSERT_FAILS(MMQ_ERR_INVALID, "at work", mmq_generate(&result, f->session, &f->request));
+    ASSERT_FAILS(MMQ_ERR_INVALID, "at work", mmq_evaluate(&evaluation, f->session, &evaluate));
+    return 0;
+}
+
+START_TEST(a_callback_cannot_set_its_session_to_other_work)
+{
+    mmq_result *want, *have;
+    struct fixture f;
+
+    open_fixture(&f, 0, 1);
+    ASSERT_OK(mmq_generate(&want, f.session, &f.request));
+    f.request.on_text = ask_for_more;
+    f.request.text_user = &f;
+    ASSERT_OK(mmq_generate(&have, f.session, &f.request));
+    ck_assert_str_eq(mmq_result_text(have), mmq_result_text(want));
+    ASSERT_OK(mmq_session_reset(f.session));
+    mmq_result_free(want);
+    mmq_result_free(have);
+    close_fixture(&f);
+}
+END_TEST
+
 START_TEST(pictures_and_markers_must_be_as_many)
 {
     mmq_result *result;
@@ -840,6 +875,7 @@ int main(void)
     tcase_add_test(tests, a_callback_or_a_raised_flag_ends_the_call_and_the_session_goes_on);
     tcase_add_test(tests, an_end_at_any_piece_leaves_a_session_that_goes_on);
     tcase_add_test(tests, an_end_at_any_row_leaves_a_session_that_goes_on);
+    tcase_add_test(tests, a_callback_cannot_set_its_session_to_other_work);
     tcase_add_test(tests, pictures_and_markers_must_be_as_many);
     tcase_add_test(tests, a_full_context_is_a_status_for_a_prompt_and_a_finish_for_an_answer);
     tcase_add_test(tests, truncate_forgets_the_tail_and_reset_everything);

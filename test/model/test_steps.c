@@ -16,6 +16,7 @@ static const char *const folders[] = {"test/golden/llava_tiny/model",
                                       "test/golden/qwen2_vl_tiny/model"};
 static const char *const texts[] = {"USER: <image>\nWhat is it? ASSISTANT:",
                                     "<|vision_start|><|image_pad|><|vision_end|>What is it?"};
+static const char video_text[] = "<|vision_start|><|video_pad|><|vision_end|>What?";
 
 enum { CPU = 0, FAKE = 1, CUDA = 2, N_PLACES, N_SCENES = 2 * N_PLACES, MOST = 64 };
 
@@ -72,6 +73,7 @@ struct question {
     int32_t end_at;    /* the callback ends it with its nth piece; 0: never */
     int32_t cancel_at; /* likewise raises the flag */
     bool shows_logits; /* so that the host picks */
+    bool of_video;
     float temperature;
 };
 
@@ -118,12 +120,27 @@ static void keep_result(struct answer *a, const mmq_result *result)
     snprintf(a->text, sizeof a->text, "%s", mmq_result_text(result));
 }
 
+/* A frame so often that its time goes far beyond the sides of its grid. */
+static mmq_image *long_video(void)
+{
+    const mmq_image *frames[40];
+    mmq_image *frame = tiny_image(1), *video;
+
+    for (int i = 0; i < 40; i++)
+        frames[i] = frame;
+    ASSERT_OK(mmq_image_from_frames(&video, frames, 40, NULL));
+    mmq_image_free(frame);
+    return video;
+}
+
 static struct answer *ask(struct scene *s, const struct question *question)
 {
-    mmq_image *image = tiny_image(1);
+    mmq_image *image = question->of_video ? long_video() : tiny_image(1);
     const mmq_image *images[] = {image};
-    mmq_prompt prompt = {
-        .struct_size = sizeof prompt, .text = s->text, .images = images, .n_images = 1};
+    mmq_prompt prompt = {.struct_size = sizeof prompt,
+                         .text = question->of_video ? video_text : s->text,
+                         .images = images,
+                         .n_images = 1};
     struct answer *a = calloc(1, sizeof *a);
     mmq_generate_request request = {.struct_size = sizeof request,
                                     .prompt = &prompt,
@@ -234,6 +251,31 @@ START_TEST(the_device_stops_where_the_context_ends)
 }
 END_TEST
 
+/* The answer goes on behind the latest time of a video, which is far behind its last word. */
+START_TEST(the_device_places_the_answer_to_a_video_where_the_host_does)
+{
+    struct scene s;
+
+    if (!open_scene(&s, 2 * _i + 1, 256))
+        return;
+    compare(&s, (struct question){.most = 8, .of_video = true});
+    close_scene(&s);
+}
+END_TEST
+
+/* Also where no further step would be asked for. */
+START_TEST(a_raised_flag_ends_the_steps_that_are_under_way)
+{
+    struct scene s;
+
+    if (!open_scene(&s, _i, 128))
+        return;
+    for (int32_t at = 1; at <= 4; at++)
+        compare(&s, (struct question){.most = 4, .cancel_at = at});
+    close_scene(&s);
+}
+END_TEST
+
 /* The flag is seen before the next token, on the device's way as on the host's; the session goes
  * on. */
 START_TEST(a_raised_flag_ends_the_steps)
@@ -318,7 +360,10 @@ int main(void)
     tcase_add_loop_test(tests, the_device_picks_what_the_host_would_however_the_answer_ends, 0,
                         N_SCENES);
     tcase_add_loop_test(tests, the_device_stops_where_the_context_ends, 0, N_SCENES);
+    tcase_add_loop_test(tests, the_device_places_the_answer_to_a_video_where_the_host_does, 0,
+                        N_PLACES);
     tcase_add_loop_test(tests, a_raised_flag_ends_the_steps, 0, N_SCENES);
+    tcase_add_loop_test(tests, a_raised_flag_ends_the_steps_that_are_under_way, 0, N_SCENES);
     tcase_add_test(tests, survives_each_call_that_fails_while_steps_are_under_way);
     tcase_add_test(tests, a_step_is_three_calls_of_the_device);
     runner = srunner_create(suite);

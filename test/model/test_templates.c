@@ -285,7 +285,7 @@ END_TEST
 
 START_TEST(a_video_has_a_marker_of_its_own_where_a_family_reads_videos)
 {
-    const struct mmqi_chat_part parts[] = {{.is_image = true, .is_video = true}, {.text = "Hi?"}};
+    const struct mmqi_chat_part parts[] = {{.is_image = MMQI_PART_VIDEO}, {.text = "Hi?"}};
     const struct mmqi_chat_message message = {"user", parts, 2};
     struct mmqi_chat_input input = {.messages = &message, .n_messages = 1};
     struct mmqi_model *model;

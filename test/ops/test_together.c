@@ -295,6 +295,42 @@ START_TEST(an_op_between_sees_what_was_computed_before_it)
 }
 END_TEST
 
+/* Products make the first rows of what is gated; the second rows were there before. */
+START_TEST(a_gate_of_more_rows_than_wait_is_made_of_all_of_them)
+{
+    const struct scene s = {2, {0}, {64, 64}, 1, 256, NO_SUM};
+    struct matrix y[2];
+    struct target t;
+    struct props p;
+
+    if (!target_open(&t, MMQI_ISA_AUTO, 2, 4096))
+        return;
+    p = props_new(&t, &s, MMQI_FORMAT_NF4);
+    for (int32_t waits = 0; waits < 2; waits++) {
+        struct matrix gate = matrix_random(&t, 2, 64, 0, 1, 1.0f);
+        struct matrix up = matrix_random(&t, 2, 64, 0, 2, 1.0f);
+        struct mmqi_mat first[] = {one_row(&gate.mat, 0), one_row(&up.mat, 0)};
+
+        y[waits] = matrix_new(&t, 2, 64, 0);
+        for (int32_t i = 0; i < 2; i++)
+            ck_assert_int_eq(t.ops->matmul(t.stream, &first[i], &p.x.mat, &p.w[i].mat, NULL),
+                             MMQ_OK);
+        if (waits)
+            ck_assert_int_eq(t.backend->stream_wait(t.stream), MMQ_OK);
+        ck_assert_int_eq(t.ops->gate(t.stream, &y[waits].mat, &gate.mat, &up.mat, MMQI_ACT_SILU),
+                         MMQ_OK);
+        matrix_read(&t, &y[waits]);
+        matrix_free(&t, &gate);
+        matrix_free(&t, &up);
+    }
+    ck_assert(same_bits(&y[0], &y[1]));
+    matrix_free(&t, &y[0]);
+    matrix_free(&t, &y[1]);
+    props_free(&t, &s, &p);
+    target_close(&t);
+}
+END_TEST
+
 /* ---- q and k turned, k and v written to the cache ---- */
 
 enum { PAGE_ROWS = 4, N_PAGES = 3, MOST_TURNED = 9 };
@@ -487,6 +523,29 @@ START_TEST(products_that_are_turned_and_stored_give_the_same_bits_together)
 }
 END_TEST
 
+/* A page that is a value of the arena may lie where x did, of which q, k and v were made. */
+START_TEST(products_are_made_before_their_page_takes_the_place_of_x)
+{
+    const struct turning s = {4, 2, 32, 1, 1, 64, _i};
+    struct turned d[2];
+    struct target t;
+
+    if (!target_open(&t, MMQI_ISA_AUTO, 2, 4096))
+        return;
+    for (int32_t waits = 0; waits < 2; waits++) {
+        d[waits] = turned_new(&t, &s);
+        d[waits].kv.table = NULL;
+        d[waits].x.mat.data = d[waits].pages.mat.data;
+        d[waits].x.mat.data += d[waits].kv.page_stride + (7 - PAGE_ROWS) * 64; /* slot 7's key */
+        turn(&t, &d[waits], "qkvQKS", waits);
+    }
+    ck_assert(same_turned(&d[0], &d[1]));
+    turned_free(&t, &d[0]);
+    turned_free(&t, &d[1]);
+    target_close(&t);
+}
+END_TEST
+
 START_TEST(turns_and_their_way_to_the_cache_cost_no_more_calls_than_one_turn)
 {
     struct turning s = {4, 2, 64, 1, 1, 0, 0};
@@ -583,8 +642,11 @@ int main(void)
     tcase_add_loop_test(tcase, a_gate_costs_no_more_calls_than_one_product, 0, MMQI_N_FORMATS);
     tcase_add_test(tcase, outputs_that_lie_side_by_side_are_one_launch);
     tcase_add_loop_test(tcase, an_op_between_sees_what_was_computed_before_it, 0, MMQI_N_FORMATS);
+    tcase_add_test(tcase, a_gate_of_more_rows_than_wait_is_made_of_all_of_them);
     tcase_add_test(tcase, turns_and_their_way_to_the_cache_give_the_same_bits_together);
     tcase_add_loop_test(tcase, products_that_are_turned_and_stored_give_the_same_bits_together, 0,
+                        MMQI_N_FORMATS);
+    tcase_add_loop_test(tcase, products_are_made_before_their_page_takes_the_place_of_x, 0,
                         MMQI_N_FORMATS);
     tcase_add_test(tcase, turns_and_their_way_to_the_cache_cost_no_more_calls_than_one_turn);
     tcase_add_test(tcase, attention_of_few_rows_is_one_launch_and_the_same_every_time);

@@ -130,6 +130,28 @@ START_TEST(refuses_shapes_that_do_not_fit)
 }
 END_TEST
 
+/* By an index that is no order of rows; onto rows that are not the index's; from a table that is no
+ * weight's, and one of another width. */
+START_TEST(refuses_orders_and_tables_that_do_not_fit)
+{
+    struct mmqi_extent image = {MMQI_ROWS_IMAGE, 1, 0};
+    struct mmqi_graph *graph = new_graph();
+    int32_t picture = mmqi_graph_input(graph, "picture", 0, image, 8);
+    int32_t ordered = mmqi_graph_value(graph, "ordered", image, 8);
+    int32_t rows = mmqi_graph_value(graph, "rows", main_rows, 8);
+    int32_t table = mmqi_graph_weight_value(graph, 0, 9, _i == 3 ? 7 : 8);
+    struct mmqi_node node = mmqi_node(_i < 2 ? MMQI_OP_GATHER : MMQI_OP_INTERPOLATE);
+
+    mmqi_graph_begin_segment(graph, "one");
+    embed(graph, rows);
+    node.in[0] = _i < 3 ? picture : table;
+    node.out = _i == 0 ? ordered : rows;
+    node.index = _i == 0 ? MMQI_INDEX_SLOTS : MMQI_INDEX_ORDER;
+    mmqi_graph_node(graph, &node);
+    finish_fails_with(graph, _i < 2 ? "the shapes of gather" : "the shapes of interpolate");
+}
+END_TEST
+
 START_TEST(refuses_heads_that_do_not_make_a_row)
 {
     struct mmqi_graph *graph = new_graph();
@@ -867,6 +889,7 @@ static Suite *suite(void)
     tcase_add_test(c, refuses_a_value_that_crosses_segments_undeclared);
     tcase_add_test(c, lets_a_declared_value_cross_segments);
     tcase_add_test(c, refuses_shapes_that_do_not_fit);
+    tcase_add_loop_test(c, refuses_orders_and_tables_that_do_not_fit, 0, 4);
     tcase_add_test(c, refuses_heads_that_do_not_make_a_row);
     tcase_add_test(c, refuses_several_axes_without_a_word_on_which_frequency_reads_which);
     tcase_add_loop_test(c, refuses_columns_and_joined_rows_that_leave_their_base, 0, 3);

@@ -4,6 +4,7 @@
 #include "tokenizing.h"
 
 #include "core/os.h"
+#include "text/mark.h"
 
 /* The file must be refused with this status and a message that names the file and `said`. */
 static void refuse_bytes(const char *text, size_t size, int32_t status, const char *said)
@@ -500,6 +501,40 @@ START_TEST(a_megabyte_of_anything_takes_linear_time)
 }
 END_TEST
 
+/* A megabyte of what is marked everywhere, or looks like it. */
+START_TEST(marks_are_put_and_taken_in_linear_time)
+{
+    static const char *const units[] = {"<image>", "<imag", "<", "<|end|>"};
+    struct mmqi_tokenizer *tokenizer =
+        load_tokenizer(source_path("test/unit/data/tokenizer_bytes.json"));
+    const size_t n = strlen(units[_i]);
+    char *text = calloc(MEGABYTE + 1, 1);
+    const struct mmqi_chat_part part = {.text = text};
+    const struct mmqi_chat_message message = {"user", &part, 1};
+    const struct mmqi_chat_input input = {.messages = &message, .n_messages = 1};
+    struct mmqi_marked marked = {0};
+    struct mmqi_ids ids = {0};
+    clock_t begin;
+    double seconds;
+
+    for (size_t at = 0; at + n <= MEGABYTE; at += n)
+        memcpy(text + at, units[_i], n);
+    begin = clock();
+    ck_assert_int_eq(mmqi_mark_chat(&marked, tokenizer, NULL, &input), MMQ_OK);
+    ck_assert_int_eq(mmqi_tokenizer_encode(tokenizer, &ids, marked.parts[0].text,
+                                           strlen(marked.parts[0].text), MMQI_TOKENIZE_MARKED),
+                     MMQ_OK);
+    seconds = (double)(clock() - begin) / CLOCKS_PER_SEC;
+    ck_assert_msg(seconds < (SPEED_COUNTS ? 0.3 : 5), "%.3f s", seconds);
+    for (size_t i = 0; i < ids.n; i++)
+        ck_assert(!mmqi_tokenizer_is_special(tokenizer, ids.data[i]));
+    mmqi_marked_free(&marked);
+    mmqi_free(ids.data);
+    mmqi_tokenizer_free(tokenizer);
+    free(text);
+}
+END_TEST
+
 #define NFC                                                                                        \
     "{\"normalizer\":{\"type\":\"NFC\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},"          \
     "\"merges\":[]}}"
@@ -622,6 +657,7 @@ int main(void)
                         sizeof timed / sizeof *timed);
     tcase_add_loop_test(speed, a_megabyte_of_anything_takes_linear_time_in_every_spelling, 0,
                         sizeof timed_folders / sizeof *timed_folders);
+    tcase_add_loop_test(speed, marks_are_put_and_taken_in_linear_time, 0, 4);
     tcase_add_test(speed, marks_are_put_in_order_in_linear_time);
     tcase_add_test(speed, a_pattern_that_goes_over_a_text_again_and_again_is_stopped);
     tcase_add_test(speed, a_large_file_is_read_quickly);
