@@ -498,16 +498,17 @@ MMQ_API mmq_status mmq_image_from_pixels(mmq_image **out, const uint8_t *pixels,
 
 typedef struct mmq_video_options {
     size_t struct_size;
-    double
-        fps; /* frames a second, 0.01..1000; 0: 24, which transformers takes where nothing tells */
+    double fps; /* frames a second, 0.01..1000; 0: 24, as transformers where nothing tells */
 } mmq_video_options;
 
 /*
  * A video, for models of Qwen2-VL's line that take one: frames of one size, in order, at an even
  * rate. It goes where a picture goes, in a part or among a prompt's images; templates see a part of
  * the type "video", and in raw text its marker is the model's own, "<|vision_start|><|video_pad|>
- * <|vision_end|>". The frames are kept alive and may be freed. Two frames make one view of the
- * tower, the last frame twice where they are odd; a video has at most 128 views.
+ * <|vision_end|>". The frames are kept alive and may be freed, and one may stand in the list again
+ * and in other videos. Two frames make one view of the tower, the last frame twice where they are
+ * odd; a model takes at most 128 views (MMQ_ERR_LIMIT when a longer video is run). The caller owns
+ * *out. Any thread.
  *
  *   MMQ_ERR_INVALID  no frame or more than 65,536, frames of other sizes, a video among them, a
  *                    rate out of range

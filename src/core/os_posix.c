@@ -481,7 +481,6 @@ uint64_t mmqi_os_nanoseconds(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* Its end stays in small pages, so that no more is taken than was asked for. */
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
 #define WATCHED 1

@@ -32,6 +32,13 @@ bool mmqi_ends_with(const char *text, const char *suffix)
     return n >= m && memcmp(text + n - m, suffix, m) == 0;
 }
 
+size_t mmqi_find_word(const char *text, size_t size, size_t from, const char *word, size_t n)
+{
+    const char *found = from < size ? memmem(text + from, size - from, word, n) : NULL;
+
+    return found ? (size_t)(found - text) : size;
+}
+
 void mmqi_copy_text(char *dst, size_t dst_size, const char *src)
 {
     size_t size = strlen(src);

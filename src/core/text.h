@@ -15,6 +15,10 @@ void mmqi_make_line(char *text);
 bool mmqi_starts_with(const char *text, const char *prefix);
 bool mmqi_ends_with(const char *text, const char *suffix);
 
+/* Where `word` of n bytes first begins in text[from .. size); `size` for nowhere. Both may hold
+ * zero bytes. */
+size_t mmqi_find_word(const char *text, size_t size, size_t from, const char *word, size_t n);
+
 /* Copy with the end cut where it does not fit; always ends with a zero byte. */
 void mmqi_copy_text(char *dst, size_t dst_size, const char *src);
 

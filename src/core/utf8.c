@@ -39,6 +39,14 @@ int32_t mmqi_utf8_decode(const char *text, size_t size, size_t *length)
     return code;
 }
 
+size_t mmqi_utf8_before(const char *text, size_t end)
+{
+    do
+        end--;
+    while (end > 0 && ((unsigned char)text[end] & 0xC0) == 0x80);
+    return end;
+}
+
 size_t mmqi_utf8_encode(char *out, int32_t code)
 {
     if (code < 0x80) {

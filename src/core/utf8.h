@@ -22,6 +22,9 @@ enum {
  */
 int32_t mmqi_utf8_decode(const char *text, size_t size, size_t *length);
 
+/* Where the last character of text[0 .. end) begins, end > 0; text in UTF-8. */
+size_t mmqi_utf8_before(const char *text, size_t end);
+
 /* Write `code` (at most 0x10FFFF); returns the bytes written, 1 to 4. */
 size_t mmqi_utf8_encode(char *out, int32_t code);
 

@@ -12,30 +12,31 @@
 
 #include "core/mem.h"
 #include "core/status.h"
+#include "core/text.h"
 #include "text/tokenizer_folder.h"
 
 enum {
-    MAX_KEY = 128,
-    MAX_LIST_KEY = 96,
     MAX_LABEL = 256,
+    MAX_MARKER = 256, /* bytes; texts are searched for it */
     MAX_CONFIG_BYTES = 1 << 20,
     MAX_TEMPLATE_BYTES = 1 << 18
 };
 
 /* ---- typed keys ---- */
 
-static const char *path_of(char path[MAX_KEY], const char *prefix, const char *key)
+const char *mmqi_config_path(char path[MMQI_MAX_CONFIG_KEY], const char *prefix, const char *key)
 {
-    snprintf(path, MAX_KEY, "%s%s%s", prefix, prefix[0] ? "." : "", key);
+    snprintf(path, MMQI_MAX_CONFIG_KEY, "%s%s%s", prefix, prefix[0] ? "." : "", key);
     return path;
 }
 
 int32_t mmqi_config_int(const struct mmqi_settings *settings, const char *prefix, const char *key,
                         int32_t min, int32_t max, int32_t *value)
 {
-    char path[MAX_KEY];
+    char path[MMQI_MAX_CONFIG_KEY];
     int64_t wide = *value;
-    int32_t status = mmqi_settings_int(settings, path_of(path, prefix, key), min, max, &wide);
+    int32_t status =
+        mmqi_settings_int(settings, mmqi_config_path(path, prefix, key), min, max, &wide);
 
     if (status == MMQ_OK)
         *value = (int32_t)wide;
@@ -45,11 +46,11 @@ int32_t mmqi_config_int(const struct mmqi_settings *settings, const char *prefix
 int32_t mmqi_config_ints(const struct mmqi_settings *settings, const char *prefix, const char *key,
                          int32_t min, int32_t max, int32_t *values, int32_t room, int32_t *n)
 {
-    char path[MAX_LIST_KEY], item[16];
+    char path[MMQI_MAX_CONFIG_KEY], item[16];
     int64_t count;
     int32_t status = MMQ_OK;
 
-    snprintf(path, sizeof path, "%s%s%s", prefix, prefix[0] ? "." : "", key);
+    mmqi_config_path(path, prefix, key);
     if (!mmqi_settings_has(settings, path))
         return MMQ_OK;
     count = mmqi_settings_count(settings, path);
@@ -67,34 +68,34 @@ int32_t mmqi_config_ints(const struct mmqi_settings *settings, const char *prefi
 int32_t mmqi_config_number(const struct mmqi_settings *settings, const char *prefix,
                            const char *key, double min, double max, double *value)
 {
-    char path[MAX_KEY];
+    char path[MMQI_MAX_CONFIG_KEY];
 
-    return mmqi_settings_number(settings, path_of(path, prefix, key), min, max, value);
+    return mmqi_settings_number(settings, mmqi_config_path(path, prefix, key), min, max, value);
 }
 
 int32_t mmqi_config_bool(const struct mmqi_settings *settings, const char *prefix, const char *key,
                          bool *value)
 {
-    char path[MAX_KEY];
+    char path[MMQI_MAX_CONFIG_KEY];
 
-    return mmqi_settings_bool(settings, path_of(path, prefix, key), value);
+    return mmqi_settings_bool(settings, mmqi_config_path(path, prefix, key), value);
 }
 
 int32_t mmqi_config_string(const struct mmqi_settings *settings, const char *prefix,
                            const char *key, const char **value)
 {
-    char path[MAX_KEY];
+    char path[MMQI_MAX_CONFIG_KEY];
 
-    return mmqi_settings_string(settings, path_of(path, prefix, key), value);
+    return mmqi_settings_string(settings, mmqi_config_path(path, prefix, key), value);
 }
 
 static int32_t unsupported(const struct mmqi_settings *settings, const char *prefix,
                            const char *key, const char *value)
 {
-    char path[MAX_KEY];
+    char path[MMQI_MAX_CONFIG_KEY];
 
     return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: %s '%s' is not run by this build",
-                     mmqi_settings_name(settings), path_of(path, prefix, key), value);
+                     mmqi_settings_name(settings), mmqi_config_path(path, prefix, key), value);
 }
 
 int32_t mmqi_config_activation(const struct mmqi_settings *settings, const char *prefix,
@@ -141,6 +142,14 @@ bool mmqi_config_is(const struct mmqi_settings *settings, const char *prefix, co
     if (mmqi_config_string(settings, prefix, key, &value) != MMQ_OK)
         return false;
     return value ? strcmp(value, wanted) == 0 : if_absent;
+}
+
+bool mmqi_config_names(const struct mmqi_settings *settings, const char *architecture,
+                       const char *type)
+{
+    return mmqi_settings_has(settings, "architectures")
+               ? mmqi_config_is(settings, "architectures", "0", architecture, false)
+               : mmqi_config_is(settings, "", "model_type", type, false);
 }
 
 /* ---- files ---- */
@@ -209,7 +218,7 @@ static int32_t read_jinja(struct mmqi_model *model)
 static int32_t find_default(const struct mmqi_settings *settings, int64_t n, const char **source)
 {
     const char *name;
-    char path[MAX_KEY];
+    char path[MMQI_MAX_CONFIG_KEY];
     int32_t status = MMQ_OK;
 
     for (int32_t i = 0; i < n && status == MMQ_OK && !*source; i++) {
@@ -289,7 +298,7 @@ static int32_t read_ids(const struct mmqi_settings *settings, const char *path, 
                         int32_t ids[8], int32_t *n)
 {
     int64_t count = mmqi_settings_count(settings, path);
-    char item[MAX_KEY];
+    char item[MMQI_MAX_CONFIG_KEY];
     int32_t status = MMQ_OK;
 
     if (count > 8)
@@ -314,11 +323,12 @@ static int32_t read_ids(const struct mmqi_settings *settings, const char *path, 
 static int32_t read_tokens_of(struct mmqi_model *model, const char *name, int32_t least,
                               int32_t ids[8], int32_t *n)
 {
-    char text_key[MAX_KEY];
+    char text_key[MMQI_MAX_CONFIG_KEY];
     int32_t status = read_ids(model->config, name, least, ids, n);
 
     if (status == MMQ_OK)
-        status = read_ids(model->config, path_of(text_key, "text_config", name), least, ids, n);
+        status =
+            read_ids(model->config, mmqi_config_path(text_key, "text_config", name), least, ids, n);
     if (status == MMQ_OK)
         status = read_ids(model->generation, name, least, ids, n);
     for (int32_t i = 0; i < *n && status == MMQ_OK; i++)
@@ -363,6 +373,9 @@ int32_t mmqi_config_read_image_token(struct mmqi_model *model, const char *const
     if (!spec->image_marker)
         return mmqi_fail(MMQ_ERR_FORMAT, "%s: image token %d is no token of the tokenizer", file,
                          (int)spec->image_token);
+    if (strlen(spec->image_marker) > MAX_MARKER)
+        return mmqi_fail(MMQ_ERR_LIMIT, "%s: image token %d is a text of %zu bytes, more than %d",
+                         file, (int)spec->image_token, strlen(spec->image_marker), MAX_MARKER);
     return MMQ_OK;
 }
 
@@ -382,6 +395,25 @@ int32_t mmqi_config_processor(const struct mmqi_model *model, const struct mmqi_
                               "%s: neither preprocessor_config.json nor an image_processor in "
                               "processor_config.json",
                               model->path);
+}
+
+int32_t mmqi_config_read_recipe(struct mmqi_model *model, const struct mmqi_processor *known,
+                                const struct mmqi_settings **settings)
+{
+    struct mmqi_recipe *recipe = &model->spec.recipe;
+    const char *prefix, *type = known->type;
+    int32_t status = mmqi_config_processor(model, settings, &prefix);
+
+    if (status == MMQ_OK)
+        status = mmqi_config_string(*settings, prefix, "image_processor_type", &type);
+    if (status != MMQ_OK)
+        return status;
+    while (known->type && !mmqi_starts_with(type, known->type))
+        known++;
+    if (!known->type)
+        return unsupported(*settings, prefix, "image_processor_type", type);
+    mmqi_recipe_defaults(recipe, known->kind);
+    return mmqi_recipe_read(recipe, *settings, prefix[0] ? "image_processor." : "");
 }
 
 bool mmqi_config_video_processor(const struct mmqi_model *model,

@@ -16,8 +16,12 @@ enum {
     MMQI_MAX_HEADS = 4096,
     MMQI_MAX_VOCAB = 1 << 24,
     MMQI_MAX_POSITIONS = 1 << 27,
-    MMQI_MAX_IMAGE_SIDE = 8192
+    MMQI_MAX_IMAGE_SIDE = 8192,
+    MMQI_MAX_CONFIG_KEY = 128
 };
+
+/* "prefix.key", or the key alone where the prefix is ""; returns `path`. */
+const char *mmqi_config_path(char path[MMQI_MAX_CONFIG_KEY], const char *prefix, const char *key);
 
 int32_t mmqi_config_int(const struct mmqi_settings *settings, const char *prefix, const char *key,
                         int32_t min, int32_t max, int32_t *value);
@@ -41,6 +45,9 @@ int32_t mmqi_config_only(const struct mmqi_settings *settings, const char *prefi
 /* Is the string at the key `wanted`? `if_absent` where there is none. */
 bool mmqi_config_is(const struct mmqi_settings *settings, const char *prefix, const char *key,
                     const char *wanted, bool if_absent);
+/* Is it this architecture or, where none is told, this model_type? */
+bool mmqi_config_names(const struct mmqi_settings *settings, const char *architecture,
+                       const char *type);
 
 /* A small JSON file; *out is freed with mmqi_settings_free(). */
 int32_t mmqi_config_read_settings(struct mmqi_settings **out, struct mmqi_store *store,
@@ -58,14 +65,24 @@ int32_t mmqi_config_read_files(struct mmqi_model *model);
 int32_t mmqi_config_read_tokens(struct mmqi_model *model);
 /* spec.image_token by these keys of config.json (the last that is there; the list ends with NULL),
  * else `if_absent`; spec.image_marker is its text in the tokenizer. MMQ_ERR_FORMAT for one that the
- * vocabulary or the tokenizer lacks. */
+ * vocabulary or the tokenizer lacks; MMQ_ERR_LIMIT for a text of more than 256 bytes. */
 int32_t mmqi_config_read_image_token(struct mmqi_model *model, const char *const *keys,
                                      int32_t if_absent);
 /* Where the image processor's settings stand: preprocessor_config.json, prefix "", else
  * processor_config.json, prefix "image_processor". */
 int32_t mmqi_config_processor(const struct mmqi_model *model, const struct mmqi_settings **settings,
                               const char **prefix);
-/* The same of the video processor: processor_config.json, prefix "video_processor", else
+/* An image processor whose class has a name that begins with `type`, and the recipe that it is. */
+struct mmqi_processor {
+    const char *type;
+    int32_t kind;
+};
+/* spec.recipe by the folder's image processor, one of `known` (the list ends with NULL; the first
+ * is meant where settings name none): its class's defaults, then its keys. *settings: where they
+ * stand. */
+int32_t mmqi_config_read_recipe(struct mmqi_model *model, const struct mmqi_processor *known,
+                                const struct mmqi_settings **settings);
+/* Where the video processor's stand: processor_config.json, prefix "video_processor", else
  * video_preprocessor_config.json, else preprocessor_config.json; false where there is none. */
 bool mmqi_config_video_processor(const struct mmqi_model *model,
                                  const struct mmqi_settings **settings, const char **prefix);

@@ -19,11 +19,10 @@
  * - qk_layer_norms, use_resampler and perceiver_config in text settings mean
  *   nothing.
  */
-#include <string.h>
+#include <stdio.h>
 
 #include "core/mem.h"
 #include "core/status.h"
-#include "core/text.h"
 #include "model/config.h"
 #include "model/lm_llama.h"
 #include "model/templates.h"
@@ -58,21 +57,14 @@ static const struct mmqi_alias aliases[] = {
 };
 /* clang-format on */
 
-static bool is_family(const struct mmqi_settings *config, const char *class, const char *type)
-{
-    return mmqi_settings_has(config, "architectures")
-               ? mmqi_config_is(config, "architectures", "0", class, false)
-               : mmqi_config_is(config, "", "model_type", type, false);
-}
-
 static bool detect_idefics3(const struct mmqi_settings *config)
 {
-    return is_family(config, "Idefics3ForConditionalGeneration", "idefics3");
+    return mmqi_config_names(config, "Idefics3ForConditionalGeneration", "idefics3");
 }
 
 static bool detect_smolvlm(const struct mmqi_settings *config)
 {
-    return is_family(config, "SmolVLMForConditionalGeneration", "smolvlm");
+    return mmqi_config_names(config, "SmolVLMForConditionalGeneration", "smolvlm");
 }
 
 /* ---- settings ---- */
@@ -111,24 +103,19 @@ static int32_t read_facts(struct facts *facts, const struct mmqi_settings *confi
 
 static int32_t read_recipe(struct mmqi_model *model, const struct mmqi_vit *vit)
 {
-    struct mmqi_recipe *recipe = &model->spec.recipe;
+    static const struct mmqi_processor known[] = {{"Idefics3ImageProcessor", MMQI_RECIPE_SPLIT},
+                                                  {"SmolVLMImageProcessor", MMQI_RECIPE_SPLIT},
+                                                  {NULL, 0}};
     const struct mmqi_settings *settings;
-    const char *prefix, *type = "Idefics3ImageProcessor";
-    int32_t status = mmqi_config_processor(model, &settings, &prefix);
+    int32_t tile, status = mmqi_config_read_recipe(model, known, &settings);
 
-    if (status == MMQ_OK)
-        status = mmqi_config_string(settings, prefix, "image_processor_type", &type);
-    if (status == MMQ_OK && !mmqi_starts_with(type, "Idefics3ImageProcessor") &&
-        !mmqi_starts_with(type, "SmolVLMImageProcessor"))
-        status = mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: image_processor_type '%s' is not run",
-                           mmqi_settings_name(settings), type);
-    mmqi_recipe_defaults(recipe, MMQI_RECIPE_SPLIT);
-    if (status == MMQ_OK)
-        status = mmqi_recipe_read(recipe, settings, prefix[0] ? "image_processor." : "");
-    if (status == MMQ_OK && recipe->tile != vit->image)
-        status = mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: tiles of %d pixels, the tower takes %d",
-                           mmqi_settings_name(settings), (int)recipe->tile, (int)vit->image);
-    return status;
+    if (status != MMQ_OK)
+        return status;
+    tile = model->spec.recipe.tile;
+    if (tile != vit->image)
+        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: tiles of %d pixels, the tower takes %d",
+                         mmqi_settings_name(settings), (int)tile, (int)vit->image);
+    return MMQ_OK;
 }
 
 /* The reference writes that many image tokens for a tile. */
@@ -145,18 +132,35 @@ static int32_t check_length(const struct mmqi_model *model, int32_t rows)
     return status;
 }
 
-/* SmolVLM's processor takes its tags from the tokenizer where that names some. */
+/* `name` in these settings, as a string or as the content of an added token. */
+static int32_t check_name(const struct mmqi_settings *settings, const char *prefix,
+                          const char *name, const char *only)
+{
+    char key[64], path[MMQI_MAX_CONFIG_KEY];
+    bool is_object;
+
+    snprintf(key, sizeof key, "%s.content", name);
+    is_object = mmqi_settings_has(settings, mmqi_config_path(path, prefix, key));
+    return mmqi_config_only(settings, prefix, is_object ? key : name, only);
+}
+
+/* SmolVLM's processor takes its tags from the tokenizer where that names some; a list of extra
+ * tokens, as transformers 5 writes it, gives them no names. */
 static int32_t check_names(const struct mmqi_model *model)
 {
+    static const char extra[] = "extra_special_tokens";
+    const struct mmqi_settings *settings = model->tokenizer_config;
     const char *const names[][2] = {{"fake_image_token", around},
                                     {"global_image_token", whole},
                                     {"image_token", model->spec.image_marker}};
-    static const char *const prefixes_of[] = {"", "extra_special_tokens"};
+    bool listed = mmqi_settings_count(settings, extra) >= 0;
     int32_t status = MMQ_OK;
 
-    for (size_t i = 0; i < 6 && model->tokenizer_config && status == MMQ_OK; i++)
-        status = mmqi_config_only(model->tokenizer_config, prefixes_of[i % 2], names[i / 2][0],
-                                  names[i / 2][1]);
+    for (size_t i = 0; i < 3 && settings && status == MMQ_OK; i++) {
+        status = check_name(settings, "", names[i][0], names[i][1]);
+        if (status == MMQ_OK && !listed)
+            status = check_name(settings, extra, names[i][0], names[i][1]);
+    }
     return status;
 }
 

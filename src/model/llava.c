@@ -18,7 +18,6 @@
  */
 #include "core/mem.h"
 #include "core/status.h"
-#include "core/text.h"
 #include "model/config.h"
 #include "model/llava_parts.h"
 #include "model/templates.h"
@@ -32,43 +31,21 @@ static const struct mmqi_alias aliases[] = {
 
 static bool detect(const struct mmqi_settings *config)
 {
-    bool named =
-        mmqi_settings_has(config, "architectures")
-            ? mmqi_config_is(config, "architectures", "0", "LlavaForConditionalGeneration", false)
-            : mmqi_config_is(config, "", "model_type", "llava", false) &&
-                  !mmqi_settings_has(config, "mm_vision_tower");
+    bool orig =
+        !mmqi_settings_has(config, "architectures") && mmqi_settings_has(config, "mm_vision_tower");
 
-    return named &&
+    return !orig && mmqi_config_names(config, "LlavaForConditionalGeneration", "llava") &&
            mmqi_config_is(config, "vision_config", "model_type", "clip_vision_model", true);
 }
 
 /* CLIP's processor, or LLaVA's own, which is CLIP's but may pad. */
-static int32_t read_kind(int32_t *kind, const struct mmqi_settings *settings, const char *prefix)
-{
-    const char *type = "CLIPImageProcessor";
-    int32_t status = mmqi_config_string(settings, prefix, "image_processor_type", &type);
-
-    if (status != MMQ_OK)
-        return status;
-    *kind = mmqi_starts_with(type, "LlavaImageProcessor") ? MMQI_RECIPE_PAD : MMQI_RECIPE_CLIP;
-    if (*kind == MMQI_RECIPE_CLIP && !mmqi_starts_with(type, "CLIP"))
-        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: image_processor_type '%s' is not run",
-                         mmqi_settings_name(settings), type);
-    return MMQ_OK;
-}
-
 static int32_t read_recipe(struct mmqi_model *model, const struct mmqi_llava *llava)
 {
+    static const struct mmqi_processor known[] = {
+        {"CLIP", MMQI_RECIPE_CLIP}, {"LlavaImageProcessor", MMQI_RECIPE_PAD}, {NULL, 0}};
     const struct mmqi_settings *settings;
-    const char *prefix;
-    int32_t kind, status = mmqi_config_processor(model, &settings, &prefix);
+    int32_t status = mmqi_config_read_recipe(model, known, &settings);
 
-    if (status == MMQ_OK)
-        status = read_kind(&kind, settings, prefix);
-    if (status != MMQ_OK)
-        return status;
-    mmqi_recipe_defaults(&model->spec.recipe, kind);
-    status = mmqi_recipe_read(&model->spec.recipe, settings, prefix[0] ? "image_processor." : "");
     return status == MMQ_OK
                ? mmqi_llava_check_recipe(llava, &model->spec.recipe, mmqi_settings_name(settings))
                : status;

@@ -15,7 +15,6 @@
  */
 #include "core/mem.h"
 #include "core/status.h"
-#include "core/text.h"
 #include "model/config.h"
 #include "model/llava_parts.h"
 #include "model/templates.h"
@@ -30,12 +29,7 @@ static const struct mmqi_alias aliases[] = {
 
 static bool detect(const struct mmqi_settings *config)
 {
-    bool named = mmqi_settings_has(config, "architectures")
-                     ? mmqi_config_is(config, "architectures", "0",
-                                      "LlavaNextForConditionalGeneration", false)
-                     : mmqi_config_is(config, "", "model_type", "llava_next", false);
-
-    return named &&
+    return mmqi_config_names(config, "LlavaNextForConditionalGeneration", "llava_next") &&
            mmqi_config_is(config, "vision_config", "model_type", "clip_vision_model", true);
 }
 
@@ -66,22 +60,13 @@ static int32_t check_pinpoints(const struct mmqi_recipe *recipe, const struct mm
 
 static int32_t read_recipe(struct mmqi_model *model, const struct mmqi_llava *llava)
 {
-    struct mmqi_recipe *recipe = &model->spec.recipe;
+    static const struct mmqi_processor known[] = {{"LlavaNextImageProcessor", MMQI_RECIPE_ANYRES},
+                                                  {NULL, 0}};
     const struct mmqi_settings *settings;
-    const char *prefix, *type = "LlavaNextImageProcessor";
-    int32_t status = mmqi_config_processor(model, &settings, &prefix);
+    int32_t status = mmqi_config_read_recipe(model, known, &settings);
 
     if (status == MMQ_OK)
-        status = mmqi_config_string(settings, prefix, "image_processor_type", &type);
-    if (status != MMQ_OK)
-        return status;
-    if (!mmqi_starts_with(type, "LlavaNextImageProcessor"))
-        return mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: image_processor_type '%s' is not run",
-                         mmqi_settings_name(settings), type);
-    mmqi_recipe_defaults(recipe, MMQI_RECIPE_ANYRES);
-    status = mmqi_recipe_read(recipe, settings, prefix[0] ? "image_processor." : "");
-    if (status == MMQ_OK)
-        status = check_pinpoints(recipe, model->config, mmqi_settings_name(settings));
+        status = check_pinpoints(&model->spec.recipe, model->config, mmqi_settings_name(settings));
     return status == MMQ_OK
                ? mmqi_llava_fill_grid(llava, &model->spec, mmqi_settings_name(settings))
                : status;

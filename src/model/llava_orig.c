@@ -48,13 +48,11 @@ static const struct mmqi_alias aliases[] = {
 };
 /* clang-format on */
 
-/* Is it this architecture or, where none is told, of this model_type? */
 static bool is_named(const struct mmqi_settings *config, const char *architecture, const char *type)
 {
-    if (mmqi_settings_has(config, "architectures"))
-        return mmqi_config_is(config, "architectures", "0", architecture, false);
-    return mmqi_config_is(config, "", "model_type", type, false) &&
-           mmqi_settings_has(config, "mm_vision_tower");
+    return mmqi_config_names(config, architecture, type) &&
+           (mmqi_settings_has(config, "architectures") ||
+            mmqi_settings_has(config, "mm_vision_tower"));
 }
 
 static bool is_mistral(const struct mmqi_settings *config)

@@ -101,11 +101,11 @@ static int32_t read_sections(struct mmqi_llama *llama, const struct mmqi_setting
                              const char *prefix, const char *key)
 {
     static const char *const items[] = {"0", "1", "2"};
-    char path[128];
+    char path[MMQI_MAX_CONFIG_KEY];
     int64_t n;
     int32_t status = MMQ_OK;
 
-    snprintf(path, sizeof path, "%s%s%s", prefix, prefix[0] ? "." : "", key);
+    mmqi_config_path(path, prefix, key);
     n = mmqi_settings_count(settings, path);
     if (n < 0)
         return MMQ_OK;
@@ -164,11 +164,11 @@ static int32_t read_tied(struct mmqi_llama *llama, const struct mmqi_settings *s
 /* transformers 5 says of every layer what it attends to; windows are not run. */
 static int32_t check_layer_types(const struct mmqi_settings *settings, const char *prefix)
 {
-    char path[96], item[16];
+    char path[MMQI_MAX_CONFIG_KEY], item[16];
     int64_t n;
     int32_t status = MMQ_OK;
 
-    snprintf(path, sizeof path, "%s%slayer_types", prefix, prefix[0] ? "." : "");
+    mmqi_config_path(path, prefix, "layer_types");
     n = mmqi_settings_count(settings, path);
     if (n < 0) /* absent, null, or no list */
         return mmqi_config_only(settings, path, "0", "full_attention");
@@ -212,10 +212,9 @@ int32_t mmqi_llama_configure_plain(struct mmqi_llama *llama, const struct mmqi_s
 
 static bool is_null(const struct mmqi_settings *settings, const char *prefix, const char *key)
 {
-    char path[128];
+    char path[MMQI_MAX_CONFIG_KEY];
 
-    snprintf(path, sizeof path, "%s%s%s", prefix, prefix[0] ? "." : "", key);
-    return mmqi_settings_is_null(settings, path);
+    return mmqi_settings_is_null(settings, mmqi_config_path(path, prefix, key));
 }
 
 int32_t mmqi_llama_configure_mistral(struct mmqi_llama *llama, const struct mmqi_settings *settings,

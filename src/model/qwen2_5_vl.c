@@ -12,6 +12,7 @@
  *   view: views of less than a second stand still.
  */
 #include "core/mem.h"
+#include "model/config.h"
 #include "model/family.h"
 #include "model/qwen_vl.h"
 #include "model/templates.h"
@@ -70,7 +71,7 @@ static const struct mmqi_qwen_vl defaults = {
 
 static bool detect(const struct mmqi_settings *config)
 {
-    return mmqi_qwen_vl_detect(config, "Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl");
+    return mmqi_config_names(config, "Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl");
 }
 
 static int32_t configure(struct mmqi_model *model)

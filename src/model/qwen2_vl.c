@@ -15,6 +15,7 @@
  *   pictures; its views, two frames each, count 1 on the axis of time.
  */
 #include "core/mem.h"
+#include "model/config.h"
 #include "model/family.h"
 #include "model/qwen_vl.h"
 #include "model/templates.h"
@@ -69,7 +70,7 @@ static const struct mmqi_qwen_vl defaults = {
 
 static bool detect(const struct mmqi_settings *config)
 {
-    return mmqi_qwen_vl_detect(config, "Qwen2VLForConditionalGeneration", "qwen2_vl");
+    return mmqi_config_names(config, "Qwen2VLForConditionalGeneration", "qwen2_vl");
 }
 
 static int32_t configure(struct mmqi_model *model)

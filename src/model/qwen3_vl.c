@@ -15,6 +15,7 @@
  */
 #include "core/mem.h"
 #include "core/status.h"
+#include "model/config.h"
 #include "model/family.h"
 #include "model/qwen_vl.h"
 #include "model/templates.h"
@@ -90,7 +91,7 @@ static const struct mmqi_qwen_vl defaults = {
 
 static bool detect(const struct mmqi_settings *config)
 {
-    return mmqi_qwen_vl_detect(config, "Qwen3VLForConditionalGeneration", "qwen3_vl");
+    return mmqi_config_names(config, "Qwen3VLForConditionalGeneration", "qwen3_vl");
 }
 
 static int32_t configure(struct mmqi_model *model)

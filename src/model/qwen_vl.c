@@ -13,14 +13,6 @@ const struct mmqi_prefix mmqi_qwen_vl_prefixes[] = {
     {NULL, NULL},
 };
 
-bool mmqi_qwen_vl_detect(const struct mmqi_settings *config, const char *architecture,
-                         const char *model_type)
-{
-    return mmqi_settings_has(config, "architectures")
-               ? mmqi_config_is(config, "architectures", "0", architecture, false)
-               : mmqi_config_is(config, "", "model_type", model_type, false);
-}
-
 /* ---- settings ---- */
 
 static int32_t read_text(struct mmqi_qwen_vl *facts, const struct mmqi_settings *config)
@@ -75,20 +67,12 @@ static int32_t check_patches(const struct mmqi_recipe *recipe, const struct mmqi
 
 static int32_t read_recipe(struct mmqi_model *model, const struct mmqi_qwen_vit *vit)
 {
-    struct mmqi_recipe *recipe = &model->spec.recipe;
+    static const struct mmqi_processor known[] = {{"Qwen2VLImageProcessor", MMQI_RECIPE_SMART},
+                                                  {NULL, 0}};
     const struct mmqi_settings *settings;
-    const char *prefix, *type = "Qwen2VLImageProcessor";
-    int32_t status = mmqi_config_processor(model, &settings, &prefix);
+    int32_t status = mmqi_config_read_recipe(model, known, &settings);
 
-    if (status == MMQ_OK)
-        status = mmqi_config_string(settings, prefix, "image_processor_type", &type);
-    if (status == MMQ_OK && !mmqi_starts_with(type, "Qwen2VLImageProcessor"))
-        status = mmqi_fail(MMQ_ERR_UNSUPPORTED, "%s: image_processor_type '%s' is not run",
-                           mmqi_settings_name(settings), type);
-    mmqi_recipe_defaults(recipe, MMQI_RECIPE_SMART);
-    if (status == MMQ_OK)
-        status = mmqi_recipe_read(recipe, settings, prefix[0] ? "image_processor." : "");
-    return status == MMQ_OK ? check_patches(recipe, vit, settings) : status;
+    return status == MMQ_OK ? check_patches(&model->spec.recipe, vit, settings) : status;
 }
 
 /* Qwen2VLVideoProcessor's: bounds of a frame, and, where cap_pixels_per_frame, of all of them. */

@@ -41,9 +41,6 @@ extern const struct mmqi_prefix mmqi_qwen_vl_prefixes[];
     {"visual.merger.mlp.2.bias", "projector.1.bias"}
 /* clang-format on */
 
-/* By the class that config.json names, else by the type. */
-bool mmqi_qwen_vl_detect(const struct mmqi_settings *config, const char *architecture,
-                         const char *model_type);
 /* The hook `configure`, over the class's defaults: the model's facts are a struct mmqi_qwen_vl. */
 int32_t mmqi_qwen_vl_configure(struct mmqi_model *model, const struct mmqi_qwen_vl *defaults);
 

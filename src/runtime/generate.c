@@ -11,6 +11,7 @@
 #include "core/mem.h"
 #include "core/os.h"
 #include "core/status.h"
+#include "core/text.h"
 #include "text/utf8.h"
 
 /* One call at work. */
@@ -56,25 +57,17 @@ static int32_t pick_row(void *user, size_t index, const float *logits)
     return MMQ_OK;
 }
 
-/* Where `word` first begins in the text at or after `from`; SIZE_MAX for nowhere. The text may
+/* Where the first stop string begins at or after `from`; the text's size for nowhere. The text may
  * hold zero bytes: a token of one is a token like any other. */
-static size_t find_word(const struct mmqi_buf *text, size_t from, const char *word)
-{
-    size_t size = strlen(word);
-
-    for (; from + size <= text->size; from++)
-        if (text->data[from] == word[0] && memcmp(text->data + from, word, size) == 0)
-            return from;
-    return SIZE_MAX;
-}
-
-/* Where the first stop string begins at or after `from`; SIZE_MAX for nowhere. */
 static size_t find_stop(const struct generation *g, size_t from)
 {
-    size_t best = SIZE_MAX, i, at;
+    const struct mmqi_buf *text = &g->answer->text;
+    size_t best = text->size, i, at;
 
     for (i = 0; i < g->options->n_stop; i++) {
-        at = find_word(&g->answer->text, from, g->options->stop[i]);
+        const char *stop = g->options->stop[i];
+
+        at = mmqi_find_word(text->data, text->size, from, stop, strlen(stop));
         if (at < best)
             best = at;
     }
@@ -133,7 +126,7 @@ static int32_t take_text(struct generation *g, const char *text, size_t size, bo
     if (mmqi_buf_failed(buf))
         return mmqi_fail(MMQ_ERR_NOMEM, "generate: no memory for the text");
     stop = find_stop(g, g->text_given);
-    if (stop != SIZE_MAX) {
+    if (stop < buf->size) {
         buf->size = stop;
         buf->data[stop] = '\0';
         g->answer->finish = MMQ_FINISH_STOP;

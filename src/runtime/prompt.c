@@ -4,6 +4,7 @@
 
 #include "core/mem.h"
 #include "core/status.h"
+#include "core/text.h"
 #include "model/family.h"
 #include "text/mark.h"
 
@@ -182,15 +183,6 @@ static size_t count_videos(const struct mmqi_prompt *prompt)
     return n;
 }
 
-/* Where `word` of n bytes begins in text[from .. size); `size` for nowhere. */
-static size_t find_word(const char *text, size_t size, size_t from, const char *word, size_t n)
-{
-    for (; from < size && n <= size - from; from++)
-        if (text[from] == word[0] && memcmp(text + from, word, n) == 0)
-            return from;
-    return size;
-}
-
 /* In place of each marker the text that the family writes for its picture; `text` as it is where
  * the family writes none. */
 static int32_t write_markers(char **text, size_t *size, const struct mmqi_model *model,
@@ -204,7 +196,7 @@ static int32_t write_markers(char **text, size_t *size, const struct mmqi_model 
 
     if (!model->family->write_marker || length == 0)
         return MMQ_OK;
-    while ((next = find_word(*text, *size, at, marker, length)) < *size && status == MMQ_OK) {
+    while ((next = mmqi_find_word(*text, *size, at, marker, length)) < *size && status == MMQ_OK) {
         mmqi_buf_append(&buf, *text + at, next - at);
         at = next + length;
         if (n < prompt->n_images)
@@ -343,7 +335,7 @@ static int32_t encode_between(struct mmqi_ids *ids, const struct mmqi_model *mod
     size_t at = 0, next;
 
     for (;;) {
-        next = find_word(text, size, at, marker, strlen(marker));
+        next = mmqi_find_word(text, size, at, marker, strlen(marker));
         status = mmqi_tokenizer_encode(model->tokenizer, ids, text + at, next - at, flags);
         if (status != MMQ_OK || next == size)
             return status;

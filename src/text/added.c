@@ -34,22 +34,13 @@ uint8_t mmqi_added_flags(const struct mmqi_added *added, int32_t id)
 
 /* ---- the rules ---- */
 
-/* Start of the last character of text[0, end), end > 0. */
-static size_t step_back(const char *text, size_t end)
-{
-    do
-        end--;
-    while (end > 0 && ((unsigned char)text[end] & 0xC0) == 0x80);
-    return end;
-}
-
 static bool word_before(const char *text, size_t at)
 {
     size_t begin, length;
 
     if (at == 0)
         return false;
-    begin = step_back(text, at);
+    begin = mmqi_utf8_before(text, at);
     return mmqi_is_word(mmqi_utf8_decode(text + begin, at - begin, &length));
 }
 
@@ -66,7 +57,7 @@ static size_t spaces_before(const char *text, size_t at, size_t floor)
     size_t begin, length;
 
     while (at > floor) {
-        begin = step_back(text, at);
+        begin = mmqi_utf8_before(text, at);
         if (!mmqi_is_space(mmqi_utf8_decode(text + begin, at - begin, &length)))
             break;
         at = begin;

@@ -26,15 +26,6 @@ static int32_t push_mark(struct mmqi_marks *marks, size_t at)
     return MMQ_OK;
 }
 
-/* Where the last character of `text` begins. */
-static size_t last_character(const char *text, size_t size)
-{
-    do
-        size--;
-    while (size > 0 && ((unsigned char)text[size] & 0xC0) == 0x80);
-    return size;
-}
-
 int32_t mmqi_marks_take(struct mmqi_marks *marks, struct mmqi_buf *out, const char *text,
                         size_t size)
 {
@@ -49,7 +40,7 @@ int32_t mmqi_marks_take(struct mmqi_marks *marks, struct mmqi_buf *out, const ch
         mmqi_utf8_repair(out, text + at, run);
         at += run + (mark != NULL);
         if (mark && out->size > begin && !mmqi_buf_failed(out))
-            status = push_mark(marks, last_character(out->data, out->size) - begin);
+            status = push_mark(marks, mmqi_utf8_before(out->data, out->size) - begin);
     }
     return mmqi_buf_failed(out) ? MMQ_ERR_NOMEM : status;
 }
@@ -146,19 +137,31 @@ static void append_marked(struct mmqi_buf *out, const struct mmqi_matches *match
     mmqi_buf_append(out, text + at, size - at);
 }
 
-/* Append `text` with a mark wherever `marker` begins. */
+/* Append text[at .. begin) and the first character of `marker`, which is there, with a mark; where
+ * that ends. */
+static size_t append_first(struct mmqi_buf *out, const char *marker, const char *text, size_t at,
+                           size_t begin)
+{
+    size_t length;
+
+    mmqi_utf8_decode(marker, strlen(marker), &length);
+    mmqi_buf_append(out, text + at, begin + length - at);
+    mmqi_buf_append(out, MMQI_MARK, 1);
+    return begin + length;
+}
+
+/* Append `text` and its zero byte with a mark wherever `marker` begins, and where the text ends
+ * with a start of it, which the next string could go on with. */
 static void append_unlike(struct mmqi_buf *out, const char *marker, const char *text, size_t size)
 {
-    size_t at = 0, begin = 0, length, n = strlen(marker);
+    size_t at = 0, n = strlen(marker), start;
     const char *found;
 
-    while (n > 0 && (found = memmem(text + begin, size - begin, marker, n)) != NULL) {
-        mmqi_utf8_decode(found, n, &length);
-        begin = (size_t)(found - text) + length;
-        mmqi_buf_append(out, text + at, begin - at);
-        mmqi_buf_append(out, MMQI_MARK, 1);
-        at = begin;
-    }
+    while (n > 0 && (found = memmem(text + at, size - at, marker, n)) != NULL)
+        at = append_first(out, marker, text, at, (size_t)(found - text));
+    for (start = n > 0 ? n - 1 : 0; start > 0; start--) /* markers are short */
+        if (start < size - at && memcmp(text + size - 1 - start, marker, start) == 0)
+            at = append_first(out, marker, text, at, size - 1 - start);
     mmqi_buf_append(out, text + at, size - at);
 }
 

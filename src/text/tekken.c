@@ -11,6 +11,8 @@
 #include "io/json.h"
 #include "text/tokenizer_build.h"
 
+enum { MAX_SPECIAL = 1 << 16 }; /* ids of which the file need not say a word; there are 1,000 */
+
 struct slice {
     const char *json;
     size_t size;
@@ -91,6 +93,9 @@ static int32_t read_config(struct reading *reading)
     if (status == MMQ_OK && vocab_size < reading->n_special)
         status = mmqi_fields_fail(&fields, MMQ_ERR_FORMAT, "%lld ids, of which %lld are special",
                                   (long long)vocab_size, (long long)reading->n_special);
+    if (status == MMQ_OK && reading->n_special > MAX_SPECIAL)
+        status = mmqi_fields_fail(&fields, MMQ_ERR_LIMIT, "%lld special ids, at most %d are read",
+                                  (long long)reading->n_special, MAX_SPECIAL);
     if (status == MMQ_OK) {
         reading->n_inner = vocab_size - reading->n_special;
         reading->pattern_size = pattern->size;

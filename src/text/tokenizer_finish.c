@@ -9,6 +9,8 @@
 #include "core/status.h"
 #include "text/tokenizer_parts.h"
 
+enum { MAX_PATTERNS = 1 << 21 }; /* bytes of all added tokens; a byte takes some 70 of memory */
+
 struct section {
     const char *name;
     const struct mmqi_stage_kind *kinds;
@@ -70,14 +72,30 @@ static int32_t check_added(const struct mmqi_vocab *vocab, const char *name, int
     return MMQ_OK;
 }
 
-/* Give the token to the matcher of its kind; one of the normalized text in its normalized form. */
+/* `size` bytes more of patterns. */
+static int32_t check_length(const char *name, int32_t id, size_t size, size_t *n_bytes)
+{
+    if (size > MAX_PATTERNS - *n_bytes)
+        return mmqi_fail(MMQ_ERR_LIMIT,
+                         "%s: added token %d of %zu bytes: all of them have more than %d", name,
+                         (int)id, size, MAX_PATTERNS);
+    *n_bytes += size;
+    return MMQ_OK;
+}
+
+/* Give the token to the matcher of its kind; one of the normalized text in its normalized form.
+ * *n_bytes: of all patterns so far; a normalizer may make much of little. */
 static int32_t add_pattern(struct mmqi_tokenizer *tokenizer, const char *name, int32_t id,
-                           const char *text, size_t size, struct mmqi_buf pair[2])
+                           struct mmqi_buf pair[2], size_t *n_bytes)
 {
     struct mmqi_added *added = &tokenizer->added;
     struct mmqi_matcher *matcher = &added->raw;
-    int32_t status = MMQ_OK;
+    size_t size = 0;
+    const char *text = mmqi_vocab_text(&added->vocab, id, &size);
+    int32_t status = check_length(name, id, size, n_bytes);
 
+    if (status != MMQ_OK)
+        return status;
     if ((added->flags[id] & MMQI_ADDED_SPECIAL) &&
         (mmqi_matcher_add(&added->special, text, size, id) != MMQ_OK ||
          mmqi_matcher_add_start(&added->starts, text, size) != MMQ_OK))
@@ -86,6 +104,8 @@ static int32_t add_pattern(struct mmqi_tokenizer *tokenizer, const char *name, i
         matcher = &added->normalized;
         if (!tokenizer->pieces_are_normal)
             status = mmqi_tokenizer_normalize(tokenizer, true, pair, &text, &size);
+        if (status == MMQ_OK)
+            status = check_length(name, id, size, n_bytes);
     }
     if (status == MMQ_OK && mmqi_matcher_add(matcher, text, size, id) != MMQ_OK)
         status = mmqi_fail(MMQ_ERR_NOMEM, "%s: no memory for the added tokens", name);
@@ -97,7 +117,7 @@ static int32_t finish_added(struct mmqi_tokenizer *tokenizer, const char *name)
     struct mmqi_added *added = &tokenizer->added;
     struct mmqi_buf pair[2] = {{0}};
     const char *text;
-    size_t i, size = 0;
+    size_t i, size = 0, n_bytes = 0;
     int32_t status = MMQ_OK;
 
     for (i = 0; i < added->vocab.n_ids && status == MMQ_OK; i++) {
@@ -106,7 +126,7 @@ static int32_t finish_added(struct mmqi_tokenizer *tokenizer, const char *name)
             continue;
         status = check_added(mmqi_tokenizer_vocab(tokenizer), name, (int32_t)i, text, size);
         if (status == MMQ_OK)
-            status = add_pattern(tokenizer, name, (int32_t)i, text, size, pair);
+            status = add_pattern(tokenizer, name, (int32_t)i, pair, &n_bytes);
     }
     if (status == MMQ_OK && (mmqi_matcher_seal(&added->raw) != MMQ_OK ||
                              mmqi_matcher_seal(&added->normalized) != MMQ_OK ||

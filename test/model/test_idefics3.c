@@ -415,25 +415,44 @@ START_TEST(needs_the_tag_around_a_picture)
 END_TEST
 
 /* A token of which the marker is a part swallows one. */
-START_TEST(refuses_a_tokenizer_that_reads_other_markers)
+/* The added token `content` becomes `other`. */
+static void rename_token(struct checkpoint *c, const char *content, const char *other)
 {
-    static uint8_t pixels[30 * 30 * 3];
-    struct checkpoint *c = tiny_checkpoint(NAME);
     json_t *root = json_loadb(c->tokenizer, c->tokenizer_size, 0, NULL), *item;
-    struct mmqi_tokens tokens = {0};
-    struct mmqi_image *image;
-    struct mmqi_prompt prompt = {.text = "<image>?", .images = &image, .n_images = 1};
     size_t i;
 
     json_array_foreach(json_object_get(root, "added_tokens"), i, item)
     {
-        if (strcmp(json_string_value(json_object_get(item, "content")), "<end_of_utterance>") == 0)
-            json_object_set_new(item, "content", json_string("<image><fake_token_around_image>"));
+        if (strcmp(json_string_value(json_object_get(item, "content")), content) == 0)
+            json_object_set_new(item, "content", json_string(other));
     }
     free(c->tokenizer);
     c->tokenizer = json_dumps(root, JSON_COMPACT);
     c->tokenizer_size = strlen(c->tokenizer);
     json_decref(root);
+}
+
+START_TEST(refuses_a_marker_that_is_no_mark_but_a_text)
+{
+    struct checkpoint *c = tiny_checkpoint(NAME);
+    char marker[258];
+
+    memset(marker, 'm', sizeof marker);
+    marker[257] = '\0';
+    rename_token(c, "<image>", marker);
+    fails(c, MMQ_ERR_LIMIT, "a text of 257 bytes, more than 256");
+}
+END_TEST
+
+START_TEST(refuses_a_tokenizer_that_reads_other_markers)
+{
+    static uint8_t pixels[30 * 30 * 3];
+    struct checkpoint *c = tiny_checkpoint(NAME);
+    struct mmqi_tokens tokens = {0};
+    struct mmqi_image *image;
+    struct mmqi_prompt prompt = {.text = "<image>?", .images = &image, .n_images = 1};
+
+    rename_token(c, "<end_of_utterance>", "<image><fake_token_around_image>");
     opens(c);
     OK(mmqi_image_from_pixels(&image, pixels, 30, 30, 3, 0, NULL));
     ck_assert_int_eq(mmqi_prompt_tokens(&tokens, c->model, &prompt), MMQ_ERR_FORMAT);
@@ -571,6 +590,7 @@ int main(void)
     tcase_add_test(tests, markers_spelled_in_a_message_stay_text);
     suite_add_tcase(suite, tests);
     tcase_add_test(files, needs_the_tag_around_a_picture);
+    tcase_add_test(files, refuses_a_marker_that_is_no_mark_but_a_text);
     tcase_add_test(files, refuses_a_tokenizer_that_reads_other_markers);
     tcase_add_loop_test(files, refuses_settings_that_do_not_fit, 0, COUNT(config_changes));
     tcase_add_loop_test(files, refuses_preprocessing_that_does_not_fit, 0,

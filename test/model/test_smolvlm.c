@@ -71,9 +71,15 @@ START_TEST(refuses_a_tokenizer_that_names_other_tags)
         {"{\"fake_image_token\": \"<|im_end|>\"}", "fake_image_token '<|im_end|>'"},
         {"{\"extra_special_tokens\": {\"global_image_token\": \"<g>\"}}", "'<g>'"},
         {"{\"image_token\": \"<picture>\"}", "'<picture>'"},
+        {"{\"image_token\": {\"content\": \"<picture>\"}}", "'<picture>'"},
     };
-    static const char fine[] = "{\"image_token\": \"<image>\", \"global_image_token\": "
-                               "\"<global-img>\", \"video_token\": \"<video>\"}";
+    static const char *const fine[] = {
+        "{\"image_token\": \"<image>\", \"global_image_token\": \"<global-img>\", "
+        "\"video_token\": \"<video>\"}",
+        "{\"extra_special_tokens\": [\"<fake_token_around_image>\", \"<image>\"]}",
+        "{\"extra_special_tokens\": {\"image_token\": {\"content\": \"<image>\", \"special\": "
+        "true}}}",
+    };
     struct checkpoint *c;
 
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
@@ -81,10 +87,12 @@ START_TEST(refuses_a_tokenizer_that_names_other_tags)
         memory_add(&c->files, "tokenizer_config.json", texts[i][0], strlen(texts[i][0]));
         fails(c, MMQ_ERR_UNSUPPORTED, texts[i][1]);
     }
-    c = tiny_checkpoint(NAME);
-    memory_add(&c->files, "tokenizer_config.json", fine, strlen(fine));
-    opens(c);
-    free_checkpoint(c);
+    for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) {
+        c = tiny_checkpoint(NAME);
+        memory_add(&c->files, "tokenizer_config.json", fine[i], strlen(fine[i]));
+        opens(c);
+        free_checkpoint(c);
+    }
 }
 END_TEST
 

@@ -12,7 +12,7 @@ static const struct mmqi_backend *const backends[] = {&mmqi_cpu_backend, &fake_b
 static const struct mmqi_backend *const fast_backends[] = {&mmqi_cpu_backend, &fake_fast_backend,
                                                            NULL};
 
-/* ---- two families ---- */
+/* ---- families ---- */
 
 struct family {
     const char *folder, *text;
@@ -82,6 +82,27 @@ static const struct family families[] = {
             "* = cpu; vision.blocks.1.* = fake:1",
             "* = fake:0; vision.post_norm* = fake:1; language.layers.* = fake:2",
             "* = fake:0; vision.* = fake:1; language.embed = cpu",
+        },
+    },
+    {
+        /* The newline is a row of the projector's, and rows are taken in an order of their own. */
+        "test/golden/llava_next_tiny/model",
+        "[INST] <image>\nWhat is it? [/INST]",
+        {
+            "* = cpu",
+            "* = fake:0; projector.* = cpu",
+            "* = cpu; projector.* = fake:1; language.layers.1.* = fake:2",
+            "* = fake:0; vision.* = fake:1; language.embed = cpu",
+        },
+    },
+    {
+        /* The tower is that of another folder. */
+        "test/golden/llava_orig_tiny/model",
+        "USER: <image>\nWhat is it? ASSISTANT:",
+        {
+            "* = cpu",
+            "* = fake:0; vision.* = cpu",
+            "* = cpu; vision.* = fake:1; projector.* = fake:2; language.{norm,head} = fake:0",
         },
     },
 };

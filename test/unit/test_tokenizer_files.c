@@ -773,6 +773,9 @@ START_TEST(refuses_tekken_files_that_lie)
                   "", MMQ_ERR_FORMAT, "no token for byte 80");
     refuse_tekken("\"pattern\":\"a\",\"default_vocab_size\":266,\"default_num_special_tokens\":10",
                   "", MMQ_ERR_FORMAT, "rank 10 of 10");
+    refuse_tekken("\"pattern\":\"a\",\"default_vocab_size\":4000256,"
+                  "\"default_num_special_tokens\":4000000",
+                  "\"special_tokens\":[],", MMQ_ERR_LIMIT, "4000000 special ids");
     refuse_tekken(TEKKEN_CONFIG, "\"special_tokens\":[{\"rank\":0,\"token_str\":\"\"}],",
                   MMQ_ERR_FORMAT, "rank 0 has no text");
     refuse_tekken(TEKKEN_CONFIG,

@@ -231,6 +231,24 @@ START_TEST(refuses_added_tokens_that_contradict_the_vocabulary)
 }
 END_TEST
 
+/* Forty thousand bytes of a file, but a normalizer that writes a hundred for each of them. */
+START_TEST(refuses_added_tokens_that_take_much_memory)
+{
+    size_t n = 40000;
+    char *text = malloc(n + 2000), *end = text;
+
+    end += sprintf(end,
+                   "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\"q\"},"
+                   "\"content\":\"%0100d\"},\"added_tokens\":[{\"id\":7,"
+                   "\"normalized\":true,\"content\":\"",
+                   0);
+    memset(end, 'q', n);
+    sprintf(end + n, "\"}]," MODEL "}");
+    refuse(text, MMQ_ERR_LIMIT, "added token 7 of 4000000 bytes");
+    free(text);
+}
+END_TEST
+
 START_TEST(an_added_token_without_text_matches_nothing)
 {
     struct mmqi_tokenizer *tokenizer =
@@ -628,6 +646,7 @@ int main(void)
     tcase_add_test(files, refuses_pieces_without_scores_and_scores_without_pieces);
     tcase_add_test(files, refuses_templates_it_cannot_follow);
     tcase_add_test(files, refuses_added_tokens_that_contradict_the_vocabulary);
+    tcase_add_test(files, refuses_added_tokens_that_take_much_memory);
     tcase_add_test(files, an_added_token_without_text_matches_nothing);
     tcase_add_test(files, refuses_deep_nesting_and_long_lists);
     tcase_add_test(files, every_cut_and_every_changed_byte_of_a_file_is_survived);
