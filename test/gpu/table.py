@@ -3,6 +3,7 @@
 
 LOGS is BUILD/gpu: device.txt, figures/figures.txt and bench-*.log, whichever there are. What stands
 between the two marks of the document is replaced; what the logs lack is said to be not measured.
+LOGS/two, where it is: device.txt and figures.txt of a run of test_cuda_model on two devices.
 """
 
 import pathlib
@@ -26,8 +27,8 @@ def read(path):
     return path.read_text(errors="replace") if path.is_file() else ""
 
 
-def figures(logs):
-    lines = sorted(set(read(logs / "figures" / "figures.txt").splitlines()))
+def figures(path):
+    lines = sorted(set(read(path).splitlines()))
     rows = ["| what | found | |", "|---|---|---|"]
     for line in lines:
         match = re.match(r"FIGURE (.*?): (.*?)(?:: (holds|FAILS))?$", line)
@@ -80,7 +81,9 @@ def main():
     document = pathlib.Path(sys.argv[2] if len(sys.argv) > 2 else "docs/CUDA.md")
     text = document.read_text()
     begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    parts = [device(logs), figures(logs), benches(logs)]
+    parts = [device(logs), figures(logs / "figures" / "figures.txt"), benches(logs)]
+    if (logs / "two").is_dir():
+        parts += [device(logs / "two"), figures(logs / "two" / "figures.txt")]
     document.write_text(text[:begin] + "\n\n" + "\n\n".join("\n".join(p) for p in parts) + "\n\n" + text[end:])
 
 
