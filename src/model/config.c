@@ -46,8 +46,8 @@ int32_t mmqi_config_int(const struct mmqi_settings *settings, const char *prefix
 int32_t mmqi_config_ints(const struct mmqi_settings *settings, const char *prefix, const char *key,
                          int32_t min, int32_t max, int32_t *values, int32_t room, int32_t *n)
 {
-    char path[MMQI_MAX_CONFIG_KEY], item[16];
-    int64_t count;
+    char path[MMQI_MAX_CONFIG_KEY], item[MMQI_MAX_CONFIG_KEY + 12];
+    int64_t count, value;
     int32_t status = MMQ_OK;
 
     mmqi_config_path(path, prefix, key);
@@ -58,8 +58,10 @@ int32_t mmqi_config_ints(const struct mmqi_settings *settings, const char *prefi
         return mmqi_fail(MMQ_ERR_FORMAT, "%s: %s is no list of at most %d numbers",
                          mmqi_settings_name(settings), path, (int)room);
     for (int32_t i = 0; i < count && status == MMQ_OK; i++) {
-        snprintf(item, sizeof item, "%d", (int)i);
-        status = mmqi_config_int(settings, path, item, min, max, &values[i]);
+        value = values[i];
+        snprintf(item, sizeof item, "%s.%d", path, (int)i);
+        status = mmqi_settings_int(settings, item, min, max, &value);
+        values[i] = (int32_t)value;
     }
     *n = (int32_t)count;
     return status;
