@@ -2,14 +2,15 @@
  * Attention of many rows in `fast` mode, on tensor cores: for heads of up to 128 elements on
  * devices from compute capability 8.0 on; elsewhere attention.cu serves.
  *
- * A block takes 64 queries of one key head, a warp 16 of them, and visits the slots of their spans
- * 64 at a time. q, K, V and the weights p are rounded to bf16; scores, their maxima, the sums of p
- * (before rounding) and of p V are f32:
+ * A block takes 128 queries of one key head, or 64 where that fills the device better, a warp 16 of
+ * them, and visits the slots of their spans 64 at a time. q, K, V and the weights p are rounded to
+ * bf16; scores, their maxima, the sums of p (before rounding) and of p V are f32:
  *
  *   t = (q . K[j]) * scale;  m' = max(m, t...);  p[j] = 2^((t - m') log2 e)
  *   l = l * 2^((m - m') log2 e) + sum_j p[j];  o likewise with p[j] V[j];  y = o / l
  *
- * Slots that no query of the block may see are zeros, and never read.
+ * Slots that no query of the block may see are zeros, and never read. How many queries share a block
+ * changes no bit.
  *
  * In shared memory K lies [slot][element], V turned [element][slot], with 8 elements of padding
  * each, so that the pairs a fragment needs are one word and its lanes read banks of their own.
@@ -17,11 +18,10 @@
 #include "cuda/attention.h"
 
 enum {
-    THREADS = 128,
-    WARPS = THREADS / WARP,
-    QUERIES = 64,         /* of a block */
-    SLOTS = 64,           /* of a step */
-    EACH = SLOTS / WARPS, /* that a warp loads */
+    FEW_WARPS = 4, /* of a block */
+    MANY_WARPS = 8,
+    EACH_QUERIES = 16, /* of a warp */
+    SLOTS = 64,        /* of a step */
     PAD = 8
 };
 
@@ -52,11 +52,12 @@ struct place {
 };
 
 /* Query i of the block. */
+template <int kWarps>
 static __device__ inline struct place place_of(const struct attention &a, int i)
 {
     int32_t first = first_head((int32_t)blockIdx.y, a.n_heads, a.kv.n_heads);
     int32_t n = first_head((int32_t)blockIdx.y + 1, a.n_heads, a.kv.n_heads) - first;
-    int64_t pair = (int64_t)blockIdx.x * QUERIES + i;
+    int64_t pair = (int64_t)blockIdx.x * (kWarps * EACH_QUERIES) + i;
     struct place none = {-1, 0}, place;
 
     if (n <= 0 || pair / n >= a.q.rows)
@@ -82,20 +83,21 @@ static __device__ inline bool meets(struct mmqi_span span, int32_t begin, int32_
     return span.begin < end && span.end > begin && span.begin < span.end;
 }
 
-/* The spans of all queries of the block, two in each lane. */
-struct all_spans {
-    struct mmqi_span mine[2];
+/* The spans of all queries of the block, a few in each lane. */
+template <int kWarps> struct all_spans {
+    struct mmqi_span mine[kWarps * EACH_QUERIES / WARP];
     int32_t begin, end; /* of all */
 };
 
-static __device__ inline struct all_spans find_spans(const struct attention &a)
+template <int kWarps>
+static __device__ inline all_spans<kWarps> find_spans(const struct attention &a)
 {
-    struct all_spans all = {{}, INT32_MAX, 0};
+    all_spans<kWarps> all = {{}, INT32_MAX, 0};
     int lane = (int)threadIdx.x % WARP;
     int32_t begin, end;
 
-    for (int i = 0; i < 2; i++) {
-        all.mine[i] = span_of(a, place_of(a, lane + i * WARP));
+    for (int i = 0; i < kWarps * EACH_QUERIES / WARP; i++) {
+        all.mine[i] = span_of(a, place_of<kWarps>(a, lane + i * WARP));
         if (all.mine[i].begin < all.mine[i].end) {
             all.begin = all.mine[i].begin < all.begin ? all.mine[i].begin : all.begin;
             all.end = all.mine[i].end > all.end ? all.mine[i].end : all.end;
@@ -111,9 +113,14 @@ static __device__ inline struct all_spans find_spans(const struct attention &a)
 }
 
 /* Does any query of the block see a slot of [begin, end)? The same for every warp. */
-static __device__ inline bool any_meets(const struct all_spans &all, int32_t begin, int32_t end)
+template <int kWarps>
+static __device__ inline bool any_meets(const all_spans<kWarps> &all, int32_t begin, int32_t end)
 {
-    return __any_sync(ALL_LANES, meets(all.mine[0], begin, end) || meets(all.mine[1], begin, end));
+    bool any = false;
+
+    for (int i = 0; i < kWarps * EACH_QUERIES / WARP; i++)
+        any = any || meets(all.mine[i], begin, end);
+    return __any_sync(ALL_LANES, any);
 }
 
 /* Elements d and d + 1 of a row of `dim`, zeros beyond its end or where `from` is NULL. */
@@ -127,13 +134,15 @@ static __device__ inline float2 two_of(const float *from, int d, int dim, bool e
 }
 
 /* Which of the warp's slots from `at` on some query of the block sees, as bits. */
-static __device__ inline uint32_t used_slots(const struct all_spans &all, int32_t at)
+template <int kWarps>
+static __device__ inline uint32_t used_slots(const all_spans<kWarps> &all, int32_t at)
 {
+    constexpr int kEach = SLOTS / kWarps;
     uint32_t used = 0;
 
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < kWarps * EACH_QUERIES / WARP; i++) {
         int32_t begin = all.mine[i].begin > at ? all.mine[i].begin - at : 0;
-        int32_t end = all.mine[i].end - at < EACH ? all.mine[i].end - at : EACH;
+        int32_t end = all.mine[i].end - at < kEach ? all.mine[i].end - at : kEach;
 
         if (begin < end)
             used |= (1u << end) - (1u << begin);
@@ -153,21 +162,23 @@ static __device__ inline const float *slot_at(const struct attention &a, const f
                 : key_of(a.kv, at + j, (int32_t)blockIdx.y);
 }
 
-/* A warp's 16 slots of the step: keys to `keys` [SLOTS][kDim + PAD], values to `values`
+/* A warp's slots of the step: keys to `keys` [SLOTS][kDim + PAD], values to `values`
  * [kDim][SLOTS + PAD], both bf16. Unrolled, so that all of the loads are under way at once. */
-template <int kDim>
+template <int kDim, int kWarps>
 static __device__ inline void load_step(uint16_t *keys, uint16_t *values, const struct attention &a,
-                                        const struct all_spans &all, int32_t base, bool even)
+                                        const all_spans<kWarps> &all, int32_t base, bool even)
 {
-    int lane = (int)threadIdx.x % WARP, first = (int)threadIdx.x / WARP * EACH;
+    constexpr int kEach = SLOTS / kWarps;
+    int lane = (int)threadIdx.x % WARP, first = (int)threadIdx.x / WARP * kEach;
     int dim = a.kv.head_dim;
     int64_t to_value = a.kv.page_rows * a.kv.n_heads * dim;
     uint32_t used = used_slots(all, base + first);
-    const float *page =
-        used && a.kv.page_rows % EACH == 0 ? key_of(a.kv, base + first, (int32_t)blockIdx.y) : NULL;
+    const float *page = used && a.kv.page_rows % kEach == 0
+                            ? key_of(a.kv, base + first, (int32_t)blockIdx.y)
+                            : NULL;
 
 #pragma unroll
-    for (int j = 0; j < EACH; j++) {
+    for (int j = 0; j < kEach; j++) {
         const float *from = slot_at(a, page, base + first, j, used);
 
 #pragma unroll
@@ -179,7 +190,7 @@ static __device__ inline void load_step(uint16_t *keys, uint16_t *values, const 
         }
     }
 #pragma unroll
-    for (int i = 0; i < EACH / 8; i++) {
+    for (int i = 0; i < kEach / 8; i++) {
         int j = 8 * i + 2 * (lane / 8);
         const float *v0 = slot_at(a, page, base + first, j, used);
         const float *v1 = slot_at(a, page, base + first, j + 1, used);
@@ -323,30 +334,30 @@ static __device__ inline void store_rows(const struct attention &a, const float 
     }
 }
 
-template <int kDim>
-static __global__ __launch_bounds__(THREADS) void tensor_attention_kernel(struct attention a,
-                                                                          bool even)
+template <int kDim, int kWarps>
+static __global__ __launch_bounds__(kWarps *WARP) void tensor_attention_kernel(struct attention a,
+                                                                               bool even)
 {
     __shared__ __align__(16) uint16_t keys[SLOTS * (kDim + PAD)];
     __shared__ __align__(16) uint16_t values[kDim * (SLOTS + PAD)];
-    int mine = (int)threadIdx.x / WARP * 16 + (int)threadIdx.x % WARP / 4;
-    struct place place[2] = {place_of(a, mine), place_of(a, mine + 8)};
+    int mine = (int)threadIdx.x / WARP * EACH_QUERIES + (int)threadIdx.x % WARP / 4;
+    struct place place[2] = {place_of<kWarps>(a, mine), place_of<kWarps>(a, mine + 8)};
     struct running run[2] = {{-INFINITY, 0.0f}, {-INFINITY, 0.0f}};
     float o[kDim / 8][4] = {}, t[SLOTS / 8][4], again[2], scale = a.scale * 1.44269504f;
     uint32_t q[kDim / 16][4];
     struct mmqi_span span[2];
-    struct all_spans all;
+    all_spans<kWarps> all;
 
     wait_for_inputs();
     span[0] = span_of(a, place[0]);
     span[1] = span_of(a, place[1]);
-    all = find_spans(a);
+    all = find_spans<kWarps>(a);
     load_queries<kDim>(q, a, place);
     for (int32_t base = all.begin / SLOTS * SLOTS; base < all.end; base += SLOTS) {
         if (!any_meets(all, base, base + SLOTS))
             continue;
         __syncthreads(); /* all are done with the step before */
-        load_step<kDim>(keys, values, a, all, base, even);
+        load_step<kDim, kWarps>(keys, values, a, all, base, even);
         __syncthreads();
         score<kDim>(t, q, keys);
         again[0] = weigh(t, run[0], 0, span[0], base, scale);
@@ -367,18 +378,32 @@ bool mmqi_cuda_tensor_attention_serves(const struct mmqi_stream *s, const struct
            !a->partial;
 }
 
-int32_t mmqi_cuda_tensor_attention(struct mmqi_stream *s, const struct attention *a)
+template <int kDim, int kWarps>
+static int32_t run_tensor_attention(struct mmqi_stream *s, const struct attention *a)
 {
     int64_t group = ceil_div(a->n_heads, a->kv.n_heads);
-    dim3 grid((unsigned)ceil_div(a->q.rows * group, QUERIES), (unsigned)a->kv.n_heads);
+    dim3 grid((unsigned)ceil_div(a->q.rows * group, kWarps * EACH_QUERIES),
+              (unsigned)a->kv.n_heads);
     bool even =
         a->kv.head_dim % 2 == 0 && a->kv.page_stride % 2 == 0 && (uintptr_t)a->kv.pages % 8 == 0;
 
+    return launch(s, "attention", tensor_attention_kernel<kDim, kWarps>, grid, dim3(kWarps * WARP),
+                  0, *a, even);
+}
+
+template <int kDim> static int32_t run_width(struct mmqi_stream *s, const struct attention *a)
+{
+    int64_t queries = a->q.rows * ceil_div(a->n_heads, a->kv.n_heads);
+    int64_t blocks = ceil_div(queries, MANY_WARPS * EACH_QUERIES) * a->kv.n_heads;
+
+    if (blocks >= 2 * (int64_t)s->device->n_multiprocessors)
+        return run_tensor_attention<kDim, MANY_WARPS>(s, a);
+    return run_tensor_attention<kDim, FEW_WARPS>(s, a);
+}
+
+int32_t mmqi_cuda_tensor_attention(struct mmqi_stream *s, const struct attention *a)
+{
     if (a->kv.head_dim <= 64)
-        return launch(s, "attention", tensor_attention_kernel<64>, grid, dim3(THREADS), 0, *a,
-                      even);
-    if (a->kv.head_dim <= 80)
-        return launch(s, "attention", tensor_attention_kernel<80>, grid, dim3(THREADS), 0, *a,
-                      even);
-    return launch(s, "attention", tensor_attention_kernel<128>, grid, dim3(THREADS), 0, *a, even);
+        return run_width<64>(s, a);
+    return a->kv.head_dim <= 80 ? run_width<80>(s, a) : run_width<128>(s, a);
 }
