@@ -9,8 +9,8 @@
  *   t = (q . K[j]) * scale;  m' = max(m, t...);  p[j] = 2^((t - m') log2 e)
  *   l = l * 2^((m - m') log2 e) + sum_j p[j];  o likewise with p[j] V[j];  y = o / l
  *
- * Slots that no query of the block may see are zeros, and never read. How many queries share a block
- * changes no bit.
+ * Slots that no query of the block may see are zeros, and never read. How many queries share a
+ * block changes no bit.
  *
  * In shared memory K lies [slot][element], V turned [element][slot], with 8 elements of padding
  * each, so that the pairs a fragment needs are one word and its lanes read banks of their own.
