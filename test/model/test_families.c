@@ -47,18 +47,6 @@ static int32_t keep_logits(void *user, size_t index, const float *logits, size_t
     return 0;
 }
 
-static mmq_image *picture_of(int32_t width, int32_t height, int seed)
-{
-    uint8_t *pixels = malloc((size_t)width * (size_t)height * 3);
-    mmq_image *image;
-
-    for (int32_t i = 0; i < width * height * 3; i++)
-        pixels[i] = (uint8_t)((i * 37 + i / 91 * seed * 11 + seed * 91) >> 1);
-    ASSERT_OK(mmq_image_from_pixels(&image, pixels, width, height, 3, 0, NULL));
-    free(pixels);
-    return image;
-}
-
 /* Pictures [first, first + n) of a few sizes, with words around them. */
 static mmq_status ask(struct answer *answer, mmq_session *session, int family, int first, int n)
 {
@@ -83,7 +71,7 @@ static mmq_status ask(struct answer *answer, mmq_session *session, int family, i
     for (int i = 0; i < n; i++) {
         const int32_t *size = sizes[(first + i) % 4];
 
-        images[i] = picture_of(size[0], size[1], first + i);
+        images[i] = tiny_picture(size[0], size[1], first + i);
         strcat(text, families[family].marker);
         strcat(text, i % 2 ? "" : " and ");
     }

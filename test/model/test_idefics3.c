@@ -7,7 +7,7 @@
 #include "core/buf.h"
 #include "model/checkpoint.h"
 #include "model/family.h"
-#include "model/tiny.h"
+#include "model/pair.h"
 #include "runtime/prompt.h"
 #include "runtime/session.h"
 
@@ -154,119 +154,32 @@ END_TEST
 
 /* ---- sessions ---- */
 
-struct fixture {
-    mmq_model *model;
-    mmq_session *session;
-    mmq_image *images[2];
-    const mmq_image *list[2];
-    mmq_prompt prompt;
-};
-
-struct logits {
-    float *data;
-    size_t n;
-};
-
-static int32_t keep_logits(void *user, size_t index, const float *row, size_t n_vocab)
-{
-    struct logits *logits = user;
-
-    (void)index;
-    logits->data = realloc(logits->data, (logits->n + n_vocab) * sizeof *row);
-    memcpy(logits->data + logits->n, row, n_vocab * sizeof *row);
-    logits->n += n_vocab;
-    return 0;
-}
-
-static void same_logits(struct logits *a, struct logits *b)
-{
-    ck_assert_uint_eq(a->n, b->n);
-    ck_assert_uint_gt(a->n, 0);
-    ck_assert_mem_eq(a->data, b->data, a->n * sizeof *a->data);
-}
-
-static void open_fixture(struct fixture *f, int32_t chunk)
-{
-    mmq_session_options options = {.struct_size = sizeof options, .chunk = chunk};
-
-    memset(f, 0, sizeof *f);
-    ASSERT_OK(mmq_load(&f->model, source_path("test/golden/" NAME "/model"), NULL));
-    ASSERT_OK(mmq_session_create(&f->session, f->model, &options));
-    f->list[0] = f->images[0] = tiny_image(1);
-    f->list[1] = f->images[1] = tiny_image(2);
-    f->prompt = (mmq_prompt){.struct_size = sizeof f->prompt,
-                             .text = "Compare <image> with <image>: which is brighter?",
-                             .images = f->list,
-                             .n_images = 2};
-}
-
-static void close_fixture(struct fixture *f)
-{
-    mmq_session_free(f->session);
-    mmq_image_free(f->images[0]);
-    mmq_image_free(f->images[1]);
-    mmq_model_free(f->model);
-}
-
-static struct logits evaluate(struct fixture *f)
+static void open_fixture(struct pair *f, int32_t chunk)
 {
     static const int32_t targets[] = {20, 41, 300, 7, 99};
-    struct logits logits = {0};
-    mmq_evaluate_request request = {.struct_size = sizeof request,
-                                    .prompt = &f->prompt,
-                                    .targets = targets,
-                                    .n_targets = 5,
-                                    .on_logits = keep_logits,
-                                    .logits_user = &logits};
-    mmq_evaluation *evaluation;
 
-    ASSERT_OK(mmq_evaluate(&evaluation, f->session, &request));
-    mmq_evaluation_free(evaluation);
-    return logits;
+    open_pair(f, "test/golden/" NAME "/model", "Compare <image> with <image>: which is brighter?",
+              tiny_image(1), tiny_image(2), chunk);
+    f->targets = targets;
+    f->n_targets = sizeof targets / sizeof *targets;
 }
 
 START_TEST(logits_are_bit_equal_for_every_chunk_size)
 {
     static const int32_t chunks[] = {512, 1, 3, 19};
-    struct logits first = {0}, other;
-    struct fixture f;
 
-    for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
-        open_fixture(&f, chunks[i]);
-        other = evaluate(&f);
-        if (i == 0)
-            first = other;
-        same_logits(&first, &other);
-        if (i > 0)
-            free(other.data);
-        close_fixture(&f);
-    }
-    free(first.data);
+    check_chunks(open_fixture, chunks, sizeof chunks / sizeof *chunks);
 }
 END_TEST
 
 /* Also between the runs of a picture, and inside of one. */
 START_TEST(truncation_anywhere_changes_no_bit)
 {
-    struct logits first, other;
-    struct fixture f;
-    int32_t length;
-
-    open_fixture(&f, 0);
-    first = evaluate(&f);
-    length = mmq_session_length(f.session);
-    for (int32_t keep = 0; keep < length; keep += 3) {
-        ASSERT_OK(mmq_session_truncate(f.session, keep));
-        other = evaluate(&f);
-        same_logits(&first, &other);
-        free(other.data);
-    }
-    free(first.data);
-    close_fixture(&f);
+    check_truncation(open_fixture);
 }
 END_TEST
 
-static mmq_result *answer(struct fixture *f)
+static mmq_result *answer(struct pair *f)
 {
     mmq_generate_request request = {
         .struct_size = sizeof request, .prompt = &f->prompt, .max_new_tokens = 4};
@@ -282,7 +195,7 @@ START_TEST(a_session_reuses_the_pictures_that_are_the_same)
     mmq_result_facts facts = {.struct_size = sizeof facts};
     struct logits reused, fresh;
     mmq_image *third = tiny_image(3);
-    struct fixture f;
+    struct pair f;
     mmq_result *result;
 
     open_fixture(&f, 0);
@@ -301,7 +214,7 @@ START_TEST(a_session_reuses_the_pictures_that_are_the_same)
     free(reused.data);
     free(fresh.data);
     mmq_image_free(third);
-    close_fixture(&f);
+    close_pair(&f);
 }
 END_TEST
 
@@ -314,7 +227,7 @@ START_TEST(plans_are_for_a_view_and_blocks_for_all)
     mmq_generate_request request = {.struct_size = sizeof request, .max_new_tokens = 1};
     mmq_session *bounded;
     mmq_result *result;
-    struct fixture f;
+    struct pair f;
 
     open_fixture(&f, 0);
     layout = &f.session->core->layout;
@@ -331,7 +244,7 @@ START_TEST(plans_are_for_a_view_and_blocks_for_all)
     ASSERT_FAILS(MMQ_ERR_LIMIT, "takes 20 rows; the session takes pictures of 12",
                  mmq_generate(&result, bounded, &request));
     mmq_session_free(bounded);
-    close_fixture(&f);
+    close_pair(&f);
 }
 END_TEST
 
@@ -345,7 +258,7 @@ START_TEST(prompts_that_do_not_fit_their_pictures_are_refused)
         {"<fake_token_around_image><global-img><image><fake_token_around_image>",
          "1 '<image>' for 2"},
     };
-    struct fixture f;
+    struct pair f;
     mmq_result *result;
 
     open_fixture(&f, 0);
@@ -360,14 +273,14 @@ START_TEST(prompts_that_do_not_fit_their_pictures_are_refused)
     f.prompt.n_images = 1;
     ASSERT_OK(mmq_generate(&result, f.session, &request));
     mmq_result_free(result);
-    close_fixture(&f);
+    close_pair(&f);
 }
 END_TEST
 
 /* The words "<image>" and tags of a message are words: pictures stand where its parts say. */
 START_TEST(markers_spelled_in_a_message_stay_text)
 {
-    struct fixture f;
+    struct pair f;
     mmq_part parts[] = {{.struct_size = sizeof(mmq_part)},
                         {.struct_size = sizeof(mmq_part),
                          .text = "a <image> with <fake_token_around_image><image>"}};
@@ -385,7 +298,7 @@ START_TEST(markers_spelled_in_a_message_stay_text)
     mmq_result_free(result);
     f.prompt.parse_special = 1;
     ASSERT_FAILS(MMQ_ERR_INVALID, "3 '<image>' for 1", mmq_generate(&result, f.session, &request));
-    close_fixture(&f);
+    close_pair(&f);
 }
 END_TEST
 

@@ -66,18 +66,6 @@ END_TEST
 
 /* ---- sessions ---- */
 
-static mmq_image *picture_of(int32_t width, int32_t height)
-{
-    uint8_t *pixels = malloc((size_t)width * (size_t)height * 3);
-    mmq_image *image;
-
-    for (int32_t i = 0; i < width * height * 3; i++)
-        pixels[i] = (uint8_t)((i * 37 + i / 91 * 11) >> 1);
-    ASSERT_OK(mmq_image_from_pixels(&image, pixels, width, height, 3, 0, NULL));
-    free(pixels);
-    return image;
-}
-
 struct logits {
     float data[4096];
     size_t n;
@@ -98,7 +86,7 @@ static int32_t keep_logits(void *user, size_t index, const float *row, size_t n_
 static void evaluate(struct logits *logits, mmq_session *session)
 {
     static const int32_t targets[] = {290, 301, 275, 288};
-    mmq_image *images[] = {picture_of(97, 40), picture_of(31, 47)};
+    mmq_image *images[] = {tiny_picture(97, 40, 1), tiny_picture(31, 47, 1)};
     const mmq_image *list[] = {images[0], images[1]};
     mmq_prompt prompt = {.struct_size = sizeof prompt,
                          .text = "USER: Compare <image> with <image>: which is brighter?",
@@ -150,7 +138,7 @@ END_TEST
 START_TEST(a_session_refuses_more_tiles_than_it_takes_and_goes_on)
 {
     mmq_session_options options = {.struct_size = sizeof options, .image_rows = 52};
-    mmq_image *large = picture_of(97, 70), *small = picture_of(24, 131);
+    mmq_image *large = tiny_picture(97, 70, 1), *small = tiny_picture(24, 131, 1);
     const mmq_image *list[] = {large};
     mmq_prompt prompt = {
         .struct_size = sizeof prompt, .text = "See <image>.", .images = list, .n_images = 1};

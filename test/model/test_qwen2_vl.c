@@ -7,7 +7,7 @@
 #include "model/checkpoint.h"
 #include "model/family.h"
 #include "model/names.h"
-#include "model/tiny.h"
+#include "model/pair.h"
 #include "runtime/prompt.h"
 
 #define CASE "test/golden/qwen2_vl_tiny"
@@ -15,138 +15,29 @@
 
 /* ---- conversations through the public API ---- */
 
-static mmq_model *qwen_model(void)
-{
-    mmq_model *model;
-
-    ASSERT_OK(mmq_load(&model, source_path(CASE "/model"), NULL));
-    return model;
-}
-
-static mmq_image *picture_of(int32_t width, int32_t height, int seed)
-{
-    uint8_t *pixels = malloc((size_t)width * (size_t)height * 3);
-    mmq_image *image;
-
-    for (int32_t i = 0; i < width * height * 3; i++)
-        pixels[i] = (uint8_t)((i * 37 + i / 91 * seed * 11 + seed * 91) >> 1);
-    ASSERT_OK(mmq_image_from_pixels(&image, pixels, width, height, 3, 0, NULL));
-    free(pixels);
-    return image;
-}
-
-struct logits {
-    float *data;
-    size_t n;
-};
-
-static int32_t keep_logits(void *user, size_t index, const float *row, size_t n_vocab)
-{
-    struct logits *logits = user;
-
-    (void)index;
-    logits->data = realloc(logits->data, (logits->n + n_vocab) * sizeof *row);
-    memcpy(logits->data + logits->n, row, n_vocab * sizeof *row);
-    logits->n += n_vocab;
-    return 0;
-}
-
-static void same_logits(struct logits *a, struct logits *b)
-{
-    ck_assert_uint_eq(a->n, b->n);
-    ck_assert_uint_gt(a->n, 0);
-    ck_assert_mem_eq(a->data, b->data, a->n * sizeof *a->data);
-}
-
-/* Two pictures of other sizes in one prompt, and a session that may have been used before. */
-struct fixture {
-    mmq_model *model;
-    mmq_session *session;
-    mmq_image *images[2];
-    const mmq_image *list[2];
-    mmq_prompt prompt;
-};
-
 static const int32_t targets[] = {20, 41, 300, 7, 99, 123, 8, 250};
 enum { N_TARGETS = sizeof targets / sizeof *targets };
 
-static void open_fixture(struct fixture *f, int32_t chunk)
+static void open_fixture(struct pair *f, int32_t chunk)
 {
-    mmq_session_options options = {.struct_size = sizeof options, .chunk = chunk};
-
-    memset(f, 0, sizeof *f);
-    f->model = qwen_model();
-    ASSERT_OK(mmq_session_create(&f->session, f->model, &options));
-    f->list[0] = f->images[0] = picture_of(97, 40, 1);
-    f->list[1] = f->images[1] = picture_of(31, 47, 2);
-    f->prompt = (mmq_prompt){.struct_size = sizeof f->prompt,
-                             .text = "Compare " MARK " with " MARK ": which is brighter?",
-                             .images = f->list,
-                             .n_images = 2};
-}
-
-static void close_fixture(struct fixture *f)
-{
-    mmq_session_free(f->session);
-    mmq_image_free(f->images[0]);
-    mmq_image_free(f->images[1]);
-    mmq_model_free(f->model);
-}
-
-static struct logits evaluate(struct fixture *f)
-{
-    struct logits logits = {0};
-    mmq_evaluate_request request = {.struct_size = sizeof request,
-                                    .prompt = &f->prompt,
-                                    .targets = targets,
-                                    .n_targets = N_TARGETS,
-                                    .on_logits = keep_logits,
-                                    .logits_user = &logits};
-    mmq_evaluation *evaluation;
-
-    ASSERT_OK(mmq_evaluate(&evaluation, f->session, &request));
-    mmq_evaluation_free(evaluation);
-    return logits;
+    open_pair(f, CASE "/model", "Compare " MARK " with " MARK ": which is brighter?",
+              tiny_picture(97, 40, 1), tiny_picture(31, 47, 2), chunk);
+    f->targets = targets;
+    f->n_targets = N_TARGETS;
 }
 
 START_TEST(logits_are_bit_equal_for_every_chunk_size)
 {
     static const int32_t chunks[] = {512, 1, 7};
-    struct logits first = {0}, other;
-    struct fixture f;
 
-    for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
-        open_fixture(&f, chunks[i]);
-        other = evaluate(&f);
-        if (i == 0)
-            first = other;
-        same_logits(&first, &other);
-        if (i > 0)
-            free(other.data);
-        close_fixture(&f);
-    }
-    free(first.data);
+    check_chunks(open_fixture, chunks, sizeof chunks / sizeof *chunks);
 }
 END_TEST
 
 /* Also in the middle of a picture: positions go on as if nothing had been forgotten. */
 START_TEST(truncation_anywhere_changes_no_bit)
 {
-    struct logits first, other;
-    struct fixture f;
-    int32_t length;
-
-    open_fixture(&f, 0);
-    first = evaluate(&f);
-    length = mmq_session_length(f.session);
-    for (int32_t keep = 0; keep < length; keep += 3) {
-        ASSERT_OK(mmq_session_truncate(f.session, keep));
-        other = evaluate(&f);
-        same_logits(&first, &other);
-        free(other.data);
-    }
-    free(first.data);
-    close_fixture(&f);
+    check_truncation(open_fixture);
 }
 END_TEST
 
@@ -155,7 +46,7 @@ END_TEST
 START_TEST(decoding_goes_on_where_the_prompt_ended)
 {
     struct logits one_by_one = {0}, at_once = {0};
-    struct fixture f;
+    struct pair f;
     mmq_generate_request generate = {.struct_size = sizeof generate,
                                      .prompt = &f.prompt,
                                      .max_new_tokens = 12,
@@ -179,7 +70,7 @@ START_TEST(decoding_goes_on_where_the_prompt_ended)
     mmq_result_free(result);
     free(one_by_one.data);
     free(at_once.data);
-    close_fixture(&f);
+    close_pair(&f);
 }
 END_TEST
 
@@ -192,7 +83,7 @@ struct talk {
     mmq_prompt prompt;
 };
 
-static void begin_talk(struct talk *t, const struct fixture *f)
+static void begin_talk(struct talk *t, const struct pair *f)
 {
     static const size_t begin[] = {0, 4, 5, 6};
     static const char *const texts[] = {NULL, NULL, "Which one's", " brighter?", NULL, "And why?"};
@@ -235,7 +126,7 @@ START_TEST(a_second_question_equals_the_whole_conversation_at_once)
     mmq_result *one, *two, *three;
     mmq_session *fresh;
     mmq_result_facts facts;
-    struct fixture f;
+    struct pair f;
     struct talk t;
 
     open_fixture(&f, 7);
@@ -259,7 +150,7 @@ START_TEST(a_second_question_equals_the_whole_conversation_at_once)
     free(ignored.data);
     free(continued.data);
     free(whole.data);
-    close_fixture(&f);
+    close_pair(&f);
 }
 END_TEST
 
@@ -345,7 +236,7 @@ START_TEST(a_session_refuses_pictures_beyond_its_rows_and_goes_on)
     mmq_session_options options = {.struct_size = sizeof options, .image_rows = 4};
     mmq_memory small = {.struct_size = sizeof small}, whole = {.struct_size = sizeof whole};
     struct logits first, other;
-    struct fixture f;
+    struct pair f;
     mmq_generate_request request = {
         .struct_size = sizeof request, .prompt = &f.prompt, .max_new_tokens = 1};
     mmq_result *result;
@@ -360,7 +251,7 @@ START_TEST(a_session_refuses_pictures_beyond_its_rows_and_goes_on)
                  "picture 1 of 31 x 47 takes 6 rows; the session takes pictures of 4",
                  mmq_generate(&result, bounded, &request));
     ck_assert_int_eq(mmq_session_length(bounded), 0);
-    f.list[0] = picture_of(30, 30, 5);
+    f.list[0] = tiny_picture(30, 30, 5);
     f.prompt.n_images = 1;
     f.prompt.text = "See " MARK;
     first = evaluate(&f);
@@ -378,12 +269,12 @@ START_TEST(a_session_refuses_pictures_beyond_its_rows_and_goes_on)
     free(first.data);
     free(other.data);
     mmq_image_free((mmq_image *)f.list[0]);
-    close_fixture(&f);
+    close_pair(&f);
 }
 END_TEST
 
 /* So many rows that a token for each would take gigabytes: they are counted, not made. */
-static void refuse_many_pictures(struct fixture *f)
+static void refuse_many_pictures(struct pair *f)
 {
     enum { N = 1000000 };
     const mmq_image **list = malloc(N * sizeof *list);
@@ -402,7 +293,7 @@ static void refuse_many_pictures(struct fixture *f)
 START_TEST(prompts_that_do_not_fit_their_pictures_are_refused)
 {
     mmq_session_options options = {.struct_size = sizeof options, .context = 5};
-    struct fixture f;
+    struct pair f;
     mmq_generate_request request = {
         .struct_size = sizeof request, .prompt = &f.prompt, .max_new_tokens = 1};
     mmq_result *result;
@@ -410,7 +301,7 @@ START_TEST(prompts_that_do_not_fit_their_pictures_are_refused)
     mmq_image *thin;
 
     open_fixture(&f, 0);
-    thin = picture_of(1, 201, 1);
+    thin = tiny_picture(1, 201, 1);
     f.prompt.n_images = 1;
     ASSERT_FAILS(MMQ_ERR_INVALID, "2 '<|image_pad|>' for 1",
                  mmq_generate(&result, f.session, &request));
@@ -429,7 +320,7 @@ START_TEST(prompts_that_do_not_fit_their_pictures_are_refused)
     mmq_result_free(result);
     mmq_session_free(small);
     mmq_image_free(thin);
-    close_fixture(&f);
+    close_pair(&f);
 }
 END_TEST
 
@@ -622,7 +513,7 @@ START_TEST(runs_from_a_packed_folder_as_when_packed_in_memory)
     mmq_quantize_options options = {.struct_size = sizeof options, .out_path = "packed"};
     mmq_load_options load = {.struct_size = sizeof load};
     struct logits first, other;
-    struct fixture f;
+    struct pair f;
 
     options.format = load.quantize = _i ? "int8" : "nf4";
     open_fixture(&f, 0);
@@ -640,7 +531,7 @@ START_TEST(runs_from_a_packed_folder_as_when_packed_in_memory)
     same_logits(&first, &other);
     free(first.data);
     free(other.data);
-    close_fixture(&f);
+    close_pair(&f);
 }
 END_TEST
 

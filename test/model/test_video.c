@@ -13,18 +13,6 @@
 
 enum { MOST_FRAMES = 300 };
 
-static mmq_image *frame_of(int32_t width, int32_t height, int seed)
-{
-    uint8_t *pixels = malloc((size_t)width * (size_t)height * 3);
-    mmq_image *image;
-
-    for (int32_t i = 0; i < width * height * 3; i++)
-        pixels[i] = (uint8_t)((i * 37 + i / 91 * seed * 11 + seed * 91) >> 1);
-    ASSERT_OK(mmq_image_from_pixels(&image, pixels, width, height, 3, 0, NULL));
-    free(pixels);
-    return image;
-}
-
 /* n frames of 48 x 32, which nobody else holds. */
 static mmq_image *video_of(int n, double fps)
 {
@@ -32,7 +20,7 @@ static mmq_image *video_of(int n, double fps)
     mmq_image *frames[MOST_FRAMES] = {NULL}, *video;
 
     for (int i = 0; i < n; i++)
-        frames[i] = frame_of(48, 32, i + 1);
+        frames[i] = tiny_picture(48, 32, i + 1);
     ASSERT_OK(mmq_image_from_frames(&video, (const mmq_image *const *)frames, (size_t)n, &options));
     for (int i = 0; i < n; i++)
         mmq_image_free(frames[i]);
@@ -44,7 +32,7 @@ static mmq_image *video_of(int n, double fps)
 START_TEST(a_video_is_frames_of_one_size)
 {
     mmq_video_options options = {.struct_size = sizeof options};
-    mmq_image *a = frame_of(48, 32, 1), *b = frame_of(32, 48, 2), *video = video_of(3, 0.0);
+    mmq_image *a = tiny_picture(48, 32, 1), *b = tiny_picture(32, 48, 2), *video = video_of(3, 0.0);
     const mmq_image *list[3] = {a, b, NULL};
     mmq_image *out = a;
     int32_t width, height;
@@ -80,7 +68,7 @@ END_TEST
 START_TEST(videos_are_compared_by_their_frames)
 {
     mmq_image *one = video_of(3, 2.0), *same = video_of(3, 2.0), *longer = video_of(4, 2.0);
-    mmq_image *slower = video_of(3, 1.0), *picture = frame_of(48, 32, 1);
+    mmq_image *slower = video_of(3, 1.0), *picture = tiny_picture(48, 32, 1);
     const struct mmqi_image *video = (struct mmqi_image *)one;
 
     ck_assert_int_eq(mmqi_image_equal(video, (struct mmqi_image *)same), 1);
@@ -109,7 +97,7 @@ START_TEST(frames_share_the_rows_of_a_video_where_they_are_bounded)
         {256, 20000, 128 * 784, 768 * 784, 364, 280}, {256, 0, 128 * 784, 768 * 784, 644, 476},
         {3, 100, 4 * 784, 768 * 784, 224, 168},
     };
-    mmq_image *frame = frame_of(640, 480, 1);
+    mmq_image *frame = tiny_picture(640, 480, 1);
     const mmq_image *list[MOST_FRAMES];
     struct mmqi_recipe recipe;
     struct mmqi_views views;
@@ -204,7 +192,7 @@ static void open_fixture(struct fixture *f, int32_t chunk)
     ASSERT_OK(mmq_load(&f->model, source_path(FOLDER), NULL));
     ASSERT_OK(mmq_session_create(&f->session, f->model, &options));
     f->list[0] = f->video = video_of(3, 0.0);
-    f->list[1] = f->picture = frame_of(31, 47, 9);
+    f->list[1] = f->picture = tiny_picture(31, 47, 9);
     f->prompt = (mmq_prompt){.struct_size = sizeof f->prompt,
                              .text = "First " VIDEO ", then " PICTURE ": what moves?",
                              .images = f->list,

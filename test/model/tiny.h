@@ -47,4 +47,17 @@ __attribute__((unused)) static mmq_image *tiny_image(int seed)
     return image;
 }
 
+/* The same of any size. */
+__attribute__((unused)) static mmq_image *tiny_picture(int32_t width, int32_t height, int seed)
+{
+    uint8_t *pixels = malloc((size_t)width * (size_t)height * 3);
+    mmq_image *image;
+
+    for (int32_t i = 0; i < width * height * 3; i++)
+        pixels[i] = (uint8_t)((i * 37 + i / 91 * seed * 11 + seed * 91) >> 1);
+    ASSERT_OK(mmq_image_from_pixels(&image, pixels, width, height, 3, 0, NULL));
+    free(pixels);
+    return image;
+}
+
 #endif
