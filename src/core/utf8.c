@@ -1,5 +1,7 @@
 #include "core/utf8.h"
 
+#include <string.h>
+
 /* Lead byte: how many bytes follow and what the first of them may be (RFC 3629). */
 static size_t lead_follow(unsigned char lead, unsigned char *low, unsigned char *high)
 {
@@ -69,4 +71,40 @@ size_t mmqi_utf8_encode(char *out, int32_t code)
     out[2] = (char)(0x80 | (code >> 6 & 0x3F));
     out[3] = (char)(0x80 | (code & 0x3F));
     return 4;
+}
+
+/* Bytes of plain ASCII at the start, counted eight at a time. */
+static size_t ascii_run(const char *text, size_t size)
+{
+    size_t n = 0;
+    uint64_t word;
+
+    while (size - n >= sizeof word) {
+        memcpy(&word, text + n, sizeof word);
+        if (word & UINT64_C(0x8080808080808080))
+            break;
+        n += sizeof word;
+    }
+    while (n < size && (unsigned char)text[n] < 0x80)
+        n++;
+    return n;
+}
+
+size_t mmqi_utf8_run(const char *text, size_t size)
+{
+    size_t at = ascii_run(text, size), length;
+
+    while (at < size) {
+        if (mmqi_utf8_decode(text + at, size - at, &length) < 0)
+            break;
+        at += length;
+        if (length == 1)
+            at += ascii_run(text + at, size - at);
+    }
+    return at;
+}
+
+bool mmqi_utf8_valid(const char *text, size_t size)
+{
+    return mmqi_utf8_run(text, size) == size;
 }

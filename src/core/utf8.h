@@ -5,6 +5,7 @@
 #ifndef MMQI_CORE_UTF8_H
 #define MMQI_CORE_UTF8_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,11 @@ int32_t mmqi_utf8_decode(const char *text, size_t size, size_t *length);
 
 /* Where the last character of text[0 .. end) begins, end > 0; text in UTF-8. */
 size_t mmqi_utf8_before(const char *text, size_t end);
+
+/* Bytes of the longest beginning of text[0 .. size) that is whole characters; and whether that is
+ * all of it. */
+size_t mmqi_utf8_run(const char *text, size_t size);
+bool mmqi_utf8_valid(const char *text, size_t size);
 
 /* Write `code` (at most 0x10FFFF); returns the bytes written, 1 to 4. */
 size_t mmqi_utf8_encode(char *out, int32_t code);

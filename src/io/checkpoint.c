@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "core/dtype.h"
 #include "core/mem.h"
 #include "core/status.h"
 #include "core/text.h"
@@ -22,6 +23,21 @@
 #include "io/util.h"
 
 enum { MAX_SHARDS = 1000, MAX_TENSORS = 1 << 20, MAX_INDEX = 100000000 };
+
+bool mmqi_entry_size(const struct mmqi_entry *entry, uint64_t *bytes)
+{
+    uint64_t total = mmqi_dtype_size(entry->dtype);
+    bool empty = false;
+
+    for (int32_t i = 0; i < entry->rank; i++) {
+        if (entry->shape[i] == 0)
+            empty = true;
+        else if (!mmqi_mul_u64(total, (uint64_t)entry->shape[i], &total))
+            return false;
+    }
+    *bytes = empty ? 0 : total;
+    return total <= INT64_MAX;
+}
 
 /* What a checkpoint may be called; the first that is there is taken. */
 static const struct {

@@ -10,6 +10,8 @@
 #ifndef MMQI_IO_CHECKPOINT_H
 #define MMQI_IO_CHECKPOINT_H
 
+#include <stdbool.h>
+
 #include "io/file.h"
 
 enum { MMQI_MAX_RANK = 8 };
@@ -23,6 +25,10 @@ struct mmqi_entry {
     uint64_t offset; /* bytes from the start of that file */
     uint64_t bytes;
 };
+
+/* Bytes that dtype and shape ask for; false where they overflow. The dimensions that are not 0 must
+ * not wrap either: code that multiplies some of them is then safe. */
+bool mmqi_entry_size(const struct mmqi_entry *entry, uint64_t *bytes);
 
 struct mmqi_checkpoint;
 

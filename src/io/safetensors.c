@@ -138,24 +138,6 @@ static int32_t read_fields(struct reading *r, struct mmqi_entry *entry, int64_t 
     return MMQ_OK;
 }
 
-/* Bytes that dtype and shape ask for. The dimensions that are not 0 must not wrap either: code
- * that multiplies some of them is then safe. */
-static bool count_bytes(const struct mmqi_entry *entry, uint64_t *bytes)
-{
-    uint64_t total = mmqi_dtype_size(entry->dtype);
-    bool empty = false;
-    int32_t i;
-
-    for (i = 0; i < entry->rank; i++) {
-        if (entry->shape[i] == 0)
-            empty = true;
-        else if (!mmqi_mul_u64(total, (uint64_t)entry->shape[i], &total))
-            return false;
-    }
-    *bytes = empty ? 0 : total;
-    return total <= INT64_MAX;
-}
-
 static int32_t check_span(struct reading *r, struct mmqi_entry *entry, const int64_t span[2])
 {
     const uint64_t begin = (uint64_t)span[0], end = (uint64_t)span[1];
@@ -165,7 +147,7 @@ static int32_t check_span(struct reading *r, struct mmqi_entry *entry, const int
         return mmqi_json_fail(r->json, MMQ_ERR_FORMAT,
                               "tensor '%.*s' lies at bytes %" PRIu64 "..%" PRIu64 " of %" PRIu64,
                               clip, entry->name, begin, end, r->data_size);
-    if (!count_bytes(entry, &entry->bytes))
+    if (!mmqi_entry_size(entry, &entry->bytes))
         return fail_tensor(r->json, entry, MMQ_ERR_FORMAT, "has a shape whose size overflows");
     if (entry->bytes != end - begin)
         return mmqi_json_fail(r->json, MMQ_ERR_FORMAT,
@@ -403,17 +385,6 @@ static bool name_before(const void *context, uint32_t a, uint32_t b)
     return strcmp(entries[a].name, entries[b].name) < 0;
 }
 
-static bool is_utf8(const char *text, size_t size)
-{
-    size_t at = 0, n;
-
-    for (; at < size; at += n) {
-        if (mmqi_utf8_decode(text + at, size - at, &n) < 0)
-            return false;
-    }
-    return true;
-}
-
 /* A file is not begun that mmqi_safetensors_parse() would refuse. */
 static int32_t check_entry(const struct mmqi_entry *entry)
 {
@@ -421,7 +392,8 @@ static int32_t check_entry(const struct mmqi_entry *entry)
     uint64_t bytes;
     int32_t i;
 
-    if (size > MAX_NAME || !is_utf8(entry->name, size) || strcmp(entry->name, METADATA) == 0)
+    if (size > MAX_NAME || !mmqi_utf8_valid(entry->name, size) ||
+        strcmp(entry->name, METADATA) == 0)
         goto refuse;
     if (entry->rank < 0 || entry->rank > MMQI_MAX_RANK || mmqi_dtype_size(entry->dtype) == 0)
         goto refuse;
@@ -429,7 +401,7 @@ static int32_t check_entry(const struct mmqi_entry *entry)
         if (entry->shape[i] < 0 || entry->shape[i] > MAX_DIM)
             goto refuse;
     }
-    if (count_bytes(entry, &bytes))
+    if (mmqi_entry_size(entry, &bytes))
         return MMQ_OK;
 refuse:
     return mmqi_fail(MMQ_ERR_INVALID,
@@ -484,7 +456,7 @@ static int32_t lay_out(struct mmqi_entry *entries, size_t n, uint64_t *data_size
 
         if (status != MMQ_OK)
             return status;
-        count_bytes(&entries[i], &entries[i].bytes); /* not too large: check_entry() */
+        mmqi_entry_size(&entries[i], &entries[i].bytes); /* not too large: check_entry() */
         entries[i].offset = at;
         if (!mmqi_add_u64(at, entries[i].bytes, &at) || at > INT64_MAX - MAX_HEADER - 8)
             return mmqi_fail(MMQ_ERR_INVALID, "the tensors have more bytes than a file can");

@@ -136,16 +136,6 @@ static int32_t fail_tensor(const struct reading *r, const struct mmqi_entry *ent
                      mmqi_clip(entry->name, strlen(entry->name)), entry->name, fault);
 }
 
-static bool is_utf8(const char *text, size_t size)
-{
-    size_t at = 0, n;
-
-    for (; at < size; at += n)
-        if (mmqi_utf8_decode(text + at, size - at, &n) < 0)
-            return false;
-    return true;
-}
-
 /* The names' block is as large as the pickle's names and a zero byte for each. */
 static int32_t take_name(struct reading *r, struct mmqi_entry *entry,
                          const struct mmqi_pickle_tensor *tensor)
@@ -153,7 +143,7 @@ static int32_t take_name(struct reading *r, struct mmqi_entry *entry,
     char *name = r->torch->names + r->names_size;
 
     if (tensor->name_size > MAX_NAME || memchr(tensor->name, 0, tensor->name_size) ||
-        !is_utf8(tensor->name, tensor->name_size))
+        !mmqi_utf8_valid(tensor->name, tensor->name_size))
         return mmqi_fail(MMQ_ERR_FORMAT,
                          "%s: the name '%.*s' of a tensor has %zu bytes: at most %d of UTF-8, none "
                          "of them zero, are read",
@@ -166,23 +156,6 @@ static int32_t take_name(struct reading *r, struct mmqi_entry *entry,
     return MMQ_OK;
 }
 
-/* Elements of the shape; false where the dimensions that are not 0 overflow. */
-static bool count_elements(const struct mmqi_entry *entry, uint64_t *count)
-{
-    uint64_t total = mmqi_dtype_size(entry->dtype);
-    bool empty = false;
-    int32_t i;
-
-    for (i = 0; i < entry->rank; i++) {
-        if (entry->shape[i] == 0)
-            empty = true;
-        else if (!mmqi_mul_u64(total, (uint64_t)entry->shape[i], &total))
-            return false;
-    }
-    *count = empty ? 0 : total / mmqi_dtype_size(entry->dtype);
-    return total <= INT64_MAX;
-}
-
 /* Row after row, without a gap? A dimension of one element has any stride. */
 static bool is_contiguous(const struct mmqi_pickle_tensor *tensor)
 {
@@ -192,7 +165,7 @@ static bool is_contiguous(const struct mmqi_pickle_tensor *tensor)
     for (i = tensor->rank - 1; i >= 0; i--) {
         if (tensor->shape[i] != 1 && (uint64_t)tensor->stride[i] != step)
             return false;
-        step *= (uint64_t)tensor->shape[i]; /* count_elements() has seen that this does not wrap */
+        step *= (uint64_t)tensor->shape[i]; /* mmqi_entry_size() has seen that this does not wrap */
     }
     return true;
 }
@@ -233,7 +206,7 @@ static int32_t take_tensor(struct reading *r, const struct mmqi_pickle_tensor *t
     struct mmqi_entry *entry = &r->torch->entries[r->torch->n_entries++];
     const struct mmqi_zip_entry *storage;
     const uint64_t size = mmqi_dtype_size(tensor->dtype);
-    uint64_t count = 0;
+    uint64_t count;
     int32_t status;
 
     memset(entry, 0, sizeof *entry);
@@ -245,8 +218,9 @@ static int32_t take_tensor(struct reading *r, const struct mmqi_pickle_tensor *t
         status = find_storage(r, entry, tensor, &storage);
     if (status != MMQ_OK)
         return status;
-    if (!count_elements(entry, &count))
+    if (!mmqi_entry_size(entry, &entry->bytes))
         return fail_tensor(r, entry, MMQ_ERR_FORMAT, "has a shape whose size overflows");
+    count = entry->bytes / size;
     if (count > 0 && !is_contiguous(tensor))
         return fail_tensor(r, entry, MMQ_ERR_UNSUPPORTED,
                            "is a view with strides of its own; only contiguous ones are read");
@@ -259,7 +233,6 @@ static int32_t take_tensor(struct reading *r, const struct mmqi_pickle_tensor *t
                          tensor->offset, count, tensor->length,
                          mmqi_clip(tensor->key, tensor->key_size), tensor->key);
     entry->offset = storage->offset + (uint64_t)tensor->offset * size;
-    entry->bytes = count * size;
     return MMQ_OK;
 }
 

@@ -5,49 +5,12 @@
 
 #include "core/buf.h"
 
-/* Bytes of plain ASCII at the start, counted eight at a time. */
-static size_t ascii_run(const char *text, size_t size)
-{
-    size_t n = 0;
-    uint64_t word;
-
-    while (size - n >= sizeof word) {
-        memcpy(&word, text + n, sizeof word);
-        if (word & UINT64_C(0x8080808080808080))
-            break;
-        n += sizeof word;
-    }
-    while (n < size && (unsigned char)text[n] < 0x80)
-        n++;
-    return n;
-}
-
-/* Bytes of well-formed text at the start. */
-static size_t valid_run(const char *text, size_t size)
-{
-    size_t at = ascii_run(text, size), length;
-
-    while (at < size) {
-        if (mmqi_utf8_decode(text + at, size - at, &length) < 0)
-            break;
-        at += length;
-        if (length == 1)
-            at += ascii_run(text + at, size - at);
-    }
-    return at;
-}
-
-bool mmqi_utf8_valid(const char *text, size_t size)
-{
-    return valid_run(text, size) == size;
-}
-
 void mmqi_utf8_repair(struct mmqi_buf *out, const char *text, size_t size)
 {
     size_t at = 0, run, length;
 
     while (at < size && !mmqi_buf_failed(out)) {
-        run = valid_run(text + at, size - at);
+        run = mmqi_utf8_run(text + at, size - at);
         mmqi_buf_append(out, text + at, run);
         at += run;
         if (at == size)

@@ -12,8 +12,6 @@
 
 struct mmqi_buf;
 
-bool mmqi_utf8_valid(const char *text, size_t size);
-
 /* Append `text` with every maximal invalid part as U+FFFD. */
 void mmqi_utf8_repair(struct mmqi_buf *out, const char *text, size_t size);
 
