@@ -68,30 +68,15 @@ static int32_t configure(struct mmqi_model *model)
     return status == MMQ_OK ? read_recipe(model, llava) : status;
 }
 
-static int32_t declare(struct mmqi_model *model)
-{
-    return mmqi_llava_declare(model, model->facts);
-}
-
-static int32_t build_vision(struct mmqi_model *model)
-{
-    return mmqi_llava_build_vision(model, model->facts);
-}
-
-static int32_t build_language(struct mmqi_model *model)
-{
-    return mmqi_llava_build_language(model, model->facts);
-}
-
 const struct mmqi_family mmqi_family_llava = {
     .name = "llava",
     .detect = detect,
     .prefixes = mmqi_llava_prefixes,
     .aliases = aliases,
     .configure = configure,
-    .declare = declare,
-    .build_vision = build_vision,
-    .build_language = build_language,
+    .declare = mmqi_llava_declare,
+    .build_vision = mmqi_llava_build_vision,
+    .build_language = mmqi_llava_build_language,
     .free_facts = mmqi_free,
     .chat_template = mmqi_template_llava,
 };

@@ -140,8 +140,9 @@ int32_t mmqi_llava_check_recipe(const struct mmqi_llava *llava, const struct mmq
 
 /* ---- weights and graphs ---- */
 
-int32_t mmqi_llava_declare(struct mmqi_model *model, const struct mmqi_llava *llava)
+int32_t mmqi_llava_declare(struct mmqi_model *model)
 {
+    const struct mmqi_llava *llava = model->facts;
     struct mmqi_declare d = {.model = model, .at = "projector"};
     int32_t status = mmqi_clip_declare(model, &llava->clip);
 
@@ -169,8 +170,9 @@ static void build_newline(struct mmqi_build *b, int32_t out, int32_t row)
     mmqi_build_node(b, &copy);
 }
 
-int32_t mmqi_llava_build_vision(struct mmqi_model *model, const struct mmqi_llava *llava)
+int32_t mmqi_llava_build_vision(struct mmqi_model *model)
 {
+    const struct mmqi_llava *llava = model->facts;
     struct mmqi_build b = {.model = model, .graph = model->vision};
     int32_t n = mmqi_vit_patches(&llava->clip) + llava->keep_class;
     int32_t x = mmqi_clip_build(&b, &llava->clip), out;
@@ -190,8 +192,9 @@ int32_t mmqi_llava_build_vision(struct mmqi_model *model, const struct mmqi_llav
     return mmqi_build_finish(&b);
 }
 
-int32_t mmqi_llava_build_language(struct mmqi_model *model, const struct mmqi_llava *llava)
+int32_t mmqi_llava_build_language(struct mmqi_model *model)
 {
+    const struct mmqi_llava *llava = model->facts;
     struct mmqi_build b = {.model = model, .graph = model->language};
 
     return mmqi_llama_build(&b, &llava->llama);

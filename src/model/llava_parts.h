@@ -59,8 +59,10 @@ int32_t mmqi_llava_measure(struct mmqi_picture *picture, const struct mmqi_model
 void mmqi_llava_order(int32_t *order, const struct mmqi_model *model,
                       const struct mmqi_picture *picture);
 
-int32_t mmqi_llava_declare(struct mmqi_model *model, const struct mmqi_llava *llava);
-int32_t mmqi_llava_build_vision(struct mmqi_model *model, const struct mmqi_llava *llava);
-int32_t mmqi_llava_build_language(struct mmqi_model *model, const struct mmqi_llava *llava);
+/* ---- a family's hooks; the model's facts are a struct mmqi_llava ---- */
+
+int32_t mmqi_llava_declare(struct mmqi_model *model);
+int32_t mmqi_llava_build_vision(struct mmqi_model *model);
+int32_t mmqi_llava_build_language(struct mmqi_model *model);
 
 #endif

@@ -19,6 +19,14 @@ struct mmqi_qwen_vl {
 
 extern const struct mmqi_prefix mmqi_qwen_vl_prefixes[];
 
+/* The text defaults of Qwen2-VL and 2.5, whose classes say the same. */
+#define MMQI_QWEN2_VL_TEXT                                                                         \
+    {                                                                                              \
+        .vocab = 152064, .hidden = 8192, .inner = 29568, .n_layers = 80, .n_heads = 64,            \
+        .n_kv_heads = 8, .max_positions = 32768, .act = MMQI_ACT_SILU, .eps = 1e-5,                \
+        .theta = 1000000.0, .qkv_bias = true, .sections = {16, 24, 24},                            \
+    }
+
 /* clang-format off */
 #define MMQI_QWEN_BLOCK(file) "visual.blocks.{}." file
 /* The names that all have, in the hub's spelling; biases where a family has them. */
